@@ -1,0 +1,15 @@
+//! Wire messages of the command protocol, and of the talk between main and workers.
+//!
+//! Generated from `command/proto/*.proto` and checked in, so that a plain build needs neither protoc
+//! nor a build script; the test `generated` regenerates and compares. Nothing here is checked: see
+//! [`crate::order`] for what turns a message into something that can be relied on.
+
+#[rustfmt::skip]
+#[allow(missing_docs, clippy::all, clippy::pedantic, clippy::cast_possible_truncation, reason = "generated; documented in command.proto")]
+mod command;
+#[rustfmt::skip]
+#[allow(missing_docs, reason = "generated; documented in supervision.proto")]
+#[allow(clippy::all, reason = "generated")]
+pub mod supervision;
+
+pub use command::*;

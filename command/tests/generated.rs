@@ -1,0 +1,60 @@
+//! The generated messages are those of the `.proto` files.
+//!
+//! `KAKEHI_REGENERATE=1 cargo test -p kakehi-command --test generated` writes them anew.
+
+use std::path::Path;
+
+use prost_build::Config;
+
+const OUT: &str = "src/proto";
+
+fn generate(out: &Path) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
+    let files = protox::compile(["command.proto", "supervision.proto"], [&root]).expect("the protos compile");
+    let mut config = Config::new();
+    config
+        .out_dir(out)
+        .btree_map(["."])
+        .type_attribute(".command", "#[derive(serde::Serialize, serde::Deserialize)]")
+        // The state file and the CLI's JSON name variants so.
+        .type_attribute(".command.Request.request_type", "#[serde(rename_all = \"SCREAMING_SNAKE_CASE\")]")
+        .type_attribute(".command.ResponseContent.content_type", "#[serde(rename_all = \"SCREAMING_SNAKE_CASE\")]");
+    // Members that state files written before 1.1.1's successors do not have: missing means empty.
+    for field in [
+        "Cluster.answers",
+        "Cluster.authorized_hashes",
+        "RequestHttpFrontend.headers",
+        "RequestHttpFrontend.header_predicates",
+        "HttpListenerConfig.answers",
+        "HttpsListenerConfig.answers",
+        "HttpsListenerConfig.alpn_protocols",
+        "HttpsListenerConfig.client_ca_certificates",
+        "HttpsListenerConfig.client_ca_crls",
+        "RequestTcpFrontend.alpn",
+        "RequestUdpFrontend.tags",
+        "HealthCheckConfig.accepted_statuses",
+        "HealthCheckConfig.headers",
+    ] {
+        config.field_attribute(format!(".command.{field}"), "#[serde(default)]");
+    }
+    config.compile_fds(files).expect("the messages are generated");
+}
+
+#[test]
+fn checked_in_messages_match_the_proto_files() {
+    let checked_in = Path::new(env!("CARGO_MANIFEST_DIR")).join(OUT);
+    if std::env::var_os("KAKEHI_REGENERATE").is_some() {
+        generate(&checked_in);
+        return;
+    }
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    generate(scratch.path());
+    for file in ["command.rs", "supervision.rs"] {
+        let fresh = std::fs::read_to_string(scratch.path().join(file)).expect("generated");
+        let ours = std::fs::read_to_string(checked_in.join(file)).unwrap_or_default();
+        assert!(
+            fresh == ours,
+            "{file} is stale: run KAKEHI_REGENERATE=1 cargo test -p kakehi-command --test generated"
+        );
+    }
+}

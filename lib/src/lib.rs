@@ -1,0 +1,15 @@
+//! One worker: one thread, one loop, everything that carries traffic.
+//!
+//! Pure rooms ([`protocol`], [`routing`], [`balancing`], [`health`]) take bytes and time and give back
+//! verdicts; [`session`] joins them to sockets; [`listener`] accepts; [`server`] is the loop. Only
+//! [`net`] speaks to the kernel. Read [`server::Worker`] first.
+
+pub mod balancing;
+pub mod health;
+pub mod listener;
+pub mod metrics;
+pub mod net;
+pub mod protocol;
+pub mod routing;
+pub mod server;
+pub mod session;
