@@ -4,6 +4,7 @@
 //! nor a build script; the test `generated` regenerates and compares. Nothing here is checked: see
 //! [`crate::order`] for what turns a message into something that can be relied on.
 
+mod address;
 #[rustfmt::skip]
 #[allow(missing_docs, clippy::all, clippy::pedantic, clippy::cast_possible_truncation, reason = "generated; documented in command.proto")]
 mod command;
@@ -12,4 +13,11 @@ mod command;
 #[allow(clippy::all, reason = "generated")]
 pub mod supervision;
 
+pub use address::AddressError;
 pub use command::*;
+
+impl From<request::RequestType> for Request {
+    fn from(request_type: request::RequestType) -> Self {
+        Self { request_type: Some(request_type) }
+    }
+}

@@ -1,0 +1,236 @@
+//! Backends: the addresses that serve a cluster.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use super::{BackendId, ClusterId, OrderError, address, error::excerpt};
+use crate::proto;
+
+/// Weight of a backend that has none.
+pub const WEIGHT_DEFAULT: u32 = 100;
+/// Highest weight that counts; more is taken as this, so that sums of weights stay far from overflow.
+pub const WEIGHT_MAX: u32 = 65_535;
+/// Longest sticky id, in bytes: it travels in a cookie with each request.
+pub const STICKY_ID_BYTES_MAX: usize = 255;
+
+/// One address serving a cluster, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    cluster_id: ClusterId,
+    backend_id: BackendId,
+    address: SocketAddr,
+    sticky_id: Option<Arc<str>>,
+    /// As it came, so that it reads back the same; `weight()` says what it means.
+    weight: Option<i32>,
+    backup: Option<bool>,
+}
+
+/// What distinguishes a backend from all others. One `backend_id` may have several addresses.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackendKey {
+    /// The cluster it serves.
+    pub cluster_id: ClusterId,
+    /// Its name in the cluster.
+    pub backend_id: BackendId,
+    /// Its address.
+    pub address: SocketAddr,
+}
+
+impl Backend {
+    /// Checks a backend that came from outside.
+    ///
+    /// Port 0 is accepted: nothing listens there, and the embedded configuration marks its own demo
+    /// backend so.
+    ///
+    /// # Errors
+    /// An unusable id or address, or a Unix socket, which is not served yet.
+    pub fn from_wire(wire: &proto::AddBackend) -> Result<Self, OrderError> {
+        if wire.unix_path.is_some() {
+            return Err(OrderError::NotServed { what: "backends on Unix sockets (unix_path) are" });
+        }
+        let sticky_id = wire.sticky_id.as_deref().map(check_sticky_id).transpose()?;
+        Ok(Self {
+            cluster_id: ClusterId::parse(&wire.cluster_id)?,
+            backend_id: BackendId::parse(&wire.backend_id)?,
+            address: address("address", &wire.address)?,
+            sticky_id,
+            weight: wire.load_balancing_parameters.map(|parameters| parameters.weight),
+            backup: wire.backup,
+        })
+    }
+
+    /// The cluster it serves.
+    #[must_use]
+    pub fn cluster_id(&self) -> &ClusterId {
+        &self.cluster_id
+    }
+
+    /// Its name in the cluster.
+    #[must_use]
+    pub fn backend_id(&self) -> &BackendId {
+        &self.backend_id
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its share of the traffic relative to the others, from 1 to [`WEIGHT_MAX`]. Unset and 0 are
+    /// [`WEIGHT_DEFAULT`] (clients send 0 for "unset"); a negative one is 1.
+    #[must_use]
+    pub fn weight(&self) -> u32 {
+        match self.weight {
+            None | Some(0) => WEIGHT_DEFAULT,
+            Some(weight) => u32::try_from(weight).unwrap_or(1).min(WEIGHT_MAX),
+        }
+    }
+
+    /// Whether it serves only when no other can.
+    #[must_use]
+    pub fn backup(&self) -> bool {
+        self.backup == Some(true)
+    }
+
+    /// The value of the sticky cookie that leads here, if not the backend's id.
+    #[must_use]
+    pub fn sticky_id(&self) -> Option<&str> {
+        self.sticky_id.as_deref()
+    }
+
+    /// What distinguishes it from all other backends.
+    #[must_use]
+    pub fn key(&self) -> BackendKey {
+        BackendKey {
+            cluster_id: self.cluster_id.clone(),
+            backend_id: self.backend_id.clone(),
+            address: self.address,
+        }
+    }
+
+    pub(super) fn notes(&self, notes: &mut Vec<String>) {
+        if self.sticky_id.is_some() {
+            notes.push("sticky_id is kept but not served yet by this version".into());
+        }
+    }
+
+    /// The same backend elsewhere.
+    #[must_use]
+    pub fn at(&self, address: SocketAddr) -> Self {
+        Self { address, ..self.clone() }
+    }
+}
+
+impl From<&Backend> for proto::AddBackend {
+    fn from(backend: &Backend) -> Self {
+        Self {
+            cluster_id: backend.cluster_id.to_string(),
+            backend_id: backend.backend_id.to_string(),
+            address: backend.address.into(),
+            sticky_id: backend.sticky_id.as_deref().map(str::to_owned),
+            load_balancing_parameters: backend.weight.map(|weight| proto::LoadBalancingParams { weight }),
+            backup: backend.backup,
+            unix_path: None,
+        }
+    }
+}
+
+impl BackendKey {
+    /// Checks a key that came from outside.
+    ///
+    /// # Errors
+    /// An unusable id or address.
+    pub fn from_wire(wire: &proto::RemoveBackend) -> Result<Self, OrderError> {
+        Ok(Self {
+            cluster_id: ClusterId::parse(&wire.cluster_id)?,
+            backend_id: BackendId::parse(&wire.backend_id)?,
+            address: address("address", &wire.address)?,
+        })
+    }
+}
+
+impl From<&BackendKey> for proto::RemoveBackend {
+    fn from(key: &BackendKey) -> Self {
+        Self {
+            cluster_id: key.cluster_id.to_string(),
+            backend_id: key.backend_id.to_string(),
+            address: key.address.into(),
+        }
+    }
+}
+
+impl fmt::Display for BackendKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} at {} of cluster {}",
+            excerpt(&self.backend_id),
+            self.address,
+            excerpt(&self.cluster_id)
+        )
+    }
+}
+
+fn check_sticky_id(id: &str) -> Result<Arc<str>, OrderError> {
+    if id.len() > STICKY_ID_BYTES_MAX {
+        return Err(OrderError::invalid("sticky_id", id, "is longer than 255 bytes"));
+    }
+    // RFC 6265 §4.1.1, cookie-octet: anything else would end the cookie or the header early.
+    if id.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\')) {
+        Ok(id.into())
+    } else {
+        Err(OrderError::invalid("sticky_id", id, "contains a character that a cookie cannot hold"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wire() -> proto::AddBackend {
+        proto::AddBackend {
+            cluster_id: "app".into(),
+            backend_id: "app-0".into(),
+            address: "[::1]:8080".parse::<SocketAddr>().expect("an address").into(),
+            sticky_id: Some("s0".into()),
+            load_balancing_parameters: Some(proto::LoadBalancingParams { weight: 0 }),
+            backup: Some(false),
+            unix_path: None,
+        }
+    }
+
+    #[test]
+    fn a_backend_goes_back_to_the_wire_as_it_came() {
+        let backend = Backend::from_wire(&wire()).expect("accepted");
+        assert_eq!(proto::AddBackend::from(&backend), wire());
+    }
+
+    #[test]
+    fn weights_are_what_clients_mean() {
+        let weight = |weight: Option<i32>| {
+            let load_balancing_parameters = weight.map(|weight| proto::LoadBalancingParams { weight });
+            Backend::from_wire(&proto::AddBackend { load_balancing_parameters, ..wire() })
+                .expect("accepted")
+                .weight()
+        };
+        assert_eq!(weight(None), 100);
+        assert_eq!(weight(Some(0)), 100);
+        assert_eq!(weight(Some(-3)), 1);
+        assert_eq!(weight(Some(7)), 7);
+        assert_eq!(weight(Some(i32::MAX)), WEIGHT_MAX);
+    }
+
+    #[test]
+    fn unusable_values_are_refused() {
+        let check = |edit: fn(&mut proto::AddBackend), expected: &str| {
+            let mut wire = wire();
+            edit(&mut wire);
+            let error = Backend::from_wire(&wire).expect_err("refused").to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check(|wire| wire.backend_id.clear(), "backend_id `` is empty");
+        check(|wire| wire.address = proto::SocketAddress::default(), "address has no IP address");
+        check(|wire| wire.sticky_id = Some("a;b".into()), "cookie");
+        check(|wire| wire.unix_path = Some("/run/x".into()), "not served yet");
+    }
+}

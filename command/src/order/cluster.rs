@@ -1,0 +1,312 @@
+//! Clusters: named services and how their backends are chosen.
+
+use super::{ClusterId, OrderError, is_token, wire_enum};
+use crate::proto;
+
+/// A named service, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cluster {
+    id: ClusterId,
+    load_balancing: LoadBalancing,
+    max_connection_attempts: Option<u8>,
+    /// All that is not above, when any of it is set. Most clusters have nothing here, and a hundred
+    /// thousand of them should not pay for it.
+    rest: Option<Box<proto::Cluster>>,
+}
+
+/// How a backend is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LoadBalancing {
+    /// One after the other, by weight.
+    RoundRobin,
+    /// At random, by weight.
+    Random,
+    /// The one with the least load.
+    LeastLoaded,
+    /// The less loaded of two at random.
+    PowerOfTwo,
+    /// Rendezvous hashing of the affinity key.
+    Hrw,
+    /// Maglev hashing of the affinity key.
+    Maglev,
+}
+
+impl Cluster {
+    /// Checks a cluster that came from outside.
+    ///
+    /// # Errors
+    /// Values out of range or at odds with each other, or a feature not served yet that it would be
+    /// wrong to leave out.
+    pub fn from_wire(wire: proto::Cluster) -> Result<Self, OrderError> {
+        let id = ClusterId::parse(&wire.cluster_id)?;
+        refuse_not_served(&wire)?;
+        let load_balancing = LoadBalancing::from_wire(wire.load_balancing)?;
+        let max_connection_attempts = wire.max_connection_attempts.map(check_attempts).transpose()?;
+        check_affinity(&wire)?;
+        check_sharding(&wire)?;
+        check_known_numbers(&wire)?;
+        // What the fields above already say is blanked; the rest is kept only if it says anything.
+        let blank = proto::Cluster::default();
+        let rest = proto::Cluster {
+            cluster_id: String::new(),
+            load_balancing: blank.load_balancing,
+            max_connection_attempts: None,
+            ..wire
+        };
+        let rest = (rest != blank).then(|| Box::new(rest));
+        Ok(Self { id, load_balancing, max_connection_attempts, rest })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> &ClusterId {
+        &self.id
+    }
+
+    /// How a backend is chosen.
+    #[must_use]
+    pub fn load_balancing(&self) -> LoadBalancing {
+        self.load_balancing
+    }
+
+    /// Whether plain HTTP is answered with a redirect to HTTPS.
+    #[must_use]
+    pub fn https_redirect(&self) -> bool {
+        self.rest.as_ref().is_some_and(|rest| rest.https_redirect)
+    }
+
+    /// The port that such a redirect names, if not HTTPS's own.
+    #[must_use]
+    pub fn https_redirect_port(&self) -> Option<u16> {
+        let port = self.rest.as_ref()?.https_redirect_port?;
+        u16::try_from(port).ok()
+    }
+
+    /// Connection attempts per request, 1 to 255; none: the worker's own limit.
+    #[must_use]
+    pub fn max_connection_attempts(&self) -> Option<u8> {
+        self.max_connection_attempts
+    }
+
+    /// The cluster as a message, with every field it came with.
+    #[must_use]
+    pub fn wire(&self) -> proto::Cluster {
+        let rest = self.rest.as_deref().cloned().unwrap_or_default();
+        proto::Cluster {
+            cluster_id: self.id.to_string(),
+            load_balancing: self.load_balancing.to_wire().into(),
+            max_connection_attempts: self.max_connection_attempts.map(u32::from),
+            ..rest
+        }
+    }
+
+    pub(super) fn notes(&self, notes: &mut Vec<String>) {
+        if self.load_balancing != LoadBalancing::RoundRobin {
+            notes.push("load_balancing other than ROUND_ROBIN is not served yet by this version: backends take turns".into());
+        }
+        let Some(rest) = &self.rest else { return };
+        let sharding =
+            rest.shard_percent.is_some() || rest.shard_min_backends.is_some() || rest.shard_mode.is_some();
+        let unserved = [
+            (rest.sticky_session, "sticky_session"),
+            (rest.health_check.is_some(), "health_check"),
+            (rest.answer_503.is_some() || !rest.answers.is_empty(), "answers"),
+            (rest.www_authenticate.is_some() || !rest.authorized_hashes.is_empty(), "authentication"),
+            (rest.max_connections_per_ip.is_some_and(|limit| limit > 0), "max_connections_per_ip"),
+            (rest.max_connections_per_subnet.is_some_and(|limit| limit > 0), "max_connections_per_subnet"),
+            (rest.affinity_header.is_some() || rest.affinity_cookie.is_some(), "affinity"),
+            (sharding, "sharding"),
+            (rest.proxy_protocol.is_some(), "proxy_protocol"),
+            (rest.udp.is_some(), "udp"),
+        ];
+        for (_, what) in unserved.into_iter().filter(|(used, _)| *used) {
+            notes.push(format!("{what} is kept but not served yet by this version"));
+        }
+    }
+}
+
+impl LoadBalancing {
+    fn from_wire(wire: i32) -> Result<Self, OrderError> {
+        use proto::LoadBalancingAlgorithms as Wire;
+        Ok(match wire_enum("load_balancing", wire)? {
+            Wire::RoundRobin => Self::RoundRobin,
+            Wire::Random => Self::Random,
+            Wire::LeastLoaded => Self::LeastLoaded,
+            Wire::PowerOfTwo => Self::PowerOfTwo,
+            Wire::Hrw => Self::Hrw,
+            Wire::Maglev => Self::Maglev,
+        })
+    }
+
+    fn to_wire(self) -> proto::LoadBalancingAlgorithms {
+        use proto::LoadBalancingAlgorithms as Wire;
+        match self {
+            Self::RoundRobin => Wire::RoundRobin,
+            Self::Random => Wire::Random,
+            Self::LeastLoaded => Wire::LeastLoaded,
+            Self::PowerOfTwo => Wire::PowerOfTwo,
+            Self::Hrw => Wire::Hrw,
+            Self::Maglev => Wire::Maglev,
+        }
+    }
+}
+
+/// Backends would be spoken to in the wrong protocol, or clients served in clear where they were to be
+/// sent to HTTPS.
+fn refuse_not_served(wire: &proto::Cluster) -> Result<(), OrderError> {
+    if wire.http2 == Some(true) {
+        return Err(OrderError::NotServed { what: "HTTP/2 backends (http2) are" });
+    }
+    if wire.https_redirect {
+        return Err(OrderError::NotServed { what: "redirects (https_redirect) are" });
+    }
+    Ok(())
+}
+
+fn check_attempts(attempts: u32) -> Result<u8, OrderError> {
+    match u8::try_from(attempts) {
+        Ok(attempts) if attempts > 0 => Ok(attempts),
+        _ => {
+            Err(OrderError::invalid("max_connection_attempts", &attempts.to_string(), "is not from 1 to 255"))
+        }
+    }
+}
+
+fn check_affinity(wire: &proto::Cluster) -> Result<(), OrderError> {
+    let (field, name) = match (&wire.affinity_header, &wire.affinity_cookie) {
+        (Some(header), Some(_)) => {
+            return Err(OrderError::invalid(
+                "affinity_header",
+                header,
+                "is set beside affinity_cookie: only one can be",
+            ));
+        }
+        (Some(header), None) => ("affinity_header", header),
+        (None, Some(cookie)) => ("affinity_cookie", cookie),
+        (None, None) => return Ok(()),
+    };
+    if !is_token(name) {
+        return Err(OrderError::invalid(field, name, "is not a token"));
+    }
+    let reserved = ["host", "cookie"].iter().any(|reserved| name.eq_ignore_ascii_case(reserved));
+    if field == "affinity_header" && reserved {
+        return Err(OrderError::invalid(field, name, "cannot be a key: Host and Cookie are not"));
+    }
+    Ok(())
+}
+
+fn check_sharding(wire: &proto::Cluster) -> Result<(), OrderError> {
+    if let Some(percent) = wire.shard_percent
+        && !(1..=100).contains(&percent)
+    {
+        return Err(OrderError::invalid("shard_percent", &percent.to_string(), "is not from 1 to 100"));
+    }
+    if let Some(min) = wire.shard_min_backends
+        && min < 2
+    {
+        return Err(OrderError::invalid("shard_min_backends", &min.to_string(), "is below 2"));
+    }
+    let extras = [
+        ("shard_min_backends", wire.shard_min_backends.map(i64::from)),
+        ("shard_mode", wire.shard_mode.map(i64::from)),
+    ];
+    match extras.into_iter().find_map(|(field, value)| value.map(|value| (field, value))) {
+        Some((field, value)) if wire.shard_percent.is_none() => {
+            Err(OrderError::invalid(field, &value.to_string(), "is set without shard_percent"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Numbers with a meaning of their own, which a later version will act on.
+fn check_known_numbers(wire: &proto::Cluster) -> Result<(), OrderError> {
+    let number = |field, value: i32| wire_enum::<proto::ShardMode>(field, value).map(drop);
+    wire.shard_mode.map_or(Ok(()), |mode| number("shard_mode", mode))?;
+    wire.proxy_protocol
+        .map_or(Ok(()), |kind| wire_enum::<proto::ProxyProtocolConfig>("proxy_protocol", kind).map(drop))?;
+    wire.load_metric
+        .map_or(Ok(()), |metric| wire_enum::<proto::LoadMetric>("load_metric", metric).map(drop))?;
+    match wire.https_redirect_port {
+        Some(port) if u16::try_from(port).map_or(true, |port| port == 0) => {
+            Err(OrderError::invalid("https_redirect_port", &port.to_string(), "is not a port"))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn wire() -> proto::Cluster {
+        proto::Cluster { cluster_id: "app".into(), ..Default::default() }
+    }
+
+    fn check(edit: impl FnOnce(&mut proto::Cluster), expected: &str) {
+        let mut wire = wire();
+        edit(&mut wire);
+        let error = Cluster::from_wire(wire).expect_err("refused").to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+
+    #[test]
+    fn a_cluster_goes_back_to_the_wire_as_it_came() {
+        let full = proto::Cluster {
+            sticky_session: true,
+            load_balancing: proto::LoadBalancingAlgorithms::Maglev.into(),
+            answers: BTreeMap::from([("503".into(), "HTTP/1.1 503".into())]),
+            affinity_cookie: Some("user".into()),
+            shard_percent: Some(10),
+            shard_min_backends: Some(4),
+            max_connection_attempts: Some(255),
+            https_redirect_port: Some(8443),
+            ..wire()
+        };
+        for wire in [wire(), full] {
+            let cluster = Cluster::from_wire(wire.clone()).expect("accepted");
+            assert_eq!(cluster.wire(), wire);
+            assert_eq!(Cluster::from_wire(cluster.wire()), Ok(cluster));
+        }
+    }
+
+    #[test]
+    fn a_plain_cluster_is_small() {
+        assert_eq!(Cluster::from_wire(wire()).expect("accepted").rest, None);
+        assert!(size_of::<Cluster>() <= 32, "{} bytes", size_of::<Cluster>());
+    }
+
+    #[test]
+    fn what_would_be_ignored_at_a_cost_is_refused() {
+        check(|wire| wire.http2 = Some(true), "HTTP/2 backends (http2) are not served yet");
+        check(|wire| wire.https_redirect = true, "https_redirect");
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused() {
+        check(|wire| wire.cluster_id = "a\tb".into(), "control character");
+        check(|wire| wire.load_balancing = 6, "load_balancing `6` is not known");
+        check(|wire| wire.max_connection_attempts = Some(0), "`0` is not from 1 to 255");
+        check(|wire| wire.max_connection_attempts = Some(256), "`256` is not from 1 to 255");
+        check(|wire| wire.affinity_header = Some("Host".into()), "cannot be a key");
+        check(|wire| wire.affinity_header = Some("x y".into()), "is not a token");
+        check(
+            |wire| (wire.affinity_header, wire.affinity_cookie) = (Some("a".into()), Some("b".into())),
+            "only one",
+        );
+        check(|wire| wire.shard_percent = Some(101), "shard_percent `101`");
+        check(|wire| wire.shard_min_backends = Some(3), "without shard_percent");
+        check(|wire| (wire.shard_percent, wire.shard_min_backends) = (Some(1), Some(1)), "is below 2");
+        check(|wire| wire.proxy_protocol = Some(3), "proxy_protocol `3`");
+        check(|wire| wire.https_redirect_port = Some(65_536), "is not a port");
+    }
+
+    #[test]
+    fn what_is_kept_but_not_served_is_noted() {
+        let wire = proto::Cluster { sticky_session: true, max_connections_per_ip: Some(0), ..wire() };
+        let mut notes = Vec::new();
+        Cluster::from_wire(wire).expect("accepted").notes(&mut notes);
+        assert_eq!(notes, ["sticky_session is kept but not served yet by this version"]);
+    }
+}

@@ -1,0 +1,155 @@
+//! Why an order is refused. Texts name what and where, and are bounded whatever a client sent.
+
+use std::{borrow::Cow, fmt, net::SocketAddr};
+
+/// A refused order. Whoever sent it is at fault; nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OrderError {
+    /// The request's type is unset, or was added to the protocol after this version.
+    #[error("the request has no type, or one that this version does not know")]
+    Unset,
+    /// A query, or another request that does not change the configuration.
+    #[error("{verb} does not change the configuration: it cannot be part of a change")]
+    NotAMutation {
+        /// The request, as in the schema.
+        verb: &'static str,
+    },
+    /// Valid in the protocol, but accepting it would promise what this version does not do.
+    #[error("{what} not served yet by this version")]
+    NotServed {
+        /// Subject and verb: "https listeners are".
+        what: &'static str,
+    },
+    /// A field's value can never be accepted, whatever the state.
+    #[error("{field}{value} {reason}")]
+    Invalid {
+        /// The field, as in the schema.
+        field: &'static str,
+        /// What it holds, shortened.
+        value: Excerpt,
+        /// A predicate: "is empty".
+        reason: Cow<'static, str>,
+    },
+    /// There is one already.
+    #[error("{noun} {key} already exists")]
+    AlreadyExists {
+        /// What.
+        noun: Noun,
+        /// Which, shortened.
+        key: String,
+    },
+    /// There is none.
+    #[error("{noun} {key} does not exist")]
+    NotFound {
+        /// What.
+        noun: Noun,
+        /// Which, shortened.
+        key: String,
+    },
+    /// The frontend exists, but it leads to another cluster than the one named.
+    #[error("http frontend {key} belongs to {owner}, not to {named}")]
+    OtherCluster {
+        /// The frontend, shortened.
+        key: String,
+        /// "cluster `a`", or "no cluster".
+        owner: String,
+        /// Likewise.
+        named: String,
+    },
+    /// Listeners are updated by address alone, and several interfaces share this one.
+    #[error(
+        "several listeners share the address {address}, on different interfaces: which to update is ambiguous"
+    )]
+    AmbiguousListener {
+        /// The shared address.
+        address: SocketAddr,
+    },
+}
+
+impl OrderError {
+    /// A field that can never be accepted.
+    pub(crate) fn invalid(field: &'static str, value: &str, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::Invalid { field, value: Excerpt::of(value), reason: reason.into() }
+    }
+}
+
+/// What an order is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Noun {
+    /// A named service.
+    Cluster,
+    /// One address serving a cluster.
+    Backend,
+    /// A rule of an HTTP listener.
+    HttpFrontend,
+    /// A bound address; see [`super::ListenerKind`].
+    Listener(super::ListenerKind),
+}
+
+impl fmt::Display for Noun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cluster => f.write_str("cluster"),
+            Self::Backend => f.write_str("backend"),
+            Self::HttpFrontend => f.write_str("http frontend"),
+            Self::Listener(kind) => write!(f, "{kind} listener"),
+        }
+    }
+}
+
+/// The start of a value that a client sent: enough to recognise it, never a megabyte, never a
+/// control character that would act on a terminal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Excerpt(Option<String>);
+
+/// Bytes of a foreign value that an error text repeats, before escaping.
+pub const EXCERPT_BYTES_MAX: usize = 120;
+
+impl Excerpt {
+    /// Nothing to show: the field's name says it all.
+    pub(crate) const NONE: Self = Self(None);
+
+    pub(crate) fn of(value: &str) -> Self {
+        Self(Some(excerpt(value)))
+    }
+}
+
+impl fmt::Display for Excerpt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(text) => write!(f, " {text}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// `value` between backquotes, escaped and shortened.
+pub(crate) fn excerpt(value: &str) -> String {
+    if value.len() <= EXCERPT_BYTES_MAX {
+        return format!("`{}`", value.escape_debug());
+    }
+    let mut end = EXCERPT_BYTES_MAX;
+    while !value.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("`{}...` ({} bytes)", value[..end].escape_debug(), value.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_foreign_value_is_shortened_and_escaped() {
+        assert_eq!(excerpt("a\nb"), "`a\\nb`");
+        let long = excerpt(&"é".repeat(500_000));
+        assert!(long.len() < 2 * EXCERPT_BYTES_MAX, "{long}");
+        assert!(long.ends_with("(1000000 bytes)"), "{long}");
+    }
+
+    #[test]
+    fn texts_name_the_field_and_its_value() {
+        let error = OrderError::invalid("hostname", "a..b", "has an empty label");
+        assert_eq!(error.to_string(), "hostname `a..b` has an empty label");
+    }
+}

@@ -1,0 +1,337 @@
+//! Listeners: bound addresses and their settings. Only HTTP is served yet.
+
+mod patch;
+
+use std::{fmt, net::SocketAddr, time::Duration};
+
+use super::{OrderError, address, is_token, wire_enum};
+use crate::proto;
+
+/// Name of the header that carries the request's id, unless the listener has another.
+pub const SOZU_ID_HEADER_DEFAULT: &str = "Sozu-Id";
+/// Name of the sticky cookie, unless the listener has another.
+pub const STICKY_NAME_DEFAULT: &str = "SOZUBALANCEID";
+/// Longest interface name: Linux's IFNAMSIZ without the final NUL.
+pub const INTERFACE_BYTES_MAX: usize = 15;
+/// Longest header or cookie name that a listener may choose.
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// What distinguishes a listener from all others of its kind.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListenerKey {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The only interface it listens on, if bound to one.
+    pub interface: Option<String>,
+}
+
+/// What a listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ListenerKind {
+    /// Plain HTTP.
+    Http,
+    /// HTTP over TLS.
+    Https,
+    /// Bytes.
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
+/// Which family of forwarding headers requests are given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ForwardedHeaders {
+    /// `X-Forwarded-*` and `Forwarded`.
+    Both,
+    /// `X-Forwarded-*` alone.
+    XForwarded,
+    /// `Forwarded` alone (RFC 7239); the client's `X-Forwarded-*` are removed.
+    Rfc7239,
+    /// None.
+    None,
+}
+
+/// An HTTP listener, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpListener {
+    key: ListenerKey,
+    public_address: Option<SocketAddr>,
+    forwarded_headers: ForwardedHeaders,
+    /// The message it came as: what is not above, and what reads back unchanged.
+    wire: proto::HttpListenerConfig,
+}
+
+/// Changes to an HTTP listener, checked: what is absent stays as it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpListenerPatch {
+    address: SocketAddr,
+    wire: proto::UpdateHttpListenerConfig,
+}
+
+impl ListenerKey {
+    /// Checks a key that came from outside.
+    ///
+    /// # Errors
+    /// No address, port 0, or a name that no interface has.
+    pub fn from_wire(wire: &proto::SocketAddress, interface: Option<&str>) -> Result<Self, OrderError> {
+        let address = listen_address(wire)?;
+        if let Some(name) = interface {
+            let usable = |byte: u8| byte.is_ascii_graphic() && byte != b'/';
+            if name.is_empty() || name.len() > INTERFACE_BYTES_MAX || !name.bytes().all(usable) {
+                return Err(OrderError::invalid("interface", name, "is not the name of an interface"));
+            }
+        }
+        Ok(Self { address, interface: interface.map(str::to_owned) })
+    }
+}
+
+/// `IP:PORT`, or `IP:PORT%INTERFACE`: the form of the protocol's maps.
+impl fmt::Display for ListenerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.interface {
+            Some(interface) => write!(f, "{}%{interface}", self.address),
+            None => write!(f, "{}", self.address),
+        }
+    }
+}
+
+impl ListenerKind {
+    pub(super) fn from_wire(wire: i32) -> Result<Self, OrderError> {
+        Ok(match wire_enum("proxy", wire)? {
+            proto::ListenerType::Http => Self::Http,
+            proto::ListenerType::Https => Self::Https,
+            proto::ListenerType::Tcp => Self::Tcp,
+            proto::ListenerType::Udp => Self::Udp,
+        })
+    }
+}
+
+impl From<ListenerKind> for proto::ListenerType {
+    fn from(kind: ListenerKind) -> Self {
+        match kind {
+            ListenerKind::Http => Self::Http,
+            ListenerKind::Https => Self::Https,
+            ListenerKind::Tcp => Self::Tcp,
+            ListenerKind::Udp => Self::Udp,
+        }
+    }
+}
+
+impl fmt::Display for ListenerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+impl HttpListener {
+    /// Checks a listener that came from outside.
+    ///
+    /// # Errors
+    /// No address, port 0, a timeout of 0, a header or cookie name that is not a token, or a feature not
+    /// served yet that it would be wrong to leave out. HTTP/2 limits are kept whatever they are: state
+    /// files carry them, and plain HTTP/1 has no use for them.
+    pub fn from_wire(wire: proto::HttpListenerConfig) -> Result<Self, OrderError> {
+        let key = ListenerKey::from_wire(&wire.address, wire.interface.as_deref())?;
+        let public_address = wire.public_address.as_ref().map(public_address).transpose()?;
+        let forwarded_headers = ForwardedHeaders::from_wire(wire.forwarded_headers)?;
+        refuse_expect_proxy(wire.expect_proxy)?;
+        check_name("sozu_id_header", wire.sozu_id_header.as_deref())?;
+        // Required on the wire, so a client without an opinion sends nothing.
+        check_name("sticky_name", Some(wire.sticky_name.as_str()).filter(|name| !name.is_empty()))?;
+        for (field, seconds) in [
+            ("front_timeout", wire.front_timeout),
+            ("back_timeout", wire.back_timeout),
+            ("connect_timeout", wire.connect_timeout),
+            ("request_timeout", wire.request_timeout),
+        ] {
+            check_positive(field, Some(seconds.into()))?;
+        }
+        Ok(Self { key, public_address, forwarded_headers, wire })
+    }
+
+    /// What distinguishes it from all other HTTP listeners.
+    #[must_use]
+    pub fn key(&self) -> &ListenerKey {
+        &self.key
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.key.address
+    }
+
+    /// The address that clients know, for forwarding headers and logs.
+    #[must_use]
+    pub fn public_address(&self) -> Option<SocketAddr> {
+        self.public_address
+    }
+
+    /// How long a front may be silent.
+    #[must_use]
+    pub fn front_timeout(&self) -> Duration {
+        Duration::from_secs(self.wire.front_timeout.into())
+    }
+
+    /// How long a back may be silent.
+    #[must_use]
+    pub fn back_timeout(&self) -> Duration {
+        Duration::from_secs(self.wire.back_timeout.into())
+    }
+
+    /// How long connecting to a backend may take.
+    #[must_use]
+    pub fn connect_timeout(&self) -> Duration {
+        Duration::from_secs(self.wire.connect_timeout.into())
+    }
+
+    /// How long a request's head may take.
+    #[must_use]
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_secs(self.wire.request_timeout.into())
+    }
+
+    /// Whether it accepts connections.
+    #[must_use]
+    pub fn active(&self) -> bool {
+        self.wire.active
+    }
+
+    /// Name of the header that carries the request's id.
+    #[must_use]
+    pub fn sozu_id_header(&self) -> &str {
+        self.wire.sozu_id_header.as_deref().unwrap_or(SOZU_ID_HEADER_DEFAULT)
+    }
+
+    /// Which family of forwarding headers requests are given.
+    #[must_use]
+    pub fn forwarded_headers(&self) -> ForwardedHeaders {
+        self.forwarded_headers
+    }
+
+    /// Whether the client's `X-Real-IP` is dropped.
+    #[must_use]
+    pub fn elide_x_real_ip(&self) -> bool {
+        self.wire.elide_x_real_ip == Some(true)
+    }
+
+    /// Whether `X-Real-IP` is added with the peer's address.
+    #[must_use]
+    pub fn send_x_real_ip(&self) -> bool {
+        self.wire.send_x_real_ip == Some(true)
+    }
+
+    /// Name of the sticky cookie.
+    #[must_use]
+    pub fn sticky_name(&self) -> &str {
+        match self.wire.sticky_name.as_str() {
+            "" => STICKY_NAME_DEFAULT,
+            name => name,
+        }
+    }
+
+    /// The same listener, activated or not.
+    #[must_use]
+    pub fn with_active(&self, active: bool) -> Self {
+        let mut listener = self.clone();
+        listener.wire.active = active;
+        listener
+    }
+
+    /// The same listener with `patch` applied to it.
+    #[must_use]
+    pub fn patched(&self, patch: &HttpListenerPatch) -> Self {
+        let mut wire = self.wire.clone();
+        patch.apply(&mut wire);
+        // Each value of the patch was checked as a listener's are, and none depends on another.
+        Self {
+            key: self.key.clone(),
+            public_address: patch.public_address().or(self.public_address),
+            forwarded_headers: ForwardedHeaders::from_wire(wire.forwarded_headers)
+                .unwrap_or(self.forwarded_headers),
+            wire,
+        }
+    }
+
+    /// The patch that makes this listener `to`, activation aside; none if a patch cannot say it (a
+    /// setting that is to be absent again, another key).
+    #[must_use]
+    pub fn patch_to(&self, to: &Self) -> Option<HttpListenerPatch> {
+        if self.key != to.key {
+            return None;
+        }
+        let patch = HttpListenerPatch::between(self.address(), &self.wire, &to.wire);
+        (self.patched(&patch).with_active(to.active()) == *to).then_some(patch)
+    }
+
+    pub(super) fn notes(&self, notes: &mut Vec<String>) {
+        if !self.wire.answers.is_empty() || self.wire.http_answers.is_some() {
+            notes.push("answers are kept but not served yet by this version: built-in ones are sent".into());
+        }
+    }
+}
+
+impl From<&HttpListener> for proto::HttpListenerConfig {
+    fn from(listener: &HttpListener) -> Self {
+        listener.wire.clone()
+    }
+}
+
+impl ForwardedHeaders {
+    fn from_wire(wire: Option<i32>) -> Result<Self, OrderError> {
+        Ok(match wire.map(|wire| wire_enum("forwarded_headers", wire)).transpose()? {
+            None | Some(proto::ForwardedHeaders::Both) => Self::Both,
+            Some(proto::ForwardedHeaders::XForwarded) => Self::XForwarded,
+            Some(proto::ForwardedHeaders::Rfc7239) => Self::Rfc7239,
+            Some(proto::ForwardedHeaders::None) => Self::None,
+        })
+    }
+}
+
+fn listen_address(wire: &proto::SocketAddress) -> Result<SocketAddr, OrderError> {
+    let address = address("address", wire)?;
+    if address.port() == 0 {
+        // Each worker slot binds its own socket: the kernel would choose a port for each.
+        return Err(OrderError::invalid(
+            "address",
+            &address.to_string(),
+            "has port 0, which nobody can connect to",
+        ));
+    }
+    Ok(address)
+}
+
+fn public_address(wire: &proto::SocketAddress) -> Result<SocketAddr, OrderError> {
+    address("public_address", wire)
+}
+
+/// Clients' first bytes would be a PROXY header, and be taken for a bad request.
+fn refuse_expect_proxy(expect_proxy: bool) -> Result<(), OrderError> {
+    if expect_proxy {
+        Err(OrderError::NotServed { what: "PROXY headers (expect_proxy) are" })
+    } else {
+        Ok(())
+    }
+}
+
+fn check_name(field: &'static str, name: Option<&str>) -> Result<(), OrderError> {
+    match name {
+        Some(name) if name.len() > NAME_BYTES_MAX => {
+            Err(OrderError::invalid(field, name, "is longer than 128 bytes"))
+        }
+        Some(name) if !is_token(name) => Err(OrderError::invalid(field, name, "is not a token")),
+        _ => Ok(()),
+    }
+}
+
+fn check_positive(field: &'static str, value: Option<u64>) -> Result<(), OrderError> {
+    match value {
+        Some(0) => Err(OrderError::invalid(field, "0", "must be >= 1")),
+        _ => Ok(()),
+    }
+}

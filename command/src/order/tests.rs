@@ -1,0 +1,82 @@
+//! Orders as a whole: from requests and back.
+
+use super::*;
+
+fn round_trip(request: &proto::Request) -> Order {
+    let order = Order::from_request(request).expect("accepted");
+    assert_eq!(&order.to_request(), request);
+    assert_eq!(verb_of(request), Some(order.verb()));
+    order
+}
+
+fn local(port: u16) -> proto::SocketAddress {
+    SocketAddr::from(([127, 0, 0, 1], port)).into()
+}
+
+#[test]
+fn orders_come_from_requests_and_go_back() {
+    let id = || "app".to_owned();
+    round_trip(&RequestType::AddCluster(proto::Cluster { cluster_id: id(), ..Default::default() }).into());
+    round_trip(&RequestType::RemoveCluster(id()).into());
+    let key = proto::RemoveBackend { cluster_id: id(), backend_id: id(), address: local(1) };
+    round_trip(&RequestType::RemoveBackend(key).into());
+    let listener =
+        proto::HttpListenerConfig { address: local(80), sticky_name: "S".into(), ..Default::default() };
+    round_trip(&RequestType::AddHttpListener(listener).into());
+    let patch = proto::UpdateHttpListenerConfig { address: local(80), ..Default::default() };
+    round_trip(&RequestType::UpdateHttpListener(patch).into());
+    let activate = proto::ActivateListener { address: local(80), ..Default::default() };
+    round_trip(&RequestType::ActivateListener(activate).into());
+    let deactivate = proto::DeactivateListener {
+        interface: Some("eth0".into()),
+        address: local(80),
+        ..Default::default()
+    };
+    round_trip(&RequestType::DeactivateListener(deactivate).into());
+    round_trip(
+        &RequestType::RemoveListener(proto::RemoveListener { address: local(80), ..Default::default() })
+            .into(),
+    );
+}
+
+#[test]
+fn variants_are_decided_by_their_content() {
+    let frontend =
+        proto::RequestHttpFrontend { address: local(80), hostname: "a".into(), ..Default::default() };
+    let variant = RequestType::AddHttpFrontendWithSilentClose(frontend.clone()).into();
+    let plain = RequestType::AddHttpFrontend(frontend).into();
+    assert_eq!(Order::from_request(&variant), Order::from_request(&plain));
+}
+
+fn check_refused(request: proto::Request, expected: &str) {
+    let error = Order::from_request(&request).expect_err("refused").to_string();
+    assert!(error.contains(expected), "{error}");
+}
+
+#[test]
+fn what_is_no_order_is_refused_by_name() {
+    check_refused(proto::Request::default(), "has no type");
+    check_refused(RequestType::Status(proto::Status {}).into(), "status does not change the configuration");
+    check_refused(
+        RequestType::Transaction(proto::Transaction::default()).into(),
+        "transaction does not change",
+    );
+}
+
+#[test]
+fn later_features_are_refused_as_such() {
+    check_refused(
+        RequestType::AddHttpsListener(Default::default()).into(),
+        "HTTPS listeners and frontends are not",
+    );
+    check_refused(
+        RequestType::AddTcpFrontend(Default::default()).into(),
+        "TCP listeners and frontends are not",
+    );
+    check_refused(RequestType::SetHealthCheck(Default::default()).into(), "health checks are not served yet");
+    let https = proto::ActivateListener { address: local(443), proxy: 1, ..Default::default() };
+    check_refused(
+        RequestType::ActivateListener(https).into(),
+        "HTTPS listeners and frontends are not served yet",
+    );
+}
