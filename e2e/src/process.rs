@@ -1,0 +1,79 @@
+//! What `/proc` tells about a process: memory, file descriptors, children, zombies.
+
+use std::fs;
+use std::path::PathBuf;
+
+/// Resident memory in bytes; `None` once the process is gone.
+pub fn resident_bytes(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// Number of open file descriptors; `None` once the process is gone.
+pub fn open_fds(pid: u32) -> Option<usize> {
+    Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
+}
+
+/// What the open file descriptors point at (`socket:[..]`, paths), sorted: for failure messages.
+pub fn fd_targets(pid: u32) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
+    let mut targets: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| fs::read_link(entry.path()).ok())
+        .map(|path| path.display().to_string())
+        .collect();
+    targets.sort();
+    targets
+}
+
+/// Direct children, zombies included, in no particular order.
+pub fn children(pid: u32) -> Vec<u32> {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    tasks
+        .flatten()
+        .filter_map(|task| fs::read_to_string(task.path().join("children")).ok())
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>())
+        .collect()
+}
+
+/// Children that have died and were not reaped.
+pub fn zombies(pid: u32) -> Vec<u32> {
+    children(pid).into_iter().filter(|child| state(*child) == Some('Z')).collect()
+}
+
+/// The one-letter state (`R`, `S`, `Z`, ...); `None` once the process is gone.
+pub fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command name may hold spaces and parentheses: the state follows the last one.
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// Whether a process runs: neither gone nor a zombie.
+pub fn is_alive(pid: u32) -> bool {
+    !matches!(state(pid), None | Some('Z'))
+}
+
+/// The executable of a process; `None` once it is gone.
+pub fn executable(pid: u32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/exe")).ok()
+}
+
+/// Numbers of the open descriptors that survive an `exec`: those without O_CLOEXEC. Standard input,
+/// output and error are left out.
+pub fn inheritable_fds(pid: u32) -> Vec<(u32, String)> {
+    const O_CLOEXEC: u32 = 0o2_000_000;
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return Vec::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| {
+            let number: u32 = entry.file_name().to_str()?.parse().ok()?;
+            let info = fs::read_to_string(entry.path()).ok()?;
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+            let flags = u32::from_str_radix(flags.trim(), 8).ok()?;
+            let target = fs::read_link(format!("/proc/{pid}/fd/{number}")).ok()?;
+            (number > 2 && flags & O_CLOEXEC == 0).then(|| (number, target.display().to_string()))
+        })
+        .collect()
+}
