@@ -1,0 +1,326 @@
+//! Message bodies: where they end, and chunks made canonical in place (RFC 9112 §6, §7).
+//!
+//! ```text
+//!            size line, size > 0            data taken
+//!   ┌─> Head ───────────────────> Data ──────────────┐
+//!   │     │                                          v
+//!   │     │ size line, size 0                     DataEnd
+//!   │     v                                          │
+//!   │  Trailers ── empty line ──> Done               │
+//!   └────────────────────── CRLF ────────────────────┘
+//! ```
+
+use memchr::memchr;
+
+use super::error::BodyError;
+use super::fields::{is_token_byte, is_value_byte};
+use crate::protocol::http::Framing;
+use crate::protocol::http::field::Field;
+
+/// Longest chunk size with its extension, CRLF included. Extensions have no use between strangers; RFC 9112 §7.1.1
+/// asks to limit them.
+pub const CHUNK_HEAD_BYTES_MAX: usize = 256;
+
+/// By how many bytes chunk heads may outweigh the data they announce, each head having 16 bytes free. Bounds the
+/// work that bytes which nobody receives can cause (CVE-2023-39326 was this).
+pub const CHUNK_OVERHEAD_BYTES_MAX: u64 = 16 * 1024;
+
+/// Longest trailer line, CRLF included. A line is held back until it is whole, so buffers must exceed this.
+pub const TRAILER_LINE_BYTES_MAX: usize = 4096;
+
+/// Most trailer lines, dropped ones included.
+pub const TRAILERS_MAX: usize = 64;
+
+/// Most bytes of all trailer lines together.
+pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
+
+const _: () = assert!(CHUNK_HEAD_BYTES_MAX <= TRAILER_LINE_BYTES_MAX, "one bound for what may be held back");
+const _: () = assert!(TRAILER_LINE_BYTES_MAX <= TRAILER_BYTES_MAX);
+
+/// How a chunked body is passed on. Other framings are not affected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relay {
+    /// As chunks: sizes written anew, extensions dropped, trailers filtered.
+    Keep,
+    /// As bare data, for a peer of HTTP/1.0; trailers are lost.
+    Strip,
+}
+
+/// What one call of [`BodyReader::advance`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of input done with. What is left is an incomplete line, or belongs to the next message.
+    pub consumed: usize,
+    /// Bytes of output, at the front; never more than `consumed`.
+    pub produced: usize,
+}
+
+/// Walks one body. Knows where it ends, holds none of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BodyReader {
+    state: State,
+    relay: Relay,
+    /// Bytes by which chunk heads outweigh their data so far.
+    overhead: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    /// So many bytes of plain data are left; never 0.
+    Length {
+        left: u64,
+    },
+    UntilClose,
+    ChunkHead,
+    /// So many bytes of this chunk are left; never 0.
+    ChunkData {
+        left: u64,
+    },
+    ChunkDataEnd,
+    Trailers {
+        lines: usize,
+        bytes: usize,
+    },
+    Done,
+}
+
+impl BodyReader {
+    /// A reader at the first byte of a body.
+    pub fn new(framing: Framing, relay: Relay) -> BodyReader {
+        let state = match framing {
+            Framing::None | Framing::Length(0) => State::Done,
+            Framing::Length(left) => State::Length { left },
+            Framing::Chunked => State::ChunkHead,
+            Framing::UntilClose => State::UntilClose,
+        };
+        BodyReader { state, relay, overhead: 0 }
+    }
+
+    /// Takes input from the front of `bytes` and puts what is to be passed on in its place.
+    ///
+    /// Output is `bytes[..produced]`; input not taken begins at `consumed` and must be given again, with more behind
+    /// it. That is at most one line: with [`TRAILER_LINE_BYTES_MAX`] bytes of input there is always progress or
+    /// an error. Once the body is complete nothing is taken. Where lengths delimit it, nothing moves.
+    pub fn advance(&mut self, bytes: &mut [u8]) -> Result<Progress, BodyError> {
+        let mut cursor = Cursor { bytes, read: 0, written: 0 };
+        while self.step(&mut cursor)? {}
+        debug_assert!(cursor.written <= cursor.read, "output overtook input");
+        Ok(Progress { consumed: cursor.read, produced: cursor.written })
+    }
+
+    /// Whether all of the body was taken.
+    pub fn is_complete(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// Tells that the sender closed the connection. Only a body without announced end may end so (RFC 9112 §8).
+    pub fn at_eof(&mut self) -> Result<(), BodyError> {
+        match self.state {
+            State::UntilClose => {
+                self.state = State::Done;
+                Ok(())
+            }
+            State::Done => Ok(()),
+            State::Length { .. }
+            | State::ChunkHead
+            | State::ChunkData { .. }
+            | State::ChunkDataEnd
+            | State::Trailers { .. } => Err(BodyError::Truncated),
+        }
+    }
+
+    /// How many of the next bytes are data that passes as it is, if that is known: a hint for choosing a path that
+    /// copies less. 0 between chunks and when complete.
+    pub fn remaining_hint(&self) -> Option<u64> {
+        match self.state {
+            State::Length { left } | State::ChunkData { left } => Some(left),
+            State::UntilClose => None,
+            State::ChunkHead | State::ChunkDataEnd | State::Trailers { .. } | State::Done => Some(0),
+        }
+    }
+
+    /// One step; false when there is nothing more to do with this input.
+    fn step(&mut self, cursor: &mut Cursor<'_>) -> Result<bool, BodyError> {
+        match self.state {
+            State::Done => Ok(false),
+            State::UntilClose => {
+                cursor.keep_up_to(u64::MAX);
+                Ok(false)
+            }
+            State::Length { left } => {
+                let left = left - cursor.keep_up_to(left);
+                self.state = if left == 0 { State::Done } else { State::Length { left } };
+                Ok(false)
+            }
+            State::ChunkData { left } => {
+                let left = left - cursor.keep_up_to(left);
+                self.state = if left == 0 { State::ChunkDataEnd } else { State::ChunkData { left } };
+                Ok(left == 0)
+            }
+            State::ChunkHead => self.chunk_head(cursor),
+            State::ChunkDataEnd => match cursor.rest() {
+                [b'\r', b'\n', ..] => {
+                    self.take_line(cursor, 2, 0..2);
+                    self.state = State::ChunkHead;
+                    Ok(true)
+                }
+                [] | [b'\r'] => Ok(false),
+                _ => Err(BodyError::ChunkEnd),
+            },
+            State::Trailers { lines, bytes } => self.trailer(cursor, lines, bytes),
+        }
+    }
+
+    fn chunk_head(&mut self, cursor: &mut Cursor<'_>) -> Result<bool, BodyError> {
+        let too_long = BodyError::ChunkHeadTooLong { max: CHUNK_HEAD_BYTES_MAX };
+        let Some(line) = cursor.line(CHUNK_HEAD_BYTES_MAX).map_err(|TooLong| too_long)? else {
+            // Refused before the line is whole: a peer that speaks something else may never end it.
+            return if cursor.rest().first().is_none_or(u8::is_ascii_hexdigit) {
+                Ok(false)
+            } else {
+                Err(BodyError::ChunkSize)
+            };
+        };
+        let head = ChunkHead::parse(line).ok_or(BodyError::ChunkSize)?;
+        let line_bytes = line.len();
+        let allowance = head.size.saturating_mul(2).saturating_add(16);
+        self.overhead = (self.overhead + line_bytes as u64).saturating_sub(allowance);
+        if self.overhead > CHUNK_OVERHEAD_BYTES_MAX {
+            return Err(BodyError::ChunkOverhead);
+        }
+        if self.relay == Relay::Keep {
+            // The CRLF goes with the digits: moved first, it leaves no gap for what followed them.
+            cursor.close_gap_in_line(head.digits.end, line_bytes);
+        }
+        self.take_line(cursor, line_bytes, head.digits.start..head.digits.end + 2);
+        self.state = match head.size {
+            0 => State::Trailers { lines: 0, bytes: 0 },
+            left => State::ChunkData { left },
+        };
+        Ok(true)
+    }
+
+    fn trailer(&mut self, cursor: &mut Cursor<'_>, lines: usize, bytes: usize) -> Result<bool, BodyError> {
+        let Some(line) =
+            cursor.line(TRAILER_LINE_BYTES_MAX).map_err(|TooLong| BodyError::TrailersTooLarge)?
+        else {
+            return Ok(false);
+        };
+        let line_bytes = line.len();
+        if line == b"\r\n" {
+            self.take_line(cursor, line_bytes, 0..line_bytes);
+            self.state = State::Done;
+            return Ok(false);
+        }
+        let (lines, bytes) = (lines + 1, bytes + line_bytes);
+        if lines > TRAILERS_MAX || bytes > TRAILER_BYTES_MAX {
+            return Err(BodyError::TrailersTooLarge);
+        }
+        let kept = is_kept_trailer(line)?;
+        self.take_line(cursor, line_bytes, if kept { 0..line_bytes } else { 0..0 });
+        self.state = State::Trailers { lines, bytes };
+        Ok(true)
+    }
+
+    /// Takes a line; of it, `kept` is passed on, unless framing is stripped altogether.
+    fn take_line(&self, cursor: &mut Cursor<'_>, line_bytes: usize, kept: std::ops::Range<usize>) {
+        cursor.take(line_bytes, if self.relay == Relay::Keep { kept } else { 0..0 });
+    }
+}
+
+/// A chunk's size line, understood.
+struct ChunkHead {
+    size: u64,
+    /// Where the digits are, leading zeros left out.
+    digits: std::ops::Range<usize>,
+}
+
+impl ChunkHead {
+    /// `chunk-size [chunk-ext] CRLF`, the extension unread but for its characters. Blanks after the size are
+    /// tolerated (old servers pad it) and not passed on.
+    fn parse(line: &[u8]) -> Option<ChunkHead> {
+        let line = line.strip_suffix(b"\r\n")?;
+        let digits_end = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
+        let (digits, extension) = line.split_at_checked(digits_end)?;
+        if digits.is_empty() || !extension.iter().all(|&byte| is_value_byte(byte)) {
+            return None;
+        }
+        if !matches!(extension.trim_ascii_start(), [] | [b';', ..]) {
+            return None;
+        }
+        let size = digits.iter().try_fold(0u64, |size, digit| {
+            let digit = char::from(*digit).to_digit(16)?;
+            Some(size.checked_mul(16)? + u64::from(digit))
+        })?;
+        let zeros = digits.iter().take_while(|&&digit| digit == b'0').count().min(digits_end - 1);
+        Some(ChunkHead { size, digits: zeros..digits_end })
+    }
+}
+
+/// Whether a trailer line is passed on; an error if it is no field line.
+fn is_kept_trailer(line: &[u8]) -> Result<bool, BodyError> {
+    let line = line.strip_suffix(b"\r\n").ok_or(BodyError::Trailer)?;
+    let colon = memchr(b':', line).ok_or(BodyError::Trailer)?;
+    let (name, value) = line.split_at_checked(colon).ok_or(BodyError::Trailer)?;
+    if name.is_empty() || !name.iter().all(|&byte| is_token_byte(byte)) {
+        return Err(BodyError::Trailer);
+    }
+    if !value.iter().all(|&byte| is_value_byte(byte)) {
+        return Err(BodyError::Trailer);
+    }
+    let name = std::str::from_utf8(name).map_err(|_| BodyError::Trailer)?;
+    Ok(!Field::of(name).is_forbidden_in_trailers())
+}
+
+struct TooLong;
+
+/// Input ahead of `read`, output behind `written`, in one buffer.
+struct Cursor<'a> {
+    bytes: &'a mut [u8],
+    read: usize,
+    written: usize,
+}
+
+impl Cursor<'_> {
+    fn rest(&self) -> &[u8] {
+        self.bytes.get(self.read..).unwrap_or_default()
+    }
+
+    /// The next line with its line feed, if it is whole; an error once it must be longer than `max`.
+    fn line(&self, max: usize) -> Result<Option<&[u8]>, TooLong> {
+        let rest = self.rest();
+        let within = rest.get(..max).unwrap_or(rest);
+        match memchr(b'\n', within) {
+            Some(line_feed) => Ok(within.get(..=line_feed)),
+            None if within.len() == max => Err(TooLong),
+            None => Ok(None),
+        }
+    }
+
+    /// Passes on at most `max` bytes as they are; says how many.
+    fn keep_up_to(&mut self, max: u64) -> u64 {
+        let available = self.rest().len();
+        let count = usize::try_from(max).map_or(available, |max| max.min(available));
+        self.take(count, 0..count);
+        count as u64
+    }
+
+    /// Consumes `count` bytes, of which those in `kept`, counted from here, are passed on.
+    fn take(&mut self, count: usize, kept: std::ops::Range<usize>) {
+        debug_assert!(kept.end <= count && self.read + count <= self.bytes.len());
+        let (start, end) = (self.read + kept.start, self.read + kept.end);
+        if start != self.written && start < end {
+            self.bytes.copy_within(start..end, self.written);
+        }
+        self.written += end - start;
+        self.read += count;
+    }
+
+    /// Moves the CRLF at the end of the coming line to `at`, both counted from here.
+    fn close_gap_in_line(&mut self, at: usize, line_bytes: usize) {
+        let line = self.bytes.get_mut(self.read..self.read + line_bytes).unwrap_or_default();
+        if let Some(place) = line.get_mut(at..at + 2) {
+            place.copy_from_slice(b"\r\n");
+        }
+    }
+}
