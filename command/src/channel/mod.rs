@@ -9,9 +9,9 @@
 //! [`Channel`] first.
 
 mod blocking;
-pub mod codec;
 #[allow(clippy::module_inception, reason = "the type the room is named after")]
 mod channel;
+pub mod codec;
 pub mod scm;
 
 pub use blocking::BlockingChannel;

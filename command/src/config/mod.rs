@@ -1,1 +1,260 @@
-//! config
+//! The configuration file: TOML in Sōzu's format, to settings and orders.
+//!
+//! [`load`] reads a file, [`parse`] a text; both give a [`Config`] whose orders build the whole state
+//! from nothing, or every error of the file in one run, each with its line and key. Keys that nobody
+//! knows, and keys of protocols this version does not serve yet, are warnings; a key that must not be
+//! left out of account (a password, a rewritten path) is an error.
+//!
+//! The road: `file` (TOML to checked values, against the table in `keys`), then `resolve` (defaults,
+//! cross-checks) and `objects` (listeners and clusters to orders). Nothing here opens sockets, creates
+//! files or reads the environment; the names of backends are the only thing looked up.
+
+mod diagnostic;
+mod file;
+mod keys;
+mod objects;
+mod resolve;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::de::DeTable;
+
+use crate::order::Order;
+use crate::proto;
+use crate::proto::supervision::LimitsConfig;
+
+pub use diagnostic::{ConfigError, ConfigErrors, ConfigWarning, Diagnostic};
+use diagnostic::{Diagnostics, Place};
+
+/// The configuration of a proxy that was given none, and the documentation of every key: the
+/// repository's `config.toml`.
+pub const EMBEDDED: &str = include_str!("../../../config.toml");
+
+/// Port that stands, in the embedded configuration, for the demo backend inside the binary.
+pub const DEMO_PORT: u16 = 0;
+
+/// Where a configuration comes from: what its paths are relative to, and what it is called in errors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// [`EMBEDDED`]. A backend at port 0 is the demo backend.
+    Embedded {
+        /// Workers to run when the text does not say: one for each core.
+        cores: u16,
+        /// Directory of the command socket, absolute.
+        runtime_dir: PathBuf,
+    },
+    /// A file, by the path the operator gave. Relative paths in it start at its directory.
+    File(PathBuf),
+}
+
+/// A configuration that can be run: settings with their defaults filled in, and orders.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Path of the command socket; absolute when the origin's directory is. At most 107 bytes.
+    pub command_socket: PathBuf,
+    /// Permission bits of the command socket; its owner can always read and write.
+    pub command_socket_mode: u32,
+    /// First size of command buffers, bytes. At most `max_command_buffer_size`.
+    pub command_buffer_size: usize,
+    /// Largest frame on any command channel, bytes.
+    pub max_command_buffer_size: usize,
+    /// Who may send requests; `None`: whoever can open the socket.
+    pub command_allowed_uids: Option<Vec<u32>>,
+    /// Controllers connected at a time. Ours: Sōzu has no limit.
+    pub max_command_clients: usize,
+    /// How long the CLI waits for an answer; `None`: for ever (0 in the file).
+    pub ctl_command_timeout: Option<Duration>,
+    /// State file to load after the orders.
+    pub saved_state: Option<PathBuf>,
+    /// File for the main process' id.
+    pub pid_file_path: Option<PathBuf>,
+    /// Log filter: a level, and levels by module.
+    pub log_level: String,
+    /// `stdout`, or a URL: `file://PATH`, and those not served yet.
+    pub log_target: String,
+    /// Worker processes, 1 to 1024.
+    pub worker_count: u16,
+    /// Whether a worker that died is replaced.
+    pub worker_automatic_restart: bool,
+    /// How long the main process waits for the workers' answers to one request.
+    pub worker_timeout: Duration,
+    /// Sessions a worker holds at a time.
+    pub max_connections: usize,
+    /// Buffers a worker may hold.
+    pub max_buffers: usize,
+    /// Buffers a worker allocates when it starts; at most `max_buffers`.
+    pub min_buffers: usize,
+    /// Bytes of one buffer; a message's head has to fit in one.
+    pub buffer_size: usize,
+    /// Fields in a head, 16 to 256. Ours.
+    pub max_header_fields: usize,
+    /// Idle back connections kept per backend and worker. Ours.
+    pub max_idle_back_connections: usize,
+    /// How long an idle back connection is kept. Ours.
+    pub back_idle_timeout: Duration,
+    /// Connects tried per request, the first included, 1 to 255.
+    pub max_connection_attempts: u8,
+    /// How long a client may be silent.
+    pub front_timeout: Duration,
+    /// How long a backend may be silent.
+    pub back_timeout: Duration,
+    /// How long connecting to a backend may take.
+    pub connect_timeout: Duration,
+    /// How long a request's head may take.
+    pub request_timeout: Duration,
+    /// Whether the listeners are activated by `orders`.
+    pub activate_listeners: bool,
+    /// The whole state: listeners; then each cluster in the order of the file, followed by its
+    /// frontends and backends; then the activations. Applied in order to an empty state, none is refused.
+    pub orders: Vec<Order>,
+    /// What the operator should know, in the order of the file.
+    pub warnings: Vec<ConfigWarning>,
+}
+
+/// How backend names become addresses.
+type Lookup<'a> = &'a dyn Fn(&str) -> io::Result<Vec<SocketAddr>>;
+
+/// Loads a file. Paths in it are relative to its directory and come out absolute; names of backends
+/// are looked up, which may take as long as the system's resolver does.
+///
+/// # Errors
+/// Every error of the file, or that it cannot be read.
+pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+    load_with(path, &look_up)
+}
+
+/// Loads a file for its settings only, as a client of the command socket needs them: names of backends
+/// are not looked up, and `orders` is empty.
+///
+/// # Errors
+/// As [`load`], names aside.
+pub fn load_settings(path: &Path) -> Result<Config, ConfigErrors> {
+    // Any address will do for orders that are thrown away.
+    let mut config = load_with(path, &|_| Ok(vec![SocketAddr::from(([127, 0, 0, 1], 1))]))?;
+    config.orders = Vec::new();
+    Ok(config)
+}
+
+/// Parses a text, as [`load`] does.
+///
+/// # Errors
+/// Every error of the text.
+pub fn parse(text: &str, origin: &Origin) -> Result<Config, ConfigErrors> {
+    parse_with(text, origin, origin.directory(), &look_up)
+}
+
+fn load_with(path: &Path, look_up: Lookup<'_>) -> Result<Config, ConfigErrors> {
+    let unreadable = |error: &io::Error| {
+        let text = match error.kind() {
+            io::ErrorKind::NotFound => "there is no such file".to_owned(),
+            io::ErrorKind::InvalidData => "the file is not UTF-8 text".to_owned(),
+            _ => format!("cannot be read: {error}"),
+        };
+        ConfigErrors(vec![ConfigError { file: name(path), line: None, key: String::new(), text }])
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(&error))?;
+    let absolute = std::path::absolute(path).map_err(|error| unreadable(&error))?;
+    let directory = absolute.parent().unwrap_or(Path::new("/"));
+    parse_with(&text, &Origin::File(path.to_owned()), directory, look_up)
+}
+
+fn parse_with(
+    text: &str,
+    origin: &Origin,
+    directory: &Path,
+    look_up: Lookup<'_>,
+) -> Result<Config, ConfigErrors> {
+    let mut diagnostics = Diagnostics::new(&origin.name(), text);
+    let (document, syntax_errors) = DeTable::parse_recoverable(text);
+    for error in &syntax_errors {
+        let place = Place(error.span().map_or(0, |span| span.start));
+        diagnostics.error(place, "", error.message());
+    }
+    if diagnostics.has_errors() {
+        // What the parser made of the rest is guesswork: errors in it could mislead.
+        return Err(diagnostics.errors());
+    }
+    let top = file::Section::top(&document, keys::TOP);
+    file::check(&top, &mut diagnostics);
+    let mut config = resolve::settings(&top, origin, directory, &mut diagnostics);
+    config.orders = objects::orders(&top, &config, origin, look_up, &mut diagnostics);
+    config.warnings = diagnostics.finish()?;
+    Ok(config)
+}
+
+fn look_up(name: &str) -> io::Result<Vec<SocketAddr>> {
+    name.to_socket_addrs().map(Iterator::collect)
+}
+
+fn name(path: &Path) -> std::sync::Arc<str> {
+    path.display().to_string().into()
+}
+
+impl Origin {
+    /// What the configuration is called in errors.
+    fn name(&self) -> std::sync::Arc<str> {
+        match self {
+            Self::Embedded { .. } => "built-in config.toml".into(),
+            Self::File(path) => name(path),
+        }
+    }
+
+    /// What relative paths start at.
+    fn directory(&self) -> &Path {
+        match self {
+            Self::Embedded { runtime_dir, .. } => runtime_dir,
+            Self::File(path) => path.parent().unwrap_or(Path::new("")),
+        }
+    }
+
+    fn is_embedded(&self) -> bool {
+        matches!(self, Self::Embedded { .. })
+    }
+}
+
+impl Config {
+    /// The settings as a worker receives them. Settings not served yet have their defaults.
+    pub fn server_config(&self) -> proto::ServerConfig {
+        proto::ServerConfig {
+            max_connections: self.max_connections as u64,
+            front_timeout: seconds(self.front_timeout),
+            back_timeout: seconds(self.back_timeout),
+            connect_timeout: seconds(self.connect_timeout),
+            zombie_check_interval: 1800,
+            accept_queue_timeout: 60,
+            min_buffers: self.min_buffers as u64,
+            max_buffers: self.max_buffers as u64,
+            buffer_size: self.buffer_size as u64,
+            log_level: self.log_level.clone(),
+            log_target: self.log_target.clone(),
+            access_logs_target: None,
+            command_buffer_size: self.command_buffer_size as u64,
+            max_command_buffer_size: self.max_command_buffer_size as u64,
+            metrics: None,
+            access_log_format: proto::ProtobufAccessLogFormat::Ascii.into(),
+            log_colored: false,
+            max_connection_attempts: Some(self.max_connection_attempts.into()),
+            ..proto::ServerConfig::default()
+        }
+    }
+
+    /// The limits that only we have, as a worker receives them.
+    pub fn limits(&self) -> LimitsConfig {
+        LimitsConfig {
+            header_fields_max: self.max_header_fields as u64,
+            idle_back_connections_max: self.max_idle_back_connections as u64,
+            back_idle_timeout: seconds(self.back_idle_timeout),
+            request_timeout: seconds(self.request_timeout),
+        }
+    }
+}
+
+/// Whole seconds: what the file holds, so nothing is lost.
+fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}

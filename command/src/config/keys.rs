@@ -1,0 +1,385 @@
+//! Every key of the configuration file: its name, shape, default, and whether this version serves it.
+//!
+//! A flat table, so that a key that is not here cannot be read (`file::Section` asserts it), a key that
+//! is here cannot be forgotten in the embedded `config.toml` (a test compares them, defaults included),
+//! and serving one more is a change of one word. Ranges that only hold between keys are in `resolve`.
+
+/// One key of a table.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) shape: Shape,
+    /// The default as written in TOML; empty when leaving the key out means something else, or when
+    /// the key is required.
+    pub(super) default: &'static str,
+    pub(super) served: Served,
+}
+
+/// What values a key takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Shape {
+    Flag,
+    /// An integer in a range, both ends included.
+    Integer {
+        min: u64,
+        max: u64,
+    },
+    Text,
+    /// One of these texts.
+    OneOf(&'static [&'static str]),
+    /// One of these texts, in any case, `_` and `-` alike.
+    OneOfAnyCase(&'static [&'static str]),
+    /// `IP:PORT`.
+    Address,
+    /// Texts.
+    Texts,
+    /// Texts out of these.
+    TextsOf(&'static [&'static str]),
+    /// Integers in a range.
+    Integers {
+        max: u64,
+    },
+    /// A table of texts under names of the operator's choice.
+    TextMap,
+    Table(&'static [Key]),
+    /// `[[listeners]]`
+    Tables(&'static [Key]),
+    /// `[clusters.NAME]`
+    NamedTables(&'static [Key]),
+}
+
+/// What this version does with a key.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Served {
+    Yes,
+    /// Leaving it out of account is harmless: a warning when it is used.
+    NotYet,
+    /// Leaving it out of account would do the wrong thing, which the text names: an error.
+    NotIgnorable(&'static str),
+    /// It has a meaning on another kind of listener only: a warning.
+    OnlyFor(&'static str),
+    /// It would promise what only another kind of listener can keep: an error.
+    Misplaced(&'static str),
+    /// Accepted for compatibility, and needless here for the reason given: not worth a warning.
+    Needless,
+}
+
+use Served::{Misplaced, Needless, NotIgnorable, NotYet, OnlyFor, Yes};
+use Shape::{
+    Address, Flag, Integer, Integers, NamedTables, OneOf, OneOfAnyCase, Table, Tables, Text, TextMap, Texts,
+    TextsOf,
+};
+
+const fn key(name: &'static str, shape: Shape, default: &'static str, served: Served) -> Key {
+    Key { name, shape, default, served }
+}
+
+const fn up_to(max: u64) -> Shape {
+    Integer { min: 0, max }
+}
+
+const fn from_one(max: u64) -> Shape {
+    Integer { min: 1, max }
+}
+
+const U8: u64 = u8::MAX as u64;
+const U16: u64 = u16::MAX as u64;
+const U32: u64 = u32::MAX as u64;
+/// TOML's own limit: its integers are signed.
+const I64: u64 = i64::MAX as u64;
+
+/// The smallest buffer: a head with usual cookies, and every answer of ours, fit.
+const BUFFER_BYTES_MIN: u64 = 4096;
+/// The largest buffer; offsets within one are counted in 32 bits.
+const BUFFER_BYTES_MAX: u64 = 1 << 30;
+/// The smallest ceiling of a command channel: the largest message with all its parts at their bounds.
+const COMMAND_BYTES_MIN: u64 = 4096;
+
+#[rustfmt::skip]
+pub(super) static TOP: &[Key] = &[
+    key("command_socket", Text, "", Yes),
+    key("command_socket_mode", Text, "\"0600\"", Yes),
+    key("command_buffer_size", Integer { min: COMMAND_BYTES_MIN, max: U32 }, "1000000", Yes),
+    key("max_command_buffer_size", Integer { min: COMMAND_BYTES_MIN, max: U32 }, "2000000", Yes),
+    key("command_allowed_uids", Integers { max: U32 }, "", Yes),
+    key("max_command_clients", from_one(U16), "1024", Yes),
+    key("ctl_command_timeout", up_to(I64), "1000", Yes),
+    key("saved_state", Text, "", Yes),
+    key("automatic_state_save", Flag, "false", NotYet),
+    key("pid_file_path", Text, "", Yes),
+    key("log_level", Text, "\"info\"", Yes),
+    key("log_target", Text, "\"stdout\"", Yes),
+    key("log_colored", Flag, "false", NotYet),
+    key("access_logs_target", Text, "", NotYet),
+    key("access_logs_format", OneOf(&["ascii", "protobuf"]), "\"ascii\"", NotYet),
+    key("access_logs_colored", Flag, "false", NotYet),
+    key("audit_logs_target", Text, "", NotYet),
+    key("audit_logs_json_target", Text, "", NotYet),
+    key("worker_count", from_one(1024), "2", Yes),
+    key("worker_automatic_restart", Flag, "true", Yes),
+    key("worker_timeout", from_one(U32), "10", Yes),
+    // Parsed and never acted on by Sōzu either.
+    key("handle_process_affinity", Flag, "false", NotYet),
+    key("max_connections", from_one(U32), "10000", Yes),
+    key("max_buffers", from_one(U32), "1000", Yes),
+    key("min_buffers", up_to(U32), "1", Yes),
+    key("buffer_size", Integer { min: BUFFER_BYTES_MIN, max: BUFFER_BYTES_MAX }, "16393", Yes),
+    // Our tables grow by themselves, up to what max_connections asks for.
+    key("slab_entries_per_connection", up_to(I64), "4", Needless),
+    key("max_header_fields", Integer { min: 16, max: 256 }, "128", Yes),
+    key("max_idle_back_connections", from_one(U32), "64", Yes),
+    key("back_idle_timeout", from_one(U32), "55", Yes),
+    key("max_connections_per_ip", up_to(I64), "0", NotYet),
+    key("max_connections_per_subnet", up_to(I64), "0", NotYet),
+    key("subnet_ipv4_prefix", up_to(32), "32", NotYet),
+    key("subnet_ipv6_prefix", up_to(128), "128", NotYet),
+    key("max_connection_attempts", from_one(U8), "5", Yes),
+    key("retry_after", up_to(U32), "60", NotYet),
+    key("evict_on_queue_full", Flag, "false", NotYet),
+    key("basic_auth_max_credential_bytes", up_to(I64), "4096", NotYet),
+    key("splice_pipe_capacity_bytes", up_to(I64), "65536", NotYet),
+    key("front_timeout", from_one(U32), "60", Yes),
+    key("back_timeout", from_one(U32), "30", Yes),
+    key("connect_timeout", from_one(U32), "3", Yes),
+    key("request_timeout", from_one(U32), "10", Yes),
+    // Connections beyond max_connections wait in the kernel's queue, and every session has a timer of
+    // its own: neither a queue of ours nor a search for forgotten sessions exists.
+    key("accept_queue_timeout", up_to(U32), "60", Needless),
+    key("zombie_check_interval", up_to(U32), "1800", Needless),
+    key("activate_listeners", Flag, "true", Yes),
+    key("disable_cluster_metrics", Flag, "false", NotYet),
+    key("metrics", Table(METRICS), "", NotYet),
+    key("listeners", Tables(LISTENER), "", Yes),
+    key("clusters", NamedTables(CLUSTER), "", Yes),
+];
+
+#[rustfmt::skip]
+pub(super) static METRICS: &[Key] = &[
+    key("address", Address, "", NotYet),
+    key("tagged_metrics", Flag, "false", NotYet),
+    key("prefix", Text, "\"sozu\"", NotYet),
+    key("detail", OneOf(&["process", "frontend", "cluster", "backend"]), "\"cluster\"", NotYet),
+];
+
+const TLS_VERSIONS: Shape = TextsOf(&["SSL_V2", "SSL_V3", "TLS_V10", "TLS_V11", "TLS_V12", "TLS_V13"]);
+const HTTPS: Served = OnlyFor("https");
+const H2: Served = NotYet;
+
+#[rustfmt::skip]
+pub(super) static LISTENER: &[Key] = &[
+    key("address", Address, "", Yes),
+    key("protocol", OneOf(&["http", "https", "tcp", "udp"]), "", Yes),
+    key("interface", Text, "", Yes),
+    key("public_address", Address, "", Yes),
+    key("expect_proxy", Flag, "false", NotIgnorable("the PROXY header of each connection would be taken for a request")),
+    key("front_timeout", from_one(U32), "60", Yes),
+    key("back_timeout", from_one(U32), "30", Yes),
+    key("connect_timeout", from_one(U32), "3", Yes),
+    key("request_timeout", from_one(U32), "10", Yes),
+    key("sozu_id_header", Text, "\"Sozu-Id\"", Yes),
+    key("forwarded_headers", OneOf(&["both", "x_forwarded", "rfc7239", "none"]), "\"both\"", Yes),
+    key("elide_x_real_ip", Flag, "false", Yes),
+    key("send_x_real_ip", Flag, "false", Yes),
+    key("sticky_name", Text, "\"SOZUBALANCEID\"", NotYet),
+    key("answer_301", Text, "", NotYet),
+    key("answer_400", Text, "", NotYet),
+    key("answer_401", Text, "", NotYet),
+    key("answer_404", Text, "", NotYet),
+    key("answer_408", Text, "", NotYet),
+    key("answer_413", Text, "", NotYet),
+    key("answer_421", Text, "", NotYet),
+    key("answer_429", Text, "", NotYet),
+    key("answer_502", Text, "", NotYet),
+    key("answer_503", Text, "", NotYet),
+    key("answer_504", Text, "", NotYet),
+    key("answer_507", Text, "", NotYet),
+    key("answers", TextMap, "", NotYet),
+    key("tls_versions", TLS_VERSIONS, "[\"TLS_V12\", \"TLS_V13\"]", HTTPS),
+    key("cipher_list", Texts, "", HTTPS),
+    key("cipher_suites", Texts, "", HTTPS),
+    key("groups_list", Texts, "[\"X25519MLKEM768\", \"x25519\", \"P-256\", \"P-384\"]", HTTPS),
+    key("certificate", Text, "", HTTPS),
+    key("key", Text, "", HTTPS),
+    key("certificate_chain", Text, "", HTTPS),
+    key("send_tls13_tickets", up_to(I64), "4", HTTPS),
+    key("alpn_protocols", TextsOf(&["h2", "http/1.1"]), "[\"h2\", \"http/1.1\"]", HTTPS),
+    key("strict_sni_binding", Flag, "true", HTTPS),
+    key("disable_http11", Flag, "false", HTTPS),
+    key("client_auth", OneOf(&["none", "optional", "required"]), "\"none\"", Misplaced("https")),
+    key("client_ca_certificates", Texts, "", Misplaced("https")),
+    key("client_ca_crls", Texts, "", Misplaced("https")),
+    key("hsts", Table(HSTS), "", Misplaced("https")),
+    key("h2_max_rst_stream_per_window", from_one(U32), "2000", H2),
+    key("h2_max_ping_per_window", from_one(U32), "2000", H2),
+    key("h2_max_settings_per_window", from_one(U32), "1000", H2),
+    key("h2_max_empty_data_per_window", from_one(U32), "2000", H2),
+    key("h2_max_window_update_stream0_per_window", from_one(U32), "2000", H2),
+    key("h2_max_continuation_frames", from_one(U32), "20", H2),
+    key("h2_max_glitch_count", from_one(U32), "2000", H2),
+    key("h2_max_rst_stream_lifetime", from_one(I64), "200000", H2),
+    key("h2_max_rst_stream_abusive_lifetime", from_one(I64), "1000", H2),
+    key("h2_max_rst_stream_emitted_lifetime", from_one(I64), "10000", H2),
+    key("h2_stream_refusal_percent", up_to(U32), "50", H2),
+    key("h2_initial_connection_window", from_one(U32), "16777216", H2),
+    key("h2_max_concurrent_streams", from_one(U32), "100", H2),
+    key("h2_stream_shrink_ratio", Integer { min: 2, max: U32 }, "2", H2),
+    key("h2_max_header_list_size", from_one(U32), "65536", H2),
+    key("h2_max_header_table_size", up_to(U32), "65536", H2),
+    key("h2_max_header_fields", from_one(U32), "128", H2),
+    key("h2_stream_idle_timeout_seconds", up_to(U32), "30", H2),
+    key("h2_graceful_shutdown_deadline_seconds", up_to(U32), "5", H2),
+    key("sni_preread_timeout", up_to(U32), "5", OnlyFor("tcp")),
+    key("sni_preread_max_bytes", Integer { min: 5, max: U32 }, "16384", OnlyFor("tcp")),
+    key("max_rx_datagram_size", up_to(U32), "1500", OnlyFor("udp")),
+    key("max_flows", up_to(U32), "0", OnlyFor("udp")),
+];
+
+#[rustfmt::skip]
+pub(super) static HSTS: &[Key] = &[
+    key("enabled", Flag, "", NotYet),
+    key("max_age", up_to(U32), "31536000", NotYet),
+    key("include_subdomains", Flag, "false", NotYet),
+    key("preload", Flag, "false", NotYet),
+    key("force_replace_backend", Flag, "false", NotYet),
+];
+
+#[rustfmt::skip]
+pub(super) static CLUSTER: &[Key] = &[
+    key("protocol", OneOf(&["http", "tcp"]), "", Yes),
+    key("frontends", Tables(FRONTEND), "", Yes),
+    key("backends", Tables(BACKEND), "", Yes),
+    key("load_balancing", OneOf(&["ROUND_ROBIN", "RANDOM", "LEAST_LOADED", "POWER_OF_TWO", "HRW", "MAGLEV"]), "\"ROUND_ROBIN\"", NotYet),
+    key("load_metric", OneOf(&["CONNECTIONS", "REQUESTS", "CONNECTION_TIME"]), "\"CONNECTIONS\"", NotYet),
+    key("max_connection_attempts", from_one(U8), "5", Yes),
+    key("sticky_session", Flag, "false", NotYet),
+    key("https_redirect", Flag, "false", NotIgnorable("requests would be served unencrypted instead of being sent to HTTPS")),
+    key("https_redirect_port", up_to(U16), "443", NotYet),
+    key("send_proxy", Flag, "false", OnlyFor("tcp")),
+    key("http2", Flag, "false", NotIgnorable("backends that speak HTTP/2 would be spoken to in HTTP/1.1")),
+    key("answer_503", Text, "", NotYet),
+    key("answers", TextMap, "", NotYet),
+    key("authorized_hashes", Texts, "[]", NotYet),
+    key("www_authenticate", Text, "", NotYet),
+    key("max_connections_per_ip", up_to(I64), "0", NotYet),
+    key("max_connections_per_subnet", up_to(I64), "0", NotYet),
+    key("retry_after", up_to(U32), "60", NotYet),
+    key("affinity_header", Text, "", NotYet),
+    key("affinity_cookie", Text, "", NotYet),
+    key("shard_percent", Integer { min: 1, max: 100 }, "", NotYet),
+    key("shard_min_backends", Integer { min: 2, max: U32 }, "8", NotYet),
+    key("shard_mode", OneOf(&["FALLBACK", "STRICT"]), "\"FALLBACK\"", NotYet),
+    key("health_check", Table(HEALTH_CHECK), "", NotYet),
+    key("udp", Table(UDP), "", OnlyFor("udp")),
+];
+
+const REWRITES: Served = NotIgnorable("backends would get requests for another host or path than meant");
+
+#[rustfmt::skip]
+pub(super) static FRONTEND: &[Key] = &[
+    key("address", Address, "", Yes),
+    key("hostname", Text, "", Yes),
+    key("path", Text, "\"\"", Yes),
+    key("path_type", OneOf(&["PREFIX", "REGEX", "EQUALS"]), "\"PREFIX\"", Yes),
+    key("method", Text, "", Yes),
+    key("position", OneOf(&["PRE", "POST", "TREE"]), "\"TREE\"", Yes),
+    key("tags", TextMap, "{}", Yes),
+    // Whether a certificate is in its place depends on the listener: see `resolve`.
+    key("certificate", Text, "", Yes),
+    key("key", Text, "", Yes),
+    key("certificate_chain", Text, "", Yes),
+    key("tls_versions", TLS_VERSIONS, "[]", HTTPS),
+    key("alpn", Texts, "[]", OnlyFor("tcp")),
+    key("redirect", OneOfAnyCase(&["forward", "permanent", "unauthorized", "silent_close"]), "\"forward\"", Yes),
+    key("redirect_scheme", OneOfAnyCase(&["use-same", "use-http", "use-https"]), "\"use-same\"", NotYet),
+    key("redirect_template", Text, "", NotYet),
+    key("rewrite_host", Text, "", REWRITES),
+    key("rewrite_path", Text, "", REWRITES),
+    key("rewrite_port", up_to(U16), "", REWRITES),
+    key("required_auth", Flag, "false", NotIgnorable("everyone would be let in without a password")),
+    key("headers", Tables(HEADER), "[]", NotIgnorable("headers that are to be removed or replaced would pass")),
+    key("header_predicates", Tables(HEADER_PREDICATE), "[]", NotIgnorable("requests without these headers would match too")),
+    key("hsts", Table(HSTS), "", Misplaced("https")),
+];
+
+#[rustfmt::skip]
+pub(super) static HEADER: &[Key] = &[
+    key("position", OneOf(&["request", "response", "both"]), "", NotYet),
+    key("key", Text, "", NotYet),
+    key("value", Text, "", NotYet),
+];
+
+#[rustfmt::skip]
+pub(super) static HEADER_PREDICATE: &[Key] = &[
+    key("name", Text, "", NotYet),
+    key("match", OneOf(&["exact", "regex", "present"]), "", NotYet),
+    key("value", Text, "", NotYet),
+];
+
+#[rustfmt::skip]
+pub(super) static BACKEND: &[Key] = &[
+    key("address", Text, "", Yes),
+    key("backend_id", Text, "", Yes),
+    key("weight", up_to(U8), "100", Yes),
+    key("backup", Flag, "false", Yes),
+    key("sticky_id", Text, "", NotYet),
+    key("unix_path", Text, "", NotIgnorable("the address beside it, which is only a name, would be dialled")),
+];
+
+#[rustfmt::skip]
+pub(super) static HEALTH_CHECK: &[Key] = &[
+    key("mode", OneOf(&["HTTP", "TCP"]), "\"HTTP\"", NotYet),
+    key("uri", Text, "\"/\"", NotYet),
+    key("interval", from_one(U32), "10", NotYet),
+    key("timeout", from_one(U32), "5", NotYet),
+    key("healthy_threshold", from_one(U32), "3", NotYet),
+    key("unhealthy_threshold", from_one(U32), "3", NotYet),
+    key("expected_status", up_to(U32), "0", NotYet),
+    key("accepted_statuses", Texts, "[]", NotYet),
+    key("port", from_one(U16), "", NotYet),
+    key("headers", Tables(HEALTH_HEADER), "[]", NotYet),
+];
+
+#[rustfmt::skip]
+pub(super) static HEALTH_HEADER: &[Key] = &[
+    key("name", Text, "", NotYet),
+    key("value_file", Text, "", NotYet),
+];
+
+#[rustfmt::skip]
+pub(super) static UDP: &[Key] = &[
+    key("affinity_key", OneOf(&["SOURCE_IP", "SOURCE_IP_PORT"]), "\"SOURCE_IP\"", NotYet),
+    key("responses", up_to(U32), "0", NotYet),
+    key("requests", up_to(U32), "0", NotYet),
+    key("send_proxy_protocol", Flag, "false", NotYet),
+    key("proxy_protocol_every_datagram", Flag, "false", NotYet),
+    key("health", Table(UDP_HEALTH), "", NotYet),
+];
+
+#[rustfmt::skip]
+pub(super) static UDP_HEALTH: &[Key] = &[
+    key("mode", OneOf(&["HEALTH_OFF", "TCP_PROBE", "UDP_PROBE"]), "\"TCP_PROBE\"", NotYet),
+    key("tcp_port", from_one(U16), "", NotYet),
+    key("rise", up_to(U32), "2", NotYet),
+    key("fall", up_to(U32), "3", NotYet),
+    key("fail_open", Flag, "true", NotYet),
+    key("udp_probe_payload", Text, "", NotYet),
+    key("probe_interval_seconds", up_to(U32), "5", NotYet),
+    key("probe_timeout_seconds", up_to(U32), "2", NotYet),
+];
+
+/// Every table of the file with the name an operator knows it by.
+pub(super) static SECTIONS: &[(&str, &[Key])] = &[
+    ("the top level", TOP),
+    ("[metrics]", METRICS),
+    ("[[listeners]]", LISTENER),
+    ("[clusters.NAME]", CLUSTER),
+    ("a cluster's frontends", FRONTEND),
+    ("a cluster's backends", BACKEND),
+    ("a cluster's health_check", HEALTH_CHECK),
+    ("a cluster's udp", UDP),
+    ("a cluster's udp.health", UDP_HEALTH),
+    ("hsts", HSTS),
+    ("a frontend's headers", HEADER),
+    ("a frontend's header_predicates", HEADER_PREDICATE),
+    ("a health_check's headers", HEALTH_HEADER),
+];

@@ -1,0 +1,503 @@
+//! Listeners and clusters to orders, in the order that builds a state from nothing.
+//!
+//! What an order's own checks refuse is reported at the key it came from; this file adds what only the
+//! whole file can tell: duplicates, frontends without a listener, and what is on listeners that this
+//! version does not serve.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::diagnostic::{Diagnostics, Place};
+use super::file::{Located, Section};
+use super::resolve::report_unserved;
+use super::{Config, DEMO_PORT, Lookup, Origin};
+use crate::order::{
+    Backend, BackendKey, Cluster, ClusterId, HostPattern, HttpFrontend, HttpListener, ListenerKind, Order,
+    OrderError, PathRule, STICKY_NAME_DEFAULT,
+};
+use crate::proto;
+
+/// The orders of the whole file.
+pub(super) fn orders(
+    top: &Section<'_>,
+    settings: &Config,
+    origin: &Origin,
+    look_up: Lookup<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Vec<Order> {
+    let mut builder = Builder {
+        settings,
+        origin,
+        names: Names { look_up, known: HashMap::new() },
+        diagnostics,
+        listeners: HashMap::new(),
+        listener_orders: Vec::new(),
+        frontends: HashMap::new(),
+        cluster_orders: Vec::new(),
+    };
+    for section in top.tables("listeners") {
+        builder.listener(&section);
+    }
+    for (id, section) in top.named_tables("clusters") {
+        builder.cluster(id, &section);
+    }
+    builder.finish()
+}
+
+struct Builder<'c, 'l> {
+    settings: &'c Config,
+    origin: &'c Origin,
+    names: Names<'l>,
+    diagnostics: &'c mut Diagnostics,
+    listeners: HashMap<SocketAddr, Vec<Declared>>,
+    listener_orders: Vec<Arc<HttpListener>>,
+    frontends: HashMap<FrontendIdentity, Origination>,
+    cluster_orders: Vec<Order>,
+}
+
+/// A listener of the file, or one that a frontend called for.
+struct Declared {
+    kind: ListenerKind,
+    interface: Option<String>,
+    by: Origination,
+}
+
+/// Where something was first said.
+#[derive(Clone)]
+struct Origination {
+    place: Place,
+    path: String,
+}
+
+/// What must be unique among the frontends of all clusters.
+type FrontendIdentity = (SocketAddr, HostPattern, PathRule, Option<String>);
+
+impl Builder<'_, '_> {
+    fn listener(&mut self, section: &Section<'_>) {
+        let address = self.required(section, "address").and_then(|()| section.address("address"));
+        let kind = self.required(section, "protocol").and_then(|()| section.choice("protocol"));
+        let (Some(address), Some(kind)) = (address, kind.map(kind_of)) else { return };
+        let interface = section.text("interface").map(str::to_owned);
+        let by = Origination { place: address.place, path: section.path.clone() };
+        if !self.declare(address, kind, interface.clone(), by) {
+            return;
+        }
+        if kind != ListenerKind::Http {
+            let text = format!(
+                "{kind} listeners are not served yet by this version: this one is skipped, with all that is on it"
+            );
+            self.diagnostics.warning(section.place_of("protocol"), section.key_path("protocol"), text);
+            return;
+        }
+        report_unserved(section, self.diagnostics);
+        let wire = self.http_listener(section, address.value, interface);
+        if let Some(listener) = self.checked(section, HttpListener::from_wire(wire)) {
+            self.listener_orders.push(Arc::new(listener));
+        }
+    }
+
+    /// Notes a listener; `false` if it clashes with another, which is reported.
+    fn declare(
+        &mut self,
+        address: Located<SocketAddr>,
+        kind: ListenerKind,
+        interface: Option<String>,
+        by: Origination,
+    ) -> bool {
+        let others = self.listeners.entry(address.value).or_default();
+        let clash = others.iter().find_map(|other| {
+            let at = format!("{} (line {})", other.by.path, self.diagnostics.line(other.by.place));
+            if other.interface == interface {
+                Some(format!("{} is already the address of {at}", address.value))
+            } else if other.kind != kind {
+                Some(format!("{} is shared with {at}, which is {}: listeners of one address, on whatever interfaces, speak the same protocol", address.value, other.kind))
+            } else {
+                None
+            }
+        });
+        if let Some(text) = clash {
+            self.diagnostics.error(address.place, format!("{}.address", by.path), text);
+            return false;
+        }
+        others.push(Declared { kind, interface, by });
+        true
+    }
+
+    fn http_listener(
+        &self,
+        section: &Section<'_>,
+        address: SocketAddr,
+        interface: Option<String>,
+    ) -> proto::HttpListenerConfig {
+        let seconds = |name: &str, default: u32| {
+            section.integer(name).and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(default)
+        };
+        let defaults = self.default_listener(address);
+        proto::HttpListenerConfig {
+            public_address: section.address("public_address").map(|address| address.value.into()),
+            sticky_name: section.text("sticky_name").map_or(defaults.sticky_name, str::to_owned),
+            front_timeout: seconds("front_timeout", defaults.front_timeout),
+            back_timeout: seconds("back_timeout", defaults.back_timeout),
+            connect_timeout: seconds("connect_timeout", defaults.connect_timeout),
+            request_timeout: seconds("request_timeout", defaults.request_timeout),
+            sozu_id_header: section.text("sozu_id_header").map(str::to_owned),
+            elide_x_real_ip: section.flag("elide_x_real_ip"),
+            send_x_real_ip: section.flag("send_x_real_ip"),
+            forwarded_headers: section.choice("forwarded_headers").map(|family| forwarded(family).into()),
+            interface,
+            ..self.default_listener(address)
+        }
+    }
+
+    /// An HTTP listener of which nothing but the address is said.
+    fn default_listener(&self, address: SocketAddr) -> proto::HttpListenerConfig {
+        let timeouts = self.settings.server_config();
+        proto::HttpListenerConfig {
+            address: address.into(),
+            sticky_name: STICKY_NAME_DEFAULT.to_owned(),
+            front_timeout: timeouts.front_timeout,
+            back_timeout: timeouts.back_timeout,
+            connect_timeout: timeouts.connect_timeout,
+            request_timeout: self.settings.limits().request_timeout,
+            ..proto::HttpListenerConfig::default()
+        }
+    }
+
+    fn cluster(&mut self, id: &str, section: &Section<'_>) {
+        // All that is missing is told at once.
+        let frontends = self.required(section, "frontends");
+        let backends = self.required(section, "backends");
+        let protocol = self.required(section, "protocol").and_then(|()| section.choice("protocol"));
+        if protocol == Some("tcp") {
+            let text = "tcp clusters are not served yet by this version: this one is skipped, with its frontends and backends";
+            self.diagnostics.warning(section.place_of("protocol"), section.key_path("protocol"), text);
+            return;
+        }
+        if protocol.is_none() || frontends.is_none() || backends.is_none() {
+            return;
+        }
+        report_unserved(section, self.diagnostics);
+        let Some(cluster) = self.checked(section, Cluster::from_wire(cluster(id, section))) else { return };
+        let id = cluster.id().clone();
+        self.cluster_orders.push(Order::AddCluster(Arc::new(cluster)));
+        for frontend in section.tables("frontends") {
+            self.frontend(&id, &frontend);
+        }
+        let mut known = HashMap::new();
+        for (index, backend) in section.tables("backends").iter().enumerate() {
+            self.backend(&id, index, backend, &mut known);
+        }
+    }
+
+    fn frontend(&mut self, cluster_id: &ClusterId, section: &Section<'_>) {
+        let address = self.required(section, "address").and_then(|()| section.address("address"));
+        let hostname = self.required(section, "hostname").and_then(|()| section.text("hostname"));
+        let (Some(address), Some(hostname)) = (address, hostname) else { return };
+        if !self.is_on_http(section, address) {
+            return;
+        }
+        report_unserved(section, self.diagnostics);
+        let redirect = section.choice("redirect");
+        if matches!(redirect, Some("permanent" | "silent_close")) {
+            let text = "not served yet by this version; \"forward\" and \"unauthorized\" are";
+            self.diagnostics.error(section.place_of("redirect"), section.key_path("redirect"), text);
+        }
+        let wire = proto::RequestHttpFrontend {
+            cluster_id: Some(cluster_id.to_string()),
+            address: address.value.into(),
+            hostname: hostname.to_owned(),
+            path: proto::PathRule {
+                kind: path_kind(section.choice("path_type")).into(),
+                value: section.text("path").unwrap_or_default().to_owned(),
+            },
+            method: section.text("method").map(str::to_owned),
+            position: position(section.choice("position")).into(),
+            tags: section.text_map("tags").map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            redirect: (redirect == Some("unauthorized"))
+                .then_some(proto::RedirectPolicy::Unauthorized.into()),
+            ..proto::RequestHttpFrontend::default()
+        };
+        let Some(frontend) = self.checked(section, HttpFrontend::from_wire(wire)) else { return };
+        if self.is_new(section, &frontend) {
+            self.cluster_orders.push(Order::AddHttpFrontend(Arc::new(frontend)));
+        }
+    }
+
+    /// Whether the frontend's listener is one that is served; creates it with defaults if the file has
+    /// none at this address.
+    fn is_on_http(&mut self, section: &Section<'_>, address: Located<SocketAddr>) -> bool {
+        let certificate =
+            ["certificate", "key", "certificate_chain"].into_iter().find(|name| section.has(name));
+        if !self.listeners.contains_key(&address.value) {
+            let kind = if certificate.is_some() { ListenerKind::Https } else { ListenerKind::Http };
+            let by = Origination { place: address.place, path: section.path.clone() };
+            self.declare(address, kind, None, by);
+            if kind == ListenerKind::Http {
+                let wire = self.default_listener(address.value);
+                if let Some(listener) = self.checked(section, HttpListener::from_wire(wire)) {
+                    self.listener_orders.push(Arc::new(listener));
+                }
+            }
+        }
+        let Some(listener) = self.listeners.get(&address.value).and_then(|declared| declared.first()) else {
+            return false;
+        };
+        let at = format!("{} (line {})", listener.by.path, self.diagnostics.line(listener.by.place));
+        if listener.kind != ListenerKind::Http {
+            let kind = listener.kind;
+            let text = format!(
+                "the listener at {}, {at}, is {kind}, which is not served yet by this version: this frontend is skipped",
+                address.value
+            );
+            self.diagnostics.warning(address.place, section.key_path("address"), text);
+            return false;
+        }
+        if let Some(name) = certificate {
+            let text = format!(
+                "the listener at {}, {at}, is http: only https listeners use certificates",
+                address.value
+            );
+            self.diagnostics.error(section.place_of(name), section.key_path(name), text);
+        }
+        true
+    }
+
+    /// Whether no other frontend has the same identity; the clash is reported.
+    fn is_new(&mut self, section: &Section<'_>, frontend: &HttpFrontend) -> bool {
+        let identity = (
+            frontend.address(),
+            frontend.hostname().clone(),
+            frontend.path().clone(),
+            frontend.method().map(str::to_owned),
+        );
+        let by = Origination { place: section.place, path: section.path.clone() };
+        match self.frontends.entry(identity) {
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                entry.insert(by);
+                true
+            }
+            std::collections::hash_map::Entry::Occupied(entry) => {
+                let first = entry.get();
+                let line = self.diagnostics.line(first.place);
+                let text = format!(
+                    "address, hostname, path and method are already those of {} (line {line})",
+                    first.path
+                );
+                self.diagnostics.error(by.place, by.path, text);
+                false
+            }
+        }
+    }
+
+    fn backend(
+        &mut self,
+        cluster_id: &ClusterId,
+        index: usize,
+        section: &Section<'_>,
+        known: &mut HashMap<BackendKey, Origination>,
+    ) {
+        let Some(text) = self.required(section, "address").and_then(|()| section.text("address")) else {
+            return;
+        };
+        report_unserved(section, self.diagnostics);
+        if section.integer("weight") == Some(0) {
+            let text = "0 counts as the default, 100; to take a backend out of use, leave it out";
+            self.diagnostics.warning(section.place_of("weight"), section.key_path("weight"), text);
+        }
+        for address in self.backend_addresses(section, text) {
+            let backend_id = section
+                .text("backend_id")
+                .map_or_else(|| format!("{cluster_id}-{index}-{address}"), str::to_owned);
+            let weight = section.integer("weight").and_then(|weight| i32::try_from(weight).ok());
+            let wire = proto::AddBackend {
+                cluster_id: cluster_id.to_string(),
+                backend_id,
+                address: address.into(),
+                sticky_id: section.text("sticky_id").map(str::to_owned),
+                load_balancing_parameters: weight.map(|weight| proto::LoadBalancingParams { weight }),
+                backup: section.flag("backup"),
+                unix_path: None,
+            };
+            let Some(backend) = self.checked(section, Backend::from_wire(&wire)) else { return };
+            let by = Origination { place: section.place, path: section.path.clone() };
+            if let Some(first) = known.insert(backend.key(), by) {
+                let line = self.diagnostics.line(first.place);
+                let text = format!(
+                    "backend {} at {address} is already {} (line {line})",
+                    backend.backend_id(),
+                    first.path
+                );
+                self.diagnostics.error(section.place, section.path.clone(), text);
+                return;
+            }
+            self.cluster_orders.push(Order::AddBackend(Arc::new(backend)));
+        }
+    }
+
+    /// The addresses a backend's `address` stands for; none if that is reported.
+    fn backend_addresses(&mut self, section: &Section<'_>, text: &str) -> Vec<SocketAddr> {
+        let (place, key) = (section.place_of("address"), section.key_path("address"));
+        let addresses = match self.names.addresses(text) {
+            Ok(addresses) => addresses,
+            Err(complaint) => {
+                self.diagnostics.error(place, key, complaint);
+                return Vec::new();
+            }
+        };
+        if addresses.iter().any(|address| address.port() == DEMO_PORT) && !self.origin.is_embedded() {
+            let text = "port 0 stands for the demo backend, which only runs when no configuration file is given: \
+                        this backend is left out; put the address of one of yours here";
+            self.diagnostics.warning(place, key, text);
+            return Vec::new();
+        }
+        addresses
+    }
+
+    fn finish(self) -> Vec<Order> {
+        let activations: Vec<_> = self
+            .listener_orders
+            .iter()
+            .filter(|_| self.settings.activate_listeners)
+            .map(|listener| Order::ActivateListener { kind: ListenerKind::Http, key: listener.key().clone() })
+            .collect();
+        let listeners = self.listener_orders.into_iter().map(Order::AddHttpListener);
+        listeners.chain(self.cluster_orders).chain(activations).collect()
+    }
+
+    /// Reports a key that has to be there and is not.
+    fn required(&mut self, section: &Section<'_>, name: &str) -> Option<()> {
+        if !section.has(name) {
+            self.diagnostics.error(section.place, section.key_path(name), "is required");
+            return None;
+        }
+        Some(())
+    }
+
+    /// Reports what an order's own checks refuse, at the key it came from.
+    fn checked<T>(&mut self, section: &Section<'_>, result: Result<T, OrderError>) -> Option<T> {
+        let error = match result {
+            Ok(value) => return Some(value),
+            Err(error) => error,
+        };
+        let text = error.to_string();
+        match error {
+            OrderError::Invalid { field, .. } if section.declares(field) => {
+                let text = text.strip_prefix(field).unwrap_or(&text).trim_start();
+                self.diagnostics.error(section.place_of(field), section.key_path(field), text);
+            }
+            _ => self.diagnostics.error(section.place, section.path.clone(), text),
+        }
+        None
+    }
+}
+
+/// Addresses of backends, each name looked up once.
+struct Names<'l> {
+    look_up: Lookup<'l>,
+    known: HashMap<String, Vec<SocketAddr>>,
+}
+
+impl Names<'_> {
+    /// What `IP:PORT` or `NAME:PORT` stands for, sorted; or what is wrong with it.
+    fn addresses(&mut self, text: &str) -> Result<Vec<SocketAddr>, String> {
+        if let Ok(address) = text.parse() {
+            return Ok(vec![address]);
+        }
+        if let Some(addresses) = self.known.get(text) {
+            return Ok(addresses.clone());
+        }
+        let shown = text.escape_debug();
+        let is_name = text.rsplit_once(':').is_some_and(|(host, port)| {
+            let usable = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+            !host.is_empty() && host.bytes().all(usable) && port.parse::<u16>().is_ok()
+        });
+        if !is_name {
+            return Err(format!("\"{shown}\" is neither IP:PORT nor NAME:PORT"));
+        }
+        let found: io::Result<Vec<SocketAddr>> = (self.look_up)(text);
+        let mut addresses = found.map_err(|error| format!("\"{shown}\" cannot be resolved: {error}"))?;
+        if addresses.is_empty() {
+            return Err(format!("\"{shown}\" has no address"));
+        }
+        // The resolver's order changes from run to run; the configuration must not.
+        addresses.sort();
+        addresses.dedup();
+        self.known.insert(text.to_owned(), addresses.clone());
+        Ok(addresses)
+    }
+}
+
+/// The cluster as a message, with the settings that later versions serve: they are kept.
+fn cluster(id: &str, section: &Section<'_>) -> proto::Cluster {
+    let number = |name: &str| section.integer(name).and_then(|value| u32::try_from(value).ok());
+    let text = |name: &str| section.text(name).map(str::to_owned);
+    proto::Cluster {
+        cluster_id: id.to_owned(),
+        sticky_session: section.flag("sticky_session").unwrap_or_default(),
+        load_balancing: load_balancing(section.choice("load_balancing")).into(),
+        load_metric: section.choice("load_metric").map(|metric| load_metric(metric).into()),
+        https_redirect_port: number("https_redirect_port"),
+        authorized_hashes: section.texts("authorized_hashes"),
+        www_authenticate: text("www_authenticate"),
+        max_connections_per_ip: section.integer("max_connections_per_ip"),
+        max_connections_per_subnet: section.integer("max_connections_per_subnet"),
+        retry_after: number("retry_after"),
+        affinity_header: text("affinity_header"),
+        affinity_cookie: text("affinity_cookie"),
+        shard_percent: number("shard_percent"),
+        shard_min_backends: number("shard_min_backends"),
+        shard_mode: section.choice("shard_mode").map(|mode| shard_mode(mode).into()),
+        max_connection_attempts: number("max_connection_attempts"),
+        ..proto::Cluster::default()
+    }
+}
+
+fn kind_of(protocol: &str) -> ListenerKind {
+    match protocol {
+        "https" => ListenerKind::Https,
+        "tcp" => ListenerKind::Tcp,
+        "udp" => ListenerKind::Udp,
+        _ => ListenerKind::Http,
+    }
+}
+
+fn forwarded(family: &str) -> proto::ForwardedHeaders {
+    match family {
+        "x_forwarded" => proto::ForwardedHeaders::XForwarded,
+        "rfc7239" => proto::ForwardedHeaders::Rfc7239,
+        "none" => proto::ForwardedHeaders::None,
+        _ => proto::ForwardedHeaders::Both,
+    }
+}
+
+fn path_kind(kind: Option<&str>) -> proto::PathRuleKind {
+    match kind {
+        Some("REGEX") => proto::PathRuleKind::Regex,
+        Some("EQUALS") => proto::PathRuleKind::Equals,
+        _ => proto::PathRuleKind::Prefix,
+    }
+}
+
+/// Left out it is TREE: by specificity, as the documentation of the format promises. (Sōzu reads it as
+/// PRE, so that which of two frontends wins depends on the order of a hash map.)
+fn position(position: Option<&str>) -> proto::RulePosition {
+    match position {
+        Some("PRE") => proto::RulePosition::Pre,
+        Some("POST") => proto::RulePosition::Post,
+        _ => proto::RulePosition::Tree,
+    }
+}
+
+fn load_balancing(algorithm: Option<&str>) -> proto::LoadBalancingAlgorithms {
+    algorithm.and_then(proto::LoadBalancingAlgorithms::from_str_name).unwrap_or_default()
+}
+
+fn load_metric(metric: &str) -> proto::LoadMetric {
+    proto::LoadMetric::from_str_name(metric).unwrap_or_default()
+}
+
+fn shard_mode(mode: &str) -> proto::ShardMode {
+    proto::ShardMode::from_str_name(mode).unwrap_or_default()
+}

@@ -1,0 +1,191 @@
+//! The settings: what the file says, defaults for what it leaves out, and checks between keys.
+//!
+//! Pure: paths are joined, not looked at.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::diagnostic::Diagnostics;
+use super::file::{Present, Section};
+use super::{Config, Origin};
+
+/// Name of the command socket when the file does not say.
+const SOCKET_NAME_DEFAULT: &str = "kakehi.sock";
+
+/// Longest path of a Unix socket: `sun_path` less its final NUL, unix(7). Bytes.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// Resolves everything but `orders` and `warnings`.
+pub(super) fn settings(
+    top: &Section<'_>,
+    origin: &Origin,
+    directory: &Path,
+    diagnostics: &mut Diagnostics,
+) -> Config {
+    report_unserved(top, diagnostics);
+    check_buffers(top, diagnostics);
+    check_log(top, diagnostics);
+    let max_buffers = size(top, "max_buffers");
+    let workers = match (top.integer("worker_count"), origin) {
+        (None, Origin::Embedded { cores, .. }) => (*cores).max(1),
+        _ => u16::try_from(top.integer_or_default("worker_count")).expect("the declared range is within u16"),
+    };
+    Config {
+        command_socket: command_socket(top, directory, diagnostics),
+        command_socket_mode: socket_mode(top, diagnostics),
+        command_buffer_size: size(top, "command_buffer_size"),
+        max_command_buffer_size: size(top, "max_command_buffer_size"),
+        command_allowed_uids: top
+            .integers("command_allowed_uids")
+            .map(|uids| uids.into_iter().filter_map(|uid| u32::try_from(uid).ok()).collect()),
+        max_command_clients: size(top, "max_command_clients"),
+        ctl_command_timeout: Some(top.integer_or_default("ctl_command_timeout"))
+            .filter(|milliseconds| *milliseconds > 0)
+            .map(Duration::from_millis),
+        saved_state: path(top, "saved_state", directory, diagnostics),
+        pid_file_path: path(top, "pid_file_path", directory, diagnostics),
+        log_level: top.text("log_level").unwrap_or("info").to_owned(),
+        log_target: top.text("log_target").unwrap_or("stdout").to_owned(),
+        worker_count: workers,
+        worker_automatic_restart: top.flag("worker_automatic_restart").unwrap_or(true),
+        worker_timeout: timeout(top, "worker_timeout"),
+        max_connections: size(top, "max_connections"),
+        max_buffers,
+        min_buffers: size(top, "min_buffers").min(max_buffers),
+        buffer_size: size(top, "buffer_size"),
+        max_header_fields: size(top, "max_header_fields"),
+        max_idle_back_connections: size(top, "max_idle_back_connections"),
+        back_idle_timeout: timeout(top, "back_idle_timeout"),
+        max_connection_attempts: u8::try_from(top.integer_or_default("max_connection_attempts"))
+            .expect("the declared range is that of u8"),
+        front_timeout: timeout(top, "front_timeout"),
+        back_timeout: timeout(top, "back_timeout"),
+        connect_timeout: timeout(top, "connect_timeout"),
+        request_timeout: timeout(top, "request_timeout"),
+        activate_listeners: top.flag("activate_listeners").unwrap_or(true),
+        orders: Vec::new(),
+        warnings: Vec::new(),
+    }
+}
+
+/// Says, for each key of a section that is used and not served, what comes of it.
+pub(super) fn report_unserved(section: &Section<'_>, diagnostics: &mut Diagnostics) {
+    for present in section.present().filter(Present::is_used) {
+        let path = section.key_path(present.key.name);
+        match present.key.served.remark() {
+            Some(Ok(text)) => diagnostics.warning(present.place, path, text),
+            Some(Err(text)) => diagnostics.error(present.place, path, text),
+            None => {}
+        }
+    }
+}
+
+fn timeout(top: &Section<'_>, name: &str) -> Duration {
+    Duration::from_secs(top.integer_or_default(name))
+}
+
+/// A size or count, as wide as this machine counts.
+fn size(top: &Section<'_>, name: &str) -> usize {
+    usize::try_from(top.integer_or_default(name)).unwrap_or(usize::MAX)
+}
+
+fn path(top: &Section<'_>, name: &str, directory: &Path, diagnostics: &mut Diagnostics) -> Option<PathBuf> {
+    let path = top.text(name)?;
+    if path.is_empty() || path.contains('\0') {
+        diagnostics.error(top.place_of(name), name, "is not a path");
+    }
+    Some(directory.join(path))
+}
+
+fn command_socket(top: &Section<'_>, directory: &Path, diagnostics: &mut Diagnostics) -> PathBuf {
+    let name = "command_socket";
+    let socket =
+        path(top, name, directory, diagnostics).unwrap_or_else(|| directory.join(SOCKET_NAME_DEFAULT));
+    let bytes = socket.as_os_str().len();
+    if bytes > SOCKET_PATH_BYTES_MAX {
+        let text = format!(
+            "\"{}\" has {bytes} bytes; the path of a Unix socket has at most {SOCKET_PATH_BYTES_MAX}",
+            socket.display()
+        );
+        diagnostics.error(top.place_of(name), name, text);
+    }
+    socket
+}
+
+/// `"0600"`: one to four octal digits that leave the owner able to connect.
+fn socket_mode(top: &Section<'_>, diagnostics: &mut Diagnostics) -> u32 {
+    const OWNER: u32 = 0o600;
+    let name = "command_socket_mode";
+    let Some(text) = top.text(name) else { return OWNER };
+    let is_octal = (1..=4).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| is_octal && *mode <= 0o777);
+    let complaint = match mode {
+        None => {
+            format!("\"{}\" is not a mode of up to four octal digits, \"0777\" at most", text.escape_debug())
+        }
+        Some(mode) if mode & OWNER != OWNER => {
+            format!("\"{text}\" would shut out the owner: the mode has to contain 0600")
+        }
+        Some(mode) => return mode,
+    };
+    diagnostics.error(top.place_of(name), name, complaint);
+    OWNER
+}
+
+fn check_buffers(top: &Section<'_>, diagnostics: &mut Diagnostics) {
+    let first = size(top, "command_buffer_size");
+    let max = size(top, "max_command_buffer_size");
+    if first > max {
+        // Said where the file says it: one of the two may be a default.
+        let name = if top.has("max_command_buffer_size") {
+            "max_command_buffer_size"
+        } else {
+            "command_buffer_size"
+        };
+        let text = format!("max_command_buffer_size ({max}) is smaller than command_buffer_size ({first})");
+        diagnostics.error(top.place_of(name), name, text);
+    }
+    if top.flag("automatic_state_save") == Some(true) && !top.has("saved_state") {
+        let name = "automatic_state_save";
+        diagnostics.error(top.place_of(name), name, "needs saved_state, the file to save to");
+    }
+}
+
+fn check_log(top: &Section<'_>, diagnostics: &mut Diagnostics) {
+    if let Some(filter) = top.text("log_level") {
+        for directive in filter.split(',').map(str::trim) {
+            if !is_directive(directive) {
+                let text = format!(
+                    "\"{}\" is neither a level (off, error, warn, info, debug, trace) nor module::path=level",
+                    directive.escape_debug()
+                );
+                diagnostics.error(top.place_of("log_level"), "log_level", text);
+            }
+        }
+    }
+    let Some(target) = top.text("log_target") else { return };
+    let place = top.place_of("log_target");
+    match target.split_once("://") {
+        None if target == "stdout" => {}
+        Some(("file", path)) if !path.is_empty() => {}
+        Some(("udp" | "tcp" | "unix", to)) if !to.is_empty() => {
+            let text = "not served yet by this version: logs go to standard output";
+            diagnostics.warning(place, "log_target", text);
+        }
+        _ => {
+            let text = format!(
+                "\"{}\" is not one of stdout, file://PATH, udp://IP:PORT, tcp://IP:PORT, unix://PATH",
+                target.escape_debug()
+            );
+            diagnostics.error(place, "log_target", text);
+        }
+    }
+}
+
+fn is_directive(directive: &str) -> bool {
+    let is_level = |level: &str| level.parse::<log::LevelFilter>().is_ok();
+    match directive.split_once('=') {
+        Some((module, level)) => !module.trim().is_empty() && is_level(level.trim()),
+        None => is_level(directive) || directive.contains("::"),
+    }
+}
