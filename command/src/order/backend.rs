@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-use super::{BackendId, ClusterId, OrderError, address, error::excerpt};
+use super::{BackendId, ClusterId, OrderError, address};
 use crate::proto;
 
 /// Weight of a backend that has none.
@@ -161,13 +161,7 @@ impl From<&BackendKey> for proto::RemoveBackend {
 
 impl fmt::Display for BackendKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} at {} of cluster {}",
-            excerpt(&self.backend_id),
-            self.address,
-            excerpt(&self.cluster_id)
-        )
+        write!(f, "`{}` at {} of cluster `{}`", self.backend_id, self.address, self.cluster_id)
     }
 }
 

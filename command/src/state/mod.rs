@@ -1,1 +1,215 @@
-//! state
+//! The configuration state: a pure value that orders change. It has no paths, no sockets, no clock.
+//!
+//! Main and every worker hold one and apply the same orders to it. Its laws, as property tests in
+//! `tests.rs`: `apply(a, diff(a, b)) == b`; a refused order changes nothing; `undo` is the exact
+//! inverse of `apply`; `load(save(s)) == s`; the order of independent orders is irrelevant.
+//!
+//! Read [`ConfigState`] first, then `apply.rs`. Values are shared with the orders they came in, so a
+//! clone of the state copies pointers only.
+
+mod apply;
+mod change;
+mod diff;
+mod index;
+mod query;
+mod save;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use crate::order::{
+    Backend, BackendKey, Cluster, ClusterId, HttpFrontend, HttpListener, ListenerKey, ListenerKind, Order,
+    RulePosition,
+};
+
+pub use apply::{Culprit, TransactionError};
+pub use change::{Change, Effect};
+use index::{BackendEntry, ByCluster, FrontendEntry, Place, of_cluster};
+pub use save::{STATE_RECORD_BYTES_MIN, StateFile, StateFileError, StateFileFault, read_state, write_state};
+
+/// Listeners, clusters, frontends and backends.
+///
+/// Two states are equal if they behave alike: frontends in PRE and POST positions are compared in the
+/// order in which they are tried, all others whatever the order in which they came.
+#[derive(Clone, Default, Debug)]
+pub struct ConfigState {
+    http_listeners: BTreeMap<ListenerKey, Arc<HttpListener>>,
+    clusters: BTreeMap<ClusterId, Arc<Cluster>>,
+    /// By cluster, so that one cluster's are found without looking at others.
+    backends: BTreeSet<BackendEntry>,
+    /// By identity.
+    http_frontends: BTreeSet<FrontendEntry>,
+    /// Those that have a cluster, by cluster.
+    frontends_by_cluster: BTreeSet<ByCluster>,
+    /// PRE and POST frontends, in the order in which they are tried.
+    ordered_frontends: BTreeMap<Turn, Arc<HttpFrontend>>,
+    /// The sequence of the next PRE or POST frontend; grows only.
+    next_sequence: u64,
+}
+
+/// When an ordered frontend's turn comes: its list (address and position), then its place in it.
+type Turn = (SocketAddr, RulePosition, u64);
+
+/// How many of each noun there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// HTTP listeners, active or not.
+    pub http_listeners: usize,
+    /// Clusters.
+    pub clusters: usize,
+    /// HTTP frontends.
+    pub http_frontends: usize,
+    /// Backends.
+    pub backends: usize,
+}
+
+impl ConfigState {
+    /// How many of each noun there are.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts {
+            http_listeners: self.http_listeners.len(),
+            clusters: self.clusters.len(),
+            http_frontends: self.http_frontends.len(),
+            backends: self.backends.len(),
+        }
+    }
+
+    /// How many things there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let counts = self.counts();
+        counts.http_listeners + counts.clusters + counts.http_frontends + counts.backends
+    }
+
+    /// Whether there is nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All HTTP listeners, by address.
+    pub fn http_listeners(&self) -> impl Iterator<Item = &Arc<HttpListener>> {
+        self.http_listeners.values()
+    }
+
+    /// One HTTP listener.
+    #[must_use]
+    pub fn http_listener(&self, key: &ListenerKey) -> Option<&Arc<HttpListener>> {
+        self.http_listeners.get(key)
+    }
+
+    /// All clusters, by id.
+    pub fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        self.clusters.values()
+    }
+
+    /// One cluster.
+    #[must_use]
+    pub fn cluster(&self, id: &str) -> Option<&Arc<Cluster>> {
+        self.clusters.get(id)
+    }
+
+    /// The backends of one cluster, by id and address.
+    pub fn backends<'a>(&'a self, cluster_id: &'a str) -> impl Iterator<Item = &'a Arc<Backend>> {
+        of_cluster(&self.backends, cluster_id).map(|entry| &entry.0)
+    }
+
+    /// One backend.
+    #[must_use]
+    pub fn backend(&self, key: &BackendKey) -> Option<&Arc<Backend>> {
+        self.backends.get(key as &dyn Place).map(|entry| &entry.0)
+    }
+
+    /// The HTTP frontends of one cluster, by identity.
+    pub fn http_frontends_of<'a>(
+        &'a self,
+        cluster_id: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<HttpFrontend>> {
+        of_cluster(&self.frontends_by_cluster, cluster_id).map(|entry| &entry.0)
+    }
+
+    /// All HTTP frontends: those in the tree, by identity, then PRE and POST ones in the order in which
+    /// they are tried.
+    pub fn http_frontends(&self) -> impl Iterator<Item = &Arc<HttpFrontend>> {
+        let tree = self.http_frontends.iter().map(|entry| &entry.frontend);
+        tree.filter(|frontend| frontend.position() == RulePosition::Tree)
+            .chain(self.ordered_frontends.values())
+    }
+
+    /// The whole state as orders, in the order of a state file. Applied to an empty state they give an
+    /// equal one.
+    pub fn orders(&self) -> impl Iterator<Item = Order> + '_ {
+        let listeners = self.http_listeners.values().flat_map(|listener| {
+            let activate = listener
+                .active()
+                .then(|| Order::ActivateListener { kind: ListenerKind::Http, key: listener.key().clone() });
+            [Some(Order::AddHttpListener(listener.clone())), activate].into_iter().flatten()
+        });
+        let clusters = self.clusters.values().map(|cluster| Order::AddCluster(cluster.clone()));
+        let frontends = self.http_frontends().map(|frontend| Order::AddHttpFrontend(frontend.clone()));
+        let backends = self.backends.iter().map(|entry| Order::AddBackend(entry.0.clone()));
+        listeners.chain(clusters).chain(frontends).chain(backends)
+    }
+
+    /// Checks that every index agrees with what it indexes. For tests and the simulator.
+    ///
+    /// # Panics
+    /// When one does not.
+    pub fn check_invariants(&self) {
+        for (key, listener) in &self.http_listeners {
+            assert_eq!(key, listener.key(), "a listener is filed under its own key");
+        }
+        for (id, cluster) in &self.clusters {
+            assert_eq!(id, cluster.id(), "a cluster is filed under its own id");
+        }
+        for BackendEntry(backend) in &self.backends {
+            assert!(self.clusters.contains_key(backend.cluster_id()), "a backend has a cluster");
+        }
+        let mut clustered = 0;
+        let mut ordered = 0;
+        for entry in &self.http_frontends {
+            let frontend = &entry.frontend;
+            if frontend.cluster_id().is_some() {
+                clustered += 1;
+                let indexed = self.frontends_by_cluster.get(&ByCluster(frontend.clone()));
+                assert!(
+                    indexed.is_some_and(|ByCluster(other)| Arc::ptr_eq(frontend, other)),
+                    "indexed by cluster"
+                );
+            }
+            if let Some(turn) = entry.turn() {
+                ordered += 1;
+                let indexed = self.ordered_frontends.get(&turn);
+                assert!(indexed.is_some_and(|other| Arc::ptr_eq(frontend, other)), "has its turn");
+                assert!(entry.sequence < self.next_sequence, "sequences are not used twice");
+            }
+        }
+        assert_eq!(self.frontends_by_cluster.len(), clustered, "the index holds nothing else");
+        assert_eq!(self.ordered_frontends.len(), ordered, "no turn is left behind");
+    }
+}
+
+impl PartialEq for ConfigState {
+    fn eq(&self, other: &Self) -> bool {
+        self.http_listeners == other.http_listeners
+            && self.clusters == other.clusters
+            && self.backends.iter().map(|entry| &entry.0).eq(other.backends.iter().map(|entry| &entry.0))
+            && frontends(self).eq(frontends(other))
+            && turns(self).eq(turns(other))
+    }
+}
+
+fn frontends(state: &ConfigState) -> impl Iterator<Item = &HttpFrontend> {
+    state.http_frontends.iter().map(|entry| &*entry.frontend)
+}
+
+/// The ordered lists without the sequences, of which only the order means something.
+fn turns(state: &ConfigState) -> impl Iterator<Item = (&SocketAddr, &RulePosition, &HttpFrontend)> {
+    state.ordered_frontends.iter().map(|((address, position, _), frontend)| (address, position, &**frontend))
+}
