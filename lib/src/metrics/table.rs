@@ -1,0 +1,196 @@
+//! The table of metrics. A new one is a line here, and nothing else.
+
+use super::{Kind, Unit};
+
+/// Declares [`Metric`] and what there is to know of each variant.
+macro_rules! metrics {
+    ($($variant:ident $name:literal $kind:ident $unit:ident $help:literal)+) => {
+        /// A number that a worker keeps.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Metric {
+            $(#[doc = $help] $variant,)+
+        }
+
+        impl Metric {
+            /// Every metric, in the order of the table.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// How many metrics there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The name it goes by outside.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// Whether it counts or tells a level.
+            pub const fn kind(self) -> Kind {
+                match self { $(Self::$variant => Kind::$kind,)+ }
+            }
+
+            /// What it counts.
+            pub const fn unit(self) -> Unit {
+                match self { $(Self::$variant => Unit::$unit,)+ }
+            }
+
+            /// A sentence for those who read it.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help,)+ }
+            }
+        }
+    };
+}
+
+metrics! {
+    // Clients.
+    ClientConnections "client.connections" Gauge Connections "Client connections that are open."
+    ClientConnectionsMax "client.connections_max" Gauge Connections "The most client connections that may be open."
+    ListenerAcceptedTotal "listener.accepted.total" Count Connections "Client connections accepted, on all listeners."
+    ListenerAcceptedHttp "listener.accepted.http" Count Connections "Client connections accepted on HTTP listeners."
+    ListenerConnectionCapped "listener.connection_capped" Count Connections "Client connections turned away at a limit."
+    ListenerConnectionNoBuffer "listener.connection_no_buffer" Count Connections "Client connections turned away because no buffer was left."
+    AcceptErrors "accept.errors" Count Events "Times that accepting failed for want of descriptors or memory."
+    ProtocolHttp "protocol.http" Gauge Connections "Client connections that speak plain HTTP."
+
+    // Requests.
+    Requests "requests" Count Requests "Requests whose head was read."
+    HttpRequests "http.requests" Count Requests "HTTP requests whose head was read."
+    HttpActiveRequests "http.active_requests" Gauge Requests "HTTP requests in flight."
+    WebsocketActiveRequests "websocket.active_requests" Gauge Requests "Upgraded connections that are open."
+    HttpErrors "http.errors" Count Requests "Requests that ended in an error of either side."
+    HttpFrontendParseErrors "http.frontend_parse_errors" Count Requests "Requests that could not be parsed."
+    HttpBackendParseErrors "http.backend_parse_errors" Count Requests "Responses that could not be parsed."
+    HttpFailedBackendMatching "http.failed_backend_matching" Count Requests "Requests with a route and no backend to take them."
+    HttpCloseRequestIncomplete "http.close.request_incomplete" Count Requests "Client connections closed within a request."
+
+    // Responses that went to clients, whoever made them.
+    HttpStatus1xx "http.status.1xx" Count Requests "Informational responses sent to clients."
+    HttpStatus2xx "http.status.2xx" Count Requests "Successful responses sent to clients."
+    HttpStatus3xx "http.status.3xx" Count Requests "Redirecting responses sent to clients."
+    HttpStatus4xx "http.status.4xx" Count Requests "Responses that blame the client."
+    HttpStatus5xx "http.status.5xx" Count Requests "Responses that blame the server."
+    HttpStatusOther "http.status.other" Count Requests "Responses with a status of no known class."
+    HttpStatus200 "http.status.200" Count Requests "Responses with status 200."
+    HttpStatus201 "http.status.201" Count Requests "Responses with status 201."
+    HttpStatus204 "http.status.204" Count Requests "Responses with status 204."
+    HttpStatus301 "http.status.301" Count Requests "Responses with status 301."
+    HttpStatus302 "http.status.302" Count Requests "Responses with status 302."
+    HttpStatus304 "http.status.304" Count Requests "Responses with status 304."
+    HttpStatus400 "http.status.400" Count Requests "Responses with status 400."
+    HttpStatus401 "http.status.401" Count Requests "Responses with status 401."
+    HttpStatus403 "http.status.403" Count Requests "Responses with status 403."
+    HttpStatus404 "http.status.404" Count Requests "Responses with status 404."
+    HttpStatus408 "http.status.408" Count Requests "Responses with status 408."
+    HttpStatus413 "http.status.413" Count Requests "Responses with status 413."
+    HttpStatus429 "http.status.429" Count Requests "Responses with status 429."
+    HttpStatus500 "http.status.500" Count Requests "Responses with status 500."
+    HttpStatus502 "http.status.502" Count Requests "Responses with status 502."
+    HttpStatus503 "http.status.503" Count Requests "Responses with status 503."
+    HttpStatus504 "http.status.504" Count Requests "Responses with status 504."
+    HttpStatus507 "http.status.507" Count Requests "Responses with status 507."
+
+    // Answers of our own.
+    Http400Errors "http.400.errors" Count Requests "Requests answered 400 by us: malformed."
+    Http401Errors "http.401.errors" Count Requests "Requests answered 401 by us: denied."
+    Http404Errors "http.404.errors" Count Requests "Requests answered 404 by us: no route."
+    Http408Errors "http.408.errors" Count Requests "Requests answered 408 by us: too slow."
+    Http413Errors "http.413.errors" Count Requests "Requests answered 413 by us: too large."
+    Http431Errors "http.431.errors" Count Requests "Requests answered 431 by us: head too large."
+    Http501Errors "http.501.errors" Count Requests "Requests answered 501 by us: coding not known."
+    Http502Errors "http.502.errors" Count Requests "Requests answered 502 by us: response unusable."
+    Http503Errors "http.503.errors" Count Requests "Requests answered 503 by us: no backend."
+    Http504Errors "http.504.errors" Count Requests "Requests answered 504 by us: backend too slow."
+    Http505Errors "http.505.errors" Count Requests "Requests answered 505 by us: version not known."
+    Http507Errors "http.507.errors" Count Requests "Requests answered 507 by us: response head too large."
+
+    // Backends.
+    BackendConnections "backend.connections" Gauge Connections "Connections to backends that are open."
+    BackendConnectionsError "backend.connections.error" Count Connections "Connections to backends that failed to open."
+    BackendConnectTimeouts "backend.connect.timeouts" Count Connections "Connections to backends that took too long to open."
+    BackendConnectRetriesExhausted "backend.connect.retries_exhausted" Count Requests "Requests given up after the last connection attempt."
+    BackendDown "backend.down" Count Events "Backends that went into long back-off."
+    BackendUp "backend.up" Count Events "Backends that came back from long back-off."
+    BackendPoolHit "backend.pool.hit" Count Requests "Requests sent on a connection that was open already."
+    BackendPoolMiss "backend.pool.miss" Count Requests "Requests that needed a new connection."
+    BackendPoolSize "backend.pool.size" Gauge Connections "Idle connections kept open to backends."
+    BackendRetryStaleUpstream "backend.retry.stale_upstream" Count Requests "Requests sent again because a kept connection had died."
+    H1BackendEofBeforeMessageComplete "h1.backend_eof_before_message_complete" Count Requests "Responses cut short by the backend."
+
+    // Traffic.
+    BytesIn "bytes_in" Count Bytes "Bytes received from clients."
+    BytesOut "bytes_out" Count Bytes "Bytes sent to clients."
+    BackBytesIn "back_bytes_in" Count Bytes "Bytes received from backends."
+    BackBytesOut "back_bytes_out" Count Bytes "Bytes sent to backends."
+
+    // The worker itself.
+    BufferInUse "buffer.in_use" Gauge Buffers "Buffers that hold bytes."
+    BufferWaits "buffer.waits" Count Events "Times a session stopped reading because no buffer was left."
+    BufferCapacity "buffer.capacity" Gauge Buffers "The most buffers there may be."
+    ConfigurationClusters "configuration.clusters" Gauge Items "Clusters configured."
+    ConfigurationBackends "configuration.backends" Gauge Items "Backends configured."
+    ConfigurationFrontends "configuration.frontends" Gauge Items "Frontends configured."
+    Panic "panic" Count Events "Sessions ended by an error of ours."
+}
+
+impl Metric {
+    /// Its place in a table of values.
+    pub(super) const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The series of a status' class.
+    pub(super) fn of_status_class(status: u16) -> Self {
+        match status {
+            100..=199 => Self::HttpStatus1xx,
+            200..=299 => Self::HttpStatus2xx,
+            300..=399 => Self::HttpStatus3xx,
+            400..=499 => Self::HttpStatus4xx,
+            500..=599 => Self::HttpStatus5xx,
+            _ => Self::HttpStatusOther,
+        }
+    }
+
+    /// The series of one status, if it has its own.
+    pub(super) fn of_status(status: u16) -> Option<Self> {
+        Some(match status {
+            200 => Self::HttpStatus200,
+            201 => Self::HttpStatus201,
+            204 => Self::HttpStatus204,
+            301 => Self::HttpStatus301,
+            302 => Self::HttpStatus302,
+            304 => Self::HttpStatus304,
+            400 => Self::HttpStatus400,
+            401 => Self::HttpStatus401,
+            403 => Self::HttpStatus403,
+            404 => Self::HttpStatus404,
+            408 => Self::HttpStatus408,
+            413 => Self::HttpStatus413,
+            429 => Self::HttpStatus429,
+            500 => Self::HttpStatus500,
+            502 => Self::HttpStatus502,
+            503 => Self::HttpStatus503,
+            504 => Self::HttpStatus504,
+            507 => Self::HttpStatus507,
+            _ => return None,
+        })
+    }
+
+    /// The series that counts answers of our own with this status, if it has one.
+    pub fn of_own_answer(status: u16) -> Option<Self> {
+        Some(match status {
+            400 => Self::Http400Errors,
+            401 => Self::Http401Errors,
+            404 => Self::Http404Errors,
+            408 => Self::Http408Errors,
+            413 => Self::Http413Errors,
+            431 => Self::Http431Errors,
+            501 => Self::Http501Errors,
+            502 => Self::Http502Errors,
+            503 => Self::Http503Errors,
+            504 => Self::Http504Errors,
+            505 => Self::Http505Errors,
+            507 => Self::Http507Errors,
+            _ => return None,
+        })
+    }
+}
