@@ -20,3 +20,9 @@ pub fn free_address() -> SocketAddr {
     let listener = TcpListener::bind((ip, 0)).expect("loopback addresses are usable");
     listener.local_addr().expect("a bound socket has an address")
 }
+
+/// An address that somebody else listens on, for as long as the guard lives.
+pub fn taken_address() -> (SocketAddr, TcpListener) {
+    let address = free_address();
+    (address, TcpListener::bind(address).expect("just reserved"))
+}

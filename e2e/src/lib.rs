@@ -27,9 +27,10 @@ pub mod load;
 pub mod nginx;
 pub mod process;
 mod proxy;
+mod queries;
 pub mod requests;
 
 pub use binary::kakehi_binary;
 pub use cli::{Cli, CliOutput};
 pub use command::{CommandClient, ReceiveError};
-pub use proxy::{Proxy, ProxyBuilder, await_replaced, metric, send_signal};
+pub use proxy::{Proxy, ProxyBuilder, await_replaced, send_signal};

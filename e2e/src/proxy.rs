@@ -351,26 +351,6 @@ pub fn send_signal(pid: u32, signal: Signal) {
     let _gone = kill(pid, signal);
 }
 
-/// The metric `name` of all workers together, as `metrics get` would show it; 0 if it was never set.
-pub fn metric(client: &mut CommandClient, name: &str) -> i64 {
-    use kakehi_command::proto::filtered_metrics::Inner;
-    use kakehi_command::proto::request::RequestType;
-    let options = kakehi_command::proto::QueryMetricsOptions {
-        metric_names: vec![name.to_owned()],
-        ..Default::default()
-    };
-    match client.ok(RequestType::QueryMetrics(options)) {
-        Some(ContentType::Metrics(metrics)) => {
-            match metrics.proxying.get(name).and_then(|metric| metric.inner.clone()) {
-                Some(Inner::Gauge(value)) => i64::try_from(value).expect("a gauge in range"),
-                Some(Inner::Count(value)) => value,
-                _ => 0,
-            }
-        }
-        other => panic!("metrics answered by {other:?}"),
-    }
-}
-
 /// Waits until all workers run again, none of them `dead`; gives the new list.
 ///
 /// # Panics

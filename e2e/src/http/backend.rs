@@ -54,8 +54,16 @@ impl Exchange {
     /// If it is cut or malformed.
     pub fn body(&mut self) -> Result<(Vec<u8>, Fields), ReadError> {
         let mut body = Vec::new();
-        let trailers = self.connection.body(self.head.framing()?, |piece| body.extend_from_slice(piece))?;
+        let trailers = self.body_pieces(|piece| body.extend_from_slice(piece))?;
         Ok((body, trailers))
+    }
+
+    /// Hands the request's body over in pieces, as they come.
+    ///
+    /// # Errors
+    /// If it is cut or malformed.
+    pub fn body_pieces(&mut self, piece: impl FnMut(&[u8])) -> Result<Fields, ReadError> {
+        self.connection.body(self.head.framing()?, piece)
     }
 
     /// Reads the request's body to its end; gives its length and SHA-256.
@@ -64,7 +72,7 @@ impl Exchange {
     /// If it is cut or malformed.
     pub fn body_digest(&mut self) -> Result<(u64, String), ReadError> {
         let mut hasher = Hasher::default();
-        self.connection.body(self.head.framing()?, |piece| hasher.update(piece))?;
+        self.body_pieces(|piece| hasher.update(piece))?;
         Ok((hasher.length(), hasher.finish()))
     }
 

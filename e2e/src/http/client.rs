@@ -36,9 +36,17 @@ impl Client {
     /// Those of `connect(2)`.
     pub fn try_connect(address: SocketAddr) -> Result<Self, ReadError> {
         let stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(ReadError::Io)?;
-        stream.set_nodelay(true).map_err(ReadError::Io)?;
-        stream.set_read_timeout(Some(PATIENCE)).map_err(ReadError::Io)?;
-        stream.set_write_timeout(Some(PATIENCE)).map_err(ReadError::Io)?;
+        Self::over(stream).map_err(ReadError::Io)
+    }
+
+    /// A client over a socket that is connected already, or a second handle of one.
+    ///
+    /// # Errors
+    /// If its options cannot be set.
+    pub fn over(stream: TcpStream) -> std::io::Result<Self> {
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Client { connection: Connection::new(stream) })
     }
 

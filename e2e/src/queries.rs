@@ -1,0 +1,65 @@
+//! Questions to the proxy whose answers tests compare: revision, clusters, metrics.
+
+use std::collections::BTreeMap;
+
+use kakehi_command::proto::QueryMetricsOptions;
+use kakehi_command::proto::filtered_metrics::Inner;
+use kakehi_command::proto::request::RequestType;
+use kakehi_command::proto::response_content::ContentType;
+
+use crate::{CommandClient, requests};
+
+impl CommandClient {
+    /// The revision of main's state.
+    ///
+    /// # Panics
+    /// If the proxy does not tell.
+    pub fn revision(&mut self) -> u64 {
+        match self.ok(requests::query_revision()) {
+            Some(ContentType::Revision(info)) => info.revision,
+            other => panic!("a revision is answered by {other:?}"),
+        }
+    }
+
+    /// Cluster ids and their hashes, as `main` and each worker know them.
+    ///
+    /// # Panics
+    /// If the proxy does not tell.
+    pub fn cluster_hashes(&mut self) -> BTreeMap<String, BTreeMap<String, u64>> {
+        let Some(ContentType::WorkerResponses(responses)) = self.ok(requests::cluster_hashes()) else {
+            panic!("hashes are answered by something else");
+        };
+        responses
+            .map
+            .into_iter()
+            .map(|(process, content)| match content.content_type {
+                Some(ContentType::ClusterHashes(hashes)) => (process, hashes.map),
+                other => panic!("{process} answers {other:?}"),
+            })
+            .collect()
+    }
+
+    /// Cluster ids and their hashes, as main knows them.
+    ///
+    /// # Panics
+    /// If the proxy does not tell.
+    pub fn main_hashes(&mut self) -> BTreeMap<String, u64> {
+        self.cluster_hashes().remove("main").expect("main is among those that answer")
+    }
+
+    /// The metric `name` of all workers together, as `metrics get` shows it; 0 if it was never set.
+    ///
+    /// # Panics
+    /// If the proxy does not tell.
+    pub fn metric(&mut self, name: &str) -> i64 {
+        let options = QueryMetricsOptions { metric_names: vec![name.to_owned()], ..Default::default() };
+        let Some(ContentType::Metrics(metrics)) = self.ok(RequestType::QueryMetrics(options)) else {
+            panic!("metrics are answered by something else");
+        };
+        match metrics.proxying.get(name).and_then(|metric| metric.inner.clone()) {
+            Some(Inner::Gauge(value)) => i64::try_from(value).expect("a gauge in range"),
+            Some(Inner::Count(value)) => value,
+            _ => 0,
+        }
+    }
+}
