@@ -1,4 +1,61 @@
 //! The only room that speaks to the kernel.
+//!
+//! [`Network`] and [`Stream`] are what sessions see of it; [`kernel`] implements them on mio, the
+//! simulator in memory. [`Peer`] adds what every session needs: remembered readiness, so that a
+//! socket is registered once and never re-armed.
+
+use std::io;
+use std::net::SocketAddr;
 
 pub mod buffers;
+pub mod kernel;
+pub mod peer;
 pub mod request_id;
+
+pub use peer::{Peer, Read, Write};
+
+/// Names a registered socket in the loop: an index into the worker's token table.
+pub type Token = usize;
+
+/// What the poll said of a socket. Edge-triggered: each fact is told once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ready {
+    /// Bytes, a connection, an end of stream or an error can be read.
+    pub readable: bool,
+    /// Bytes can be written, or a connect has ended.
+    pub writable: bool,
+    /// The peer will send nothing more: a read must go on until it says so, even after a short one.
+    pub read_closed: bool,
+    /// Both directions are over (reset, or an error): what is written is read by nobody.
+    pub gone: bool,
+}
+
+/// A byte stream to one peer. All calls return at once.
+pub trait Stream {
+    /// Reads into `into`; 0 is the end of the stream.
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize>;
+    /// Writes a prefix of `bytes`.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    /// Writes a prefix of `first` followed by `second`, in one system call.
+    fn write_pair(&mut self, first: &[u8], second: &[u8]) -> io::Result<usize>;
+    /// Ends our direction; the peer's goes on.
+    fn shutdown_write(&mut self) -> io::Result<()>;
+}
+
+/// Where streams come from.
+pub trait Network {
+    /// Connected, or connecting.
+    type Stream: Stream;
+    /// A listening socket.
+    type Listener;
+
+    /// Starts a connection and watches it as `token`. `Ok` says that it has started, not that it
+    /// stands: the first write tells.
+    fn connect(&mut self, to: SocketAddr, token: Token) -> io::Result<Self::Stream>;
+    /// Reports the stream's readiness as `token` from now on; what is ready already is reported too.
+    fn watch(&mut self, stream: &mut Self::Stream, token: Token) -> io::Result<()>;
+    /// Reports waiting connections as `token`.
+    fn watch_listener(&mut self, listener: &mut Self::Listener, token: Token) -> io::Result<()>;
+    /// Takes the next waiting connection.
+    fn accept(&mut self, listener: &mut Self::Listener) -> io::Result<(Self::Stream, SocketAddr)>;
+}

@@ -1,8 +1,32 @@
-//! A place for the loop.
+//! The loop of one worker.
+//!
+//! A turn: what main sent, timers, ready sockets, sessions that had used up their share, answers to
+//! main. The clock is read once a turn. [`worker::Worker`] is all of it but the poll.
 
-pub mod timers;
-
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant, SystemTime};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+
+pub mod control;
+mod orders;
+pub mod timers;
+pub mod worker;
+
+pub use worker::Worker;
+
+use crate::net::kernel::{Kernel, readiness};
+use control::{Control, ControlError, Wish};
+
+/// Events taken from the kernel at a time.
+const EVENTS_PER_TURN_MAX: usize = 1024;
+
+/// Not an index into any table.
+const CHANNEL: Token = Token(usize::MAX);
 
 /// What a worker is started with.
 #[derive(Debug)]
@@ -22,7 +46,7 @@ pub enum Exit {
     Orphaned,
 }
 
-/// Why a worker could not run.
+/// Why a worker could not run, or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     /// The kernel refused something the loop needs.
@@ -31,12 +55,118 @@ pub enum WorkerError {
         /// What was being done.
         what: &'static str,
         /// What the kernel said.
-        source: std::io::Error,
+        source: io::Error,
     },
+    /// The talk with main broke.
+    #[error(transparent)]
+    Control(#[from] ControlError),
 }
 
-/// Runs one worker until it is told to stop.
+fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> WorkerError {
+    move |source| WorkerError::Io { what, source }
+}
+
+/// Runs one worker until main tells it to stop, or is gone.
 pub fn run(arguments: WorkerArguments) -> Result<Exit, WorkerError> {
-    drop(arguments);
-    Ok(Exit::Stopped)
+    let mut poll = Poll::new().map_err(io_error("creating the poll"))?;
+    let fd = arguments.channel.as_raw_fd();
+    poll.registry()
+        .register(&mut SourceFd(&fd), CHANNEL, Interest::READABLE | Interest::WRITABLE)
+        .map_err(io_error("watching the channel"))?;
+    let mut events = Events::with_capacity(EVENTS_PER_TURN_MAX);
+    let mut control = Control::new(arguments.channel);
+    let boot = loop {
+        if let Some(boot) = control.receive_boot()? {
+            break boot;
+        }
+        wait(&mut poll, &mut events, None)?;
+    };
+    let registry = poll.registry().try_clone().map_err(io_error("cloning the registry"))?;
+    let seed = RandomState::new().hash_one(boot.worker_id);
+    let configuration = control::configuration(&boot, seed);
+    let mut worker = Worker::new(Kernel::new(registry), configuration, now());
+    serve(&mut poll, &mut events, &mut control, &mut worker)
+}
+
+fn serve(
+    poll: &mut Poll,
+    events: &mut Events,
+    control: &mut Control,
+    worker: &mut Worker<Kernel>,
+) -> Result<Exit, WorkerError> {
+    let mut busy = true;
+    let mut ending: Option<Exit> = None;
+    let mut time = now();
+    loop {
+        let sleep = if busy { Some(Duration::ZERO) } else { control::until(worker.next_wakeup(), time) };
+        wait(poll, events, sleep)?;
+        time = now();
+        worker.tick(time, unix_ms());
+        if control.has_unread() || events.iter().any(|event| event.token() == CHANNEL) {
+            if ending != Some(Exit::Orphaned) {
+                match control.receive(worker)? {
+                    Wish::Serve => {}
+                    Wish::Stop => return Ok(Exit::Stopped),
+                    Wish::Drain => {
+                        ending = Some(Exit::Drained);
+                        worker.drain();
+                    }
+                    Wish::Orphaned => {
+                        log::warn!("the main process is gone: finishing what is in flight");
+                        ending = Some(Exit::Orphaned);
+                        worker.drain();
+                    }
+                }
+            }
+        }
+        worker.handle_timers();
+        for event in events.iter().filter(|event| event.token() != CHANNEL) {
+            worker.handle_ready(event.token().0, readiness(event));
+        }
+        busy = worker.handle_leftovers() | control.has_unread();
+        if let Some(exit) = ending
+            && worker.session_count() == 0
+        {
+            return finish(poll, events, control, exit);
+        }
+        if ending != Some(Exit::Orphaned) {
+            control.flush()?;
+        }
+    }
+}
+
+/// Tells main that nothing is in flight any more.
+fn finish(
+    poll: &mut Poll,
+    events: &mut Events,
+    control: &mut Control,
+    exit: Exit,
+) -> Result<Exit, WorkerError> {
+    if exit == Exit::Drained {
+        control.drained()?;
+        while !control.flush()? {
+            wait(poll, events, None)?;
+        }
+    }
+    Ok(exit)
+}
+
+fn wait(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> Result<(), WorkerError> {
+    match poll.poll(events, timeout) {
+        Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+            Err(WorkerError::Io { what: "waiting for events", source: error })
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the loop is where time comes in, once a turn")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the loop is where time comes in, once a turn")]
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,1 +1,119 @@
-//! session
+//! Pure machines joined to sockets.
+//!
+//! A session is one accepted connection and the backs it owns. It is driven by the loop: an event, a
+//! timeout, or its turn after it had used up its share ([`http::HttpSession::drive`]). Everything that
+//! sessions of a worker share is in [`Shared`]; nothing is shared between workers.
+//!
+//! Back-pressure, hop by hop: a flow has one buffer a direction. While it is full its source is not
+//! read, so the kernel's receive window closes and the sender waits. Whoever drains the buffer reads
+//! the source again in the same turn, or is woken by the socket's edge.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use crate::listener::Listeners;
+use crate::metrics::{Metric, Metrics};
+use crate::net::buffers::{Buffer, BufferPool, Use};
+use crate::net::request_id::RequestIds;
+use crate::net::{Network, Token};
+use crate::server::timers::TimerWheel;
+
+pub mod backends;
+pub mod http;
+
+use backends::{BackendKey, Backends};
+
+/// Who an event for a token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// The channel to main.
+    Channel,
+    /// A listening socket.
+    Listener(usize),
+    /// The front of the session with this index.
+    Front(usize),
+    /// The back that the session with this index uses now.
+    Back(usize),
+    /// A back connection in the pool.
+    Idle(BackendKey),
+}
+
+/// Limits and times of a worker, as main configured them.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Client connections at a time (`max_connections`).
+    pub connections_max: usize,
+    /// Fields in a head (`max_header_fields`).
+    pub header_fields_max: usize,
+    /// Idle connections kept for each backend (`max_idle_back_connections`).
+    pub idle_back_connections_max: usize,
+    /// How long an idle back connection is kept (`back_idle_timeout`).
+    pub back_idle_timeout: Duration,
+    /// Connects for one request, the first included (`max_connection_attempts`).
+    pub connection_attempts_max: u8,
+}
+
+/// What the sessions of one worker share.
+pub struct Shared<N: Network> {
+    /// The time of this loop turn.
+    pub now: Instant,
+    /// The same, as wall time in ms since 1970: for ids.
+    pub unix_ms: u64,
+    /// Where sockets come from.
+    pub net: N,
+    /// Who each token belongs to.
+    pub owners: Slab<Owner>,
+    /// At most one timer a token.
+    pub timers: TimerWheel,
+    /// All memory that holds peers' bytes.
+    pub buffers: BufferPool,
+    /// Sessions that wait for a buffer, in the order in which they asked.
+    pub thirsty: VecDeque<usize>,
+    /// Listeners and their routes.
+    pub listeners: Listeners<N::Listener>,
+    /// Clusters, their backends and the pool of connections to them.
+    pub backends: Backends<N::Stream>,
+    /// Counters and gauges.
+    pub metrics: Metrics,
+    /// Request ids.
+    pub ids: RequestIds,
+    /// State of the worker's random numbers; see [`Shared::random`].
+    pub seed: u64,
+    /// Stopping: finish what is in flight, keep nothing alive.
+    pub draining: bool,
+    /// Limits and times.
+    pub settings: Settings,
+}
+
+impl<N: Network> Shared<N> {
+    /// Takes a buffer, if the pool still has one for this use.
+    pub fn buffer(&mut self, purpose: Use) -> Option<Buffer> {
+        let buffer = self.buffers.checkout(purpose)?;
+        self.metrics.set(Metric::BufferInUse, self.buffers.in_use());
+        Some(buffer)
+    }
+
+    /// Gives a buffer back, if there is one.
+    pub fn give_back(&mut self, buffer: &mut Option<Buffer>) {
+        if let Some(buffer) = buffer.take() {
+            self.buffers.give_back(buffer);
+            self.metrics.set(Metric::BufferInUse, self.buffers.in_use());
+        }
+    }
+
+    /// The next of this worker's random numbers (xorshift64*): for back-off times, not for secrets.
+    pub fn random(&mut self) -> u64 {
+        self.seed ^= self.seed >> 12;
+        self.seed ^= self.seed << 25;
+        self.seed ^= self.seed >> 27;
+        self.seed.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    /// Forgets a token whose socket is closed.
+    pub fn release_token(&mut self, token: Token) {
+        self.timers.clear(token);
+        self.owners.try_remove(token);
+    }
+}

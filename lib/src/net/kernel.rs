@@ -1,0 +1,97 @@
+//! Sockets of the kernel, through mio.
+
+use std::io::{self, IoSlice, Write as _};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::OwnedFd;
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry};
+
+use super::{Network, Ready, Stream, Token};
+
+impl Stream for TcpStream {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        io::Read::read(self, into)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::Write::write(self, bytes)
+    }
+
+    fn write_pair(&mut self, first: &[u8], second: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(first), IoSlice::new(second)])
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+/// The kernel's TCP, registered with one poll.
+#[derive(Debug)]
+pub struct Kernel {
+    registry: Registry,
+}
+
+impl Kernel {
+    /// Sockets made here report to the poll behind `registry`.
+    pub fn new(registry: Registry) -> Self {
+        Self { registry }
+    }
+}
+
+const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
+impl Network for Kernel {
+    type Stream = TcpStream;
+    type Listener = TcpListener;
+
+    fn connect(&mut self, to: SocketAddr, token: Token) -> io::Result<TcpStream> {
+        let mut stream = TcpStream::connect(to)?;
+        set_nodelay(&stream);
+        self.registry.register(&mut stream, mio::Token(token), BOTH)?;
+        Ok(stream)
+    }
+
+    fn watch(&mut self, stream: &mut TcpStream, token: Token) -> io::Result<()> {
+        self.registry.register(stream, mio::Token(token), BOTH)
+    }
+
+    fn watch_listener(&mut self, listener: &mut TcpListener, token: Token) -> io::Result<()> {
+        self.registry.register(listener, mio::Token(token), Interest::READABLE)
+    }
+
+    fn accept(&mut self, listener: &mut TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, peer) = listener.accept()?;
+        set_nodelay(&stream);
+        Ok((stream, peer))
+    }
+}
+
+/// Small writes leave at once. A socket that refuses the option still works, only later.
+fn set_nodelay(stream: &TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        log::debug!("TCP_NODELAY: {error}");
+    }
+}
+
+/// A listening socket as main hands it over: bound, listening, non-blocking.
+pub fn adopt_listener(fd: OwnedFd) -> TcpListener {
+    TcpListener::from_std(std::net::TcpListener::from(fd))
+}
+
+/// What mio's event says, in our words.
+pub fn readiness(event: &mio::event::Event) -> Ready {
+    Ready {
+        readable: event.is_readable(),
+        writable: event.is_writable(),
+        read_closed: event.is_read_closed(),
+        gone: event.is_error() || event.is_write_closed(),
+    }
+}
+
+/// Takes what waits on a refused connection, so that closing it does not reset the refusal away.
+pub fn swallow(stream: &mut impl Stream, scratch: &mut [u8]) {
+    // Nothing there, or broken: both are fine, the connection ends anyway.
+    let _ = stream.read(scratch);
+}

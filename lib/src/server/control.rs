@@ -1,0 +1,255 @@
+//! The worker's end of the talk with main: orders in, acknowledgements and answers out.
+
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use kakehi_command::channel::{Channel, ChannelError, Flushed, Received};
+use kakehi_command::order::ListenerKey;
+use kakehi_command::proto::request::RequestType;
+use kakehi_command::proto::response_content::ContentType;
+use kakehi_command::proto::supervision::{
+    Answer, Applied, Batch, Boot, Drained, FromWorker, ListenSockets, Query, Ready, Refused, ToWorker,
+    from_worker, to_worker,
+};
+use kakehi_command::proto::{ClusterHashes, ClusterInformations, Request, ResponseContent, ResponseStatus};
+use mio::net::TcpListener;
+
+use super::worker::{Configuration, Worker};
+use crate::net::kernel::{Kernel, adopt_listener};
+use crate::session::Settings;
+
+/// Frames that are handled in one turn before traffic has its own.
+const FRAMES_PER_TURN_MAX: usize = 256;
+
+/// The largest frame between main and a worker, both directions: an answer that lists everything of
+/// 100,000 clusters fits. State and orders come in smaller parts.
+pub const FRAME_BYTES_MAX: usize = 256 << 20;
+
+/// What main wants of the loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// Go on.
+    Serve,
+    /// Finish what is in flight, then say so and end.
+    Drain,
+    /// End now.
+    Stop,
+    /// Main is gone.
+    Orphaned,
+}
+
+/// See the module.
+pub(super) struct Control {
+    channel: Channel<FromWorker, ToWorker>,
+    /// Parts of a batch whose last part has not come.
+    pending: Vec<Request>,
+    /// Frames are left from the last turn.
+    unread: bool,
+}
+
+impl Control {
+    pub(super) fn new(stream: UnixStream) -> Self {
+        Self { channel: Channel::with_fds(stream, FRAME_BYTES_MAX), pending: Vec::new(), unread: false }
+    }
+
+    /// Whether there are frames to handle without waiting for the socket.
+    pub(super) fn has_unread(&self) -> bool {
+        self.unread
+    }
+
+    /// Reads the first frame, if it has come.
+    pub(super) fn receive_boot(&mut self) -> Result<Option<Boot>, ControlError> {
+        let received = self.channel.receive()?;
+        match self.channel.next() {
+            Some(Ok(ToWorker { message: Some(to_worker::Message::Boot(boot)) })) => {
+                // Frames behind it are handled in the first turn.
+                self.unread = true;
+                Ok(Some(boot))
+            }
+            Some(Ok(_)) => Err(ControlError::Protocol("the first frame is not Boot")),
+            Some(Err(_)) => Err(ControlError::Protocol("the first frame cannot be decoded")),
+            None if received == Received::Closed => Err(ControlError::MainIsGone),
+            None => Ok(None),
+        }
+    }
+
+    /// Handles what main sent, up to a bound.
+    pub(super) fn receive(&mut self, worker: &mut Worker<Kernel>) -> Result<Wish, ControlError> {
+        let mut wish = Wish::Serve;
+        let mut handled = 0;
+        self.unread = false;
+        loop {
+            let received = self.channel.receive()?;
+            loop {
+                if handled >= FRAMES_PER_TURN_MAX {
+                    self.unread = true;
+                    return Ok(wish);
+                }
+                let Some(frame) = self.channel.next() else { break };
+                handled += 1;
+                let frame = frame.map_err(|_| ControlError::Protocol("a frame cannot be decoded"))?;
+                match self.handle(frame, worker)? {
+                    Wish::Serve => {}
+                    Wish::Stop => return Ok(Wish::Stop),
+                    other => wish = other,
+                }
+            }
+            match received {
+                Received::More => {}
+                Received::Open => return Ok(wish),
+                Received::Closed => return Ok(Wish::Orphaned),
+            }
+        }
+    }
+
+    fn handle(&mut self, frame: ToWorker, worker: &mut Worker<Kernel>) -> Result<Wish, ControlError> {
+        match frame.message {
+            Some(to_worker::Message::Batch(batch)) => self.apply(batch, worker)?,
+            Some(to_worker::Message::ListenSockets(sockets)) => self.adopt(&sockets, worker)?,
+            Some(to_worker::Message::Start(_)) => {
+                worker.start();
+                self.send(from_worker::Message::Ready(Ready { revision: worker.state().1 }))?;
+            }
+            Some(to_worker::Message::Query(query)) => self.answer(query, worker)?,
+            Some(to_worker::Message::Stop(stop)) => {
+                return Ok(if stop.hard { Wish::Stop } else { Wish::Drain });
+            }
+            Some(to_worker::Message::Boot(_)) | None => {
+                return Err(ControlError::Protocol("a frame that is not for a running worker"));
+            }
+        }
+        Ok(Wish::Serve)
+    }
+
+    fn apply(&mut self, batch: Batch, worker: &mut Worker<Kernel>) -> Result<(), ControlError> {
+        self.pending.extend(batch.requests);
+        if !batch.last {
+            return Ok(());
+        }
+        let requests = std::mem::take(&mut self.pending);
+        let revision = batch.revision;
+        let message = match worker.apply(revision, &requests) {
+            Ok(()) => from_worker::Message::Applied(Applied { revision }),
+            Err(reason) => {
+                log::error!("revision {revision} cannot be applied: {reason}");
+                from_worker::Message::Refused(Refused { revision, reason })
+            }
+        };
+        self.send(message)
+    }
+
+    fn adopt(&mut self, sockets: &ListenSockets, worker: &mut Worker<Kernel>) -> Result<(), ControlError> {
+        let fds = self
+            .channel
+            .take_fds(sockets.sockets.len())
+            .ok_or(ControlError::Protocol("fewer descriptors than listening sockets"))?;
+        for (socket, fd) in sockets.sockets.iter().zip(fds) {
+            let key = ListenerKey::from_wire(&socket.address, socket.interface.as_deref())
+                .map_err(|_| ControlError::Protocol("a listening socket without an address"))?;
+            let listener: TcpListener = adopt_listener(fd);
+            worker.offer_socket(key, listener);
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, query: Query, worker: &Worker<Kernel>) -> Result<(), ControlError> {
+        let (status, message, content) = match query.request.request_type {
+            Some(request) => match content_of(request, worker) {
+                Ok(content) => (ResponseStatus::Ok, String::new(), content),
+                Err(message) => (ResponseStatus::Failure, message, None),
+            },
+            None => (ResponseStatus::Failure, "the query is empty".to_owned(), None),
+        };
+        let answer = |status: ResponseStatus, message: String, content: Option<ContentType>| {
+            from_worker::Message::Answer(Answer {
+                id: query.id,
+                status: status.into(),
+                message,
+                content: content.map(|content| ResponseContent { content_type: Some(content) }),
+            })
+        };
+        match self.send(answer(status, message, content)) {
+            Err(ControlError::Channel(ChannelError::Frame(error))) => {
+                self.send(answer(ResponseStatus::Failure, error.to_string(), None))
+            }
+            sent => sent,
+        }
+    }
+
+    /// Everything in flight is finished.
+    pub(super) fn drained(&mut self) -> Result<(), ControlError> {
+        self.send(from_worker::Message::Drained(Drained {}))
+    }
+
+    fn send(&mut self, message: from_worker::Message) -> Result<(), ControlError> {
+        Ok(self.channel.queue(&FromWorker { message: Some(message) })?)
+    }
+
+    /// Sends what is queued. False while something waits for main to read.
+    pub(super) fn flush(&mut self) -> Result<bool, ControlError> {
+        if !self.channel.wants_write() {
+            return Ok(true);
+        }
+        Ok(self.channel.flush()? == Flushed::Done)
+    }
+}
+
+fn content_of(request: RequestType, worker: &Worker<Kernel>) -> Result<Option<ContentType>, String> {
+    let (state, _) = worker.state();
+    Ok(Some(match request {
+        RequestType::Status(_) => return Ok(None),
+        RequestType::QueryClusterById(id) => ContentType::Clusters(ClusterInformations {
+            vec: state.query_cluster_by_id(&id).into_iter().collect(),
+        }),
+        RequestType::QueryClustersByDomain(query) => ContentType::Clusters(ClusterInformations {
+            vec: state.query_clusters_by_domain(&query.hostname, query.path.as_deref()),
+        }),
+        RequestType::QueryClustersHashes(_) => {
+            ContentType::ClusterHashes(ClusterHashes { map: state.cluster_hashes() })
+        }
+        RequestType::QueryMetrics(options) => {
+            ContentType::WorkerMetrics(worker.metrics().to_proto(&options.metric_names))
+        }
+        _ => return Err("a worker does not answer this".to_owned()),
+    }))
+}
+
+/// What main configured, in the worker's own terms. Zeros, which main never sends, become the least
+/// value that works.
+pub(super) fn configuration(boot: &Boot, seed: u64) -> Configuration {
+    let config = &boot.config;
+    let limits = &boot.limits;
+    let count = |value: u64| usize::try_from(value).unwrap_or(usize::MAX).max(1);
+    Configuration {
+        settings: Settings {
+            connections_max: count(config.max_connections),
+            header_fields_max: count(limits.header_fields_max),
+            idle_back_connections_max: count(limits.idle_back_connections_max),
+            back_idle_timeout: Duration::from_secs(u64::from(limits.back_idle_timeout.max(1))),
+            connection_attempts_max: u8::try_from(config.max_connection_attempts()).unwrap_or(u8::MAX).max(1),
+        },
+        buffers_min: count(config.min_buffers),
+        buffers_max: count(config.max_buffers),
+        buffer_bytes: count(config.buffer_size),
+        seed,
+    }
+}
+
+/// Why the talk with main can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Main closed the channel before the worker was booted.
+    #[error("the main process closed the channel")]
+    MainIsGone,
+    /// Main and worker do not understand each other.
+    #[error("the main process said something unexpected: {0}")]
+    Protocol(&'static str),
+    /// The channel itself.
+    #[error("the channel to the main process: {0}")]
+    Channel(#[from] ChannelError),
+}
+
+/// A deadline from now, as a poll's timeout.
+pub(super) fn until(at: Option<Instant>, now: Instant) -> Option<Duration> {
+    at.map(|at| at.saturating_duration_since(now))
+}

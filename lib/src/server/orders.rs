@@ -1,0 +1,99 @@
+//! Applying a revision: the state first, then the tables that are derived from it.
+
+use kakehi_command::order::Order;
+use kakehi_command::proto::Request;
+use kakehi_command::state::Effect;
+
+use crate::metrics::Metric;
+use crate::net::Network;
+use crate::session::Owner;
+
+use super::worker::Worker;
+
+impl<N: Network> Worker<N> {
+    /// Applies all requests as revision `revision`, or says why not. Main has accepted them, so a
+    /// refusal means that this worker has drifted: it must be replaced, whatever it applied.
+    pub fn apply(&mut self, revision: u64, requests: &[Request]) -> Result<(), String> {
+        for request in requests {
+            let order = Order::from_request(request).map_err(|error| error.to_string())?;
+            let change = self.state.apply(&order).map_err(|error| error.to_string())?;
+            for effect in change.effects() {
+                self.take_effect(effect)?;
+            }
+        }
+        self.revision = revision;
+        let counts = self.state.counts();
+        let metrics = &mut self.shared.metrics;
+        metrics.set(Metric::ConfigurationClusters, counts.clusters);
+        metrics.set(Metric::ConfigurationBackends, counts.backends);
+        metrics.set(Metric::ConfigurationFrontends, counts.http_frontends);
+        Ok(())
+    }
+
+    fn take_effect(&mut self, effect: &Effect) -> Result<(), String> {
+        let shared = &mut self.shared;
+        match effect {
+            Effect::ClusterSet(cluster) => shared.backends.set_cluster(cluster.clone()),
+            Effect::ClusterRemoved(id) => shared.backends.remove_cluster(id),
+            Effect::BackendSet(backend) => shared.backends.set_backend(backend.clone(), shared.now),
+            Effect::BackendRemoved(key) => {
+                for peer in shared.backends.remove_backend(key) {
+                    shared.release_token(peer.token());
+                }
+                shared.metrics.set(Metric::BackendPoolSize, shared.backends.idle_count());
+            }
+            Effect::HttpFrontendAdded(frontend) => {
+                shared.listeners.add_frontend(frontend).map_err(|error| error.to_string())?;
+            }
+            Effect::HttpFrontendRemoved(frontend) => shared.listeners.remove_frontend(frontend),
+            Effect::HttpListenerSet(listener) => {
+                let index = shared.listeners.set(listener.clone());
+                if listener.active() {
+                    self.open_listener(index)?;
+                } else {
+                    self.shared.listeners.forget_offered(listener.key());
+                    self.close_listener(index);
+                }
+            }
+            Effect::HttpListenerRemoved(key) => {
+                shared.listeners.forget_offered(key);
+                if let Some((_socket, token)) = shared.listeners.remove(key) {
+                    shared.release_token(token);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A listening socket of this worker's slot came.
+    pub fn offer_socket(&mut self, key: kakehi_command::order::ListenerKey, socket: N::Listener) {
+        self.shared.listeners.offer_socket(key.clone(), socket);
+        if let Some(index) = self.shared.listeners.find(&key) {
+            let active = self.shared.listeners.get(index).is_some_and(|entry| entry.config().active());
+            if active && let Err(error) = self.open_listener(index) {
+                log::error!("{error}");
+            }
+        }
+    }
+
+    /// Accepts on the socket that was handed over, if the listener does not accept already.
+    fn open_listener(&mut self, index: usize) -> Result<(), String> {
+        let shared = &mut self.shared;
+        let Some(entry) = shared.listeners.get_mut(index) else { return Ok(()) };
+        if entry.socket_mut().is_some() {
+            return Ok(());
+        }
+        let key = entry.config().key().clone();
+        let Some(mut socket) = shared.listeners.take_offered(&key) else {
+            // At boot the sockets come after the state.
+            return Ok(());
+        };
+        let token = shared.owners.insert(Owner::Listener(index));
+        shared
+            .net
+            .watch_listener(&mut socket, token)
+            .map_err(|error| format!("listener {key} cannot be watched: {error}"))?;
+        shared.listeners.open(index, socket, token);
+        Ok(())
+    }
+}

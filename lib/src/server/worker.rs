@@ -1,0 +1,391 @@
+//! A worker without its loop: everything that events, timers and orders do.
+//!
+//! The loop ([`super::run`]) feeds it the kernel's events; the simulator feeds it its own. Each entry
+//! point does a bounded amount of work: a session that has more to do is put into a queue and gets its
+//! next turn after all others.
+
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use kakehi_command::state::ConfigState;
+use slab::Slab;
+
+use crate::listener::{ListenerIndex, Listeners};
+use crate::metrics::{Metric, Metrics};
+use crate::net::buffers::{BufferPool, Use};
+use crate::net::kernel::swallow;
+use crate::net::request_id::RequestIds;
+use crate::net::{Network, Ready, Stream, Token};
+use crate::session::backends::{BackendKey, Backends};
+use crate::session::http::answer::BARE_503;
+use crate::session::http::{Drive, HttpSession};
+use crate::session::{Owner, Settings, Shared};
+
+use super::timers::TimerWheel;
+
+/// Connections that one listener may bring in one turn.
+const ACCEPTS_PER_TURN_MAX: usize = 64;
+
+/// Sessions that go on in one turn after having used up their share in an earlier one.
+const YIELDED_PER_TURN_MAX: usize = 64;
+
+/// Sessions that room is made for at start; a larger table grows.
+const SESSIONS_RESERVED_MAX: usize = 1 << 16;
+
+/// Resolution of all timeouts. They are configured in seconds.
+const TIMER_TICK: Duration = Duration::from_millis(50);
+
+/// What a worker is made of, besides its network.
+#[derive(Debug, Clone)]
+pub struct Configuration {
+    /// Limits and times of its sessions.
+    pub settings: Settings,
+    /// Buffers that are allocated at start.
+    pub buffers_min: usize,
+    /// Buffers at most.
+    pub buffers_max: usize,
+    /// Bytes in a buffer.
+    pub buffer_bytes: usize,
+    /// Seed of all random choices.
+    pub seed: u64,
+}
+
+/// See the module.
+pub struct Worker<N: Network> {
+    pub(super) shared: Shared<N>,
+    sessions: Slab<HttpSession<N::Stream>>,
+    /// Sessions that have more to do.
+    yielded: VecDeque<usize>,
+    /// Listeners that have more connections waiting.
+    crowded: VecDeque<ListenerIndex>,
+    /// Listeners on which accepting failed for want of descriptors or memory.
+    starved: Vec<ListenerIndex>,
+    /// The configuration that this worker serves.
+    pub(super) state: ConfigState,
+    pub(super) revision: u64,
+    pub(super) serving: bool,
+    due: Vec<usize>,
+    scratch: Box<[u8]>,
+}
+
+impl<N: Network> Worker<N> {
+    /// A worker with an empty configuration, which accepts nothing before [`Worker::start`].
+    pub fn new(net: N, configuration: Configuration, now: Instant) -> Self {
+        let seed = configuration.seed.max(1);
+        let buffers =
+            BufferPool::new(configuration.buffers_min, configuration.buffers_max, configuration.buffer_bytes);
+        let connections_max = configuration.settings.connections_max.min(SESSIONS_RESERVED_MAX);
+        let mut metrics = Metrics::default();
+        metrics.set(Metric::BufferCapacity, buffers.capacity());
+        metrics.set(Metric::ClientConnectionsMax, configuration.settings.connections_max);
+        let shared = Shared {
+            now,
+            unix_ms: 0,
+            net,
+            owners: Slab::new(),
+            timers: TimerWheel::new(now, TIMER_TICK),
+            buffers,
+            thirsty: VecDeque::new(),
+            listeners: Listeners::default(),
+            backends: Backends::default(),
+            metrics,
+            ids: RequestIds::new(u128::from(seed) << 64 | u128::from(seed.rotate_left(32))),
+            seed,
+            draining: false,
+            settings: configuration.settings,
+        };
+        Self {
+            shared,
+            // Grown once: a table that moves while it is in use stalls everybody.
+            sessions: Slab::with_capacity(connections_max),
+            yielded: VecDeque::new(),
+            crowded: VecDeque::new(),
+            starved: Vec::new(),
+            state: ConfigState::default(),
+            revision: 0,
+            serving: false,
+            due: Vec::new(),
+            scratch: vec![0; configuration.buffer_bytes].into_boxed_slice(),
+        }
+    }
+
+    /// Tells the time of the turn that begins.
+    pub fn tick(&mut self, now: Instant, unix_ms: u64) {
+        self.shared.now = now;
+        self.shared.unix_ms = unix_ms;
+    }
+
+    /// A token for a socket that is not a session's.
+    pub fn reserve_token(&mut self, owner: Owner) -> Token {
+        self.shared.owners.insert(owner)
+    }
+
+    /// Who events for this token are for; none if its socket was closed in this very turn.
+    pub fn owner(&self, token: Token) -> Option<Owner> {
+        self.shared.owners.get(token).copied()
+    }
+
+    /// What the poll said of a socket.
+    pub fn handle_ready(&mut self, token: Token, ready: Ready) {
+        match self.owner(token) {
+            Some(Owner::Listener(index)) => self.accept(index),
+            Some(Owner::Front(index)) => {
+                if let Some(session) = self.sessions.get_mut(index) {
+                    session.front_ready(ready);
+                    self.dispatch(index, HttpSession::drive);
+                }
+            }
+            Some(Owner::Back(index)) => {
+                if let Some(session) = self.sessions.get_mut(index) {
+                    session.back_ready(ready);
+                    self.dispatch(index, HttpSession::drive);
+                }
+            }
+            // Whatever an idle connection says, it says that it can't be used again.
+            Some(Owner::Idle(key)) if ready.readable || ready.read_closed || ready.gone => {
+                self.close_idle(key, token);
+            }
+            Some(Owner::Idle(_) | Owner::Channel) | None => {}
+        }
+    }
+
+    /// Sessions and connections whose time is over.
+    pub fn handle_timers(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        self.shared.timers.expire(self.shared.now, &mut due);
+        for token in due.drain(..) {
+            match self.owner(token) {
+                Some(Owner::Front(index)) => self.dispatch(index, HttpSession::on_timer),
+                Some(Owner::Idle(key)) => self.close_idle(key, token),
+                // A connection that was idle when the timer was set, and is in use again.
+                Some(Owner::Back(_) | Owner::Listener(_) | Owner::Channel) | None => {}
+            }
+        }
+        self.due = due;
+    }
+
+    /// Sessions that had used up their share, or waited for a buffer, and connections that wait to be
+    /// accepted. True if there is still more to do: the loop must not sleep.
+    pub fn handle_leftovers(&mut self) -> bool {
+        for _ in 0..self.yielded.len().min(YIELDED_PER_TURN_MAX) {
+            if let Some(index) = self.yielded.pop_front() {
+                if let Some(session) = self.sessions.get_mut(index) {
+                    session.dequeue();
+                }
+                self.dispatch(index, HttpSession::drive);
+            }
+        }
+        for _ in 0..self.crowded.len() {
+            if let Some(index) = self.crowded.pop_front() {
+                self.accept(index);
+            }
+        }
+        for _ in 0..self.shared.thirsty.len() {
+            if !self.shared.buffers.has_room(Use::Request) {
+                break;
+            }
+            let Some(index) = self.shared.thirsty.pop_front() else { break };
+            if let Some(session) = self.sessions.get_mut(index) {
+                session.quench();
+                self.dispatch(index, HttpSession::drive);
+            }
+        }
+        let quenchable = !self.shared.thirsty.is_empty() && self.shared.buffers.has_room(Use::Request);
+        !self.yielded.is_empty() || !self.crowded.is_empty() || quenchable
+    }
+
+    /// When [`Worker::handle_timers`] has something to do.
+    pub fn next_wakeup(&self) -> Option<Instant> {
+        self.shared.timers.next_wakeup()
+    }
+
+    /// Runs one session. A panic costs that session and nothing else.
+    fn dispatch(
+        &mut self,
+        index: usize,
+        what: impl FnOnce(&mut HttpSession<N::Stream>, &mut Shared<N>) -> Drive,
+    ) {
+        let Some(session) = self.sessions.get_mut(index) else { return };
+        let shared = &mut self.shared;
+        match catch_unwind(AssertUnwindSafe(|| what(session, shared))) {
+            Ok(Drive::Waiting) => {}
+            Ok(Drive::Yielded) => {
+                if session.enqueue() {
+                    self.yielded.push_back(index);
+                }
+            }
+            Ok(Drive::Finished) => self.forget(index),
+            Err(_) => self.bury(index),
+        }
+    }
+
+    /// A session panicked: what it held is given back as far as that goes without another panic.
+    fn bury(&mut self, index: usize) {
+        log::error!("session {index} panicked and is closed; this is a bug");
+        self.shared.metrics.incr(Metric::Panic);
+        let Some(session) = self.sessions.get_mut(index) else { return };
+        let shared = &mut self.shared;
+        if catch_unwind(AssertUnwindSafe(|| session.finish(shared))).is_err() {
+            log::error!("session {index} panicked again while it was closed; its buffers are lost");
+        }
+        self.forget(index);
+    }
+
+    fn forget(&mut self, index: usize) {
+        if let Some(session) = self.sessions.try_remove(index) {
+            self.shared.listeners.session_closed(session.listener());
+            self.crowded.extend(self.starved.drain(..));
+            self.shared.metrics.set(Metric::ClientConnections, self.sessions.len());
+        }
+    }
+
+    fn close_idle(&mut self, key: BackendKey, token: Token) {
+        if self.shared.backends.remove_idle(key, token).is_some() {
+            self.shared.release_token(token);
+            self.shared.metrics.set(Metric::BackendPoolSize, self.shared.backends.idle_count());
+        }
+    }
+
+    fn accept(&mut self, index: ListenerIndex) {
+        for _ in 0..ACCEPTS_PER_TURN_MAX {
+            if !self.serving {
+                return;
+            }
+            let Some(socket) = self.shared.listeners.get_mut(index).and_then(|entry| entry.socket_mut())
+            else {
+                return;
+            };
+            match self.shared.net.accept(socket) {
+                Ok((stream, address)) => self.accepted(index, stream, address),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    // Out of descriptors or memory: the connections wait in the kernel's queue, and are
+                    // looked at again when a session ends or the next one comes.
+                    self.shared.metrics.incr(Metric::AcceptErrors);
+                    log::warn!("accept: {error}");
+                    if !self.starved.contains(&index) {
+                        self.starved.push(index);
+                    }
+                    return;
+                }
+            }
+        }
+        self.crowded.push_back(index);
+    }
+
+    fn accepted(&mut self, listener: ListenerIndex, mut stream: N::Stream, address: std::net::SocketAddr) {
+        self.shared.metrics.incr(Metric::ListenerAcceptedTotal);
+        let full = self.sessions.len() >= self.shared.settings.connections_max;
+        let parched = !self.shared.thirsty.is_empty();
+        if full || parched {
+            // At once and in words: read what came, so that the refusal is not reset away, and go.
+            let reason =
+                if full { Metric::ListenerConnectionCapped } else { Metric::ListenerConnectionNoBuffer };
+            self.shared.metrics.incr(reason);
+            swallow(&mut stream, &mut self.scratch);
+            let _ = stream.write(BARE_503);
+            let _ = stream.shutdown_write();
+            return;
+        }
+        let entry = self.sessions.vacant_entry();
+        let index = entry.key();
+        let token = self.shared.owners.insert(Owner::Front(index));
+        entry.insert(HttpSession::new(index, stream, token, address, listener, self.shared.now));
+        self.shared.listeners.session_opened(listener);
+        self.shared.metrics.set(Metric::ClientConnections, self.sessions.len());
+        self.dispatch(index, HttpSession::drive);
+    }
+
+    /// Client connections.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// The configuration is complete: accept from now on.
+    pub fn start(&mut self) {
+        self.serving = true;
+        for index in self.shared.listeners.indexes() {
+            self.accept(index);
+        }
+    }
+
+    /// Closes all listeners, lets what is in flight finish, and keeps nothing alive.
+    pub fn drain(&mut self) {
+        self.shared.draining = true;
+        for index in self.shared.listeners.indexes() {
+            self.close_listener(index);
+        }
+        self.serving = false;
+        self.close_pooled();
+        let indexes: Vec<usize> = self.sessions.iter().map(|(index, _)| index).collect();
+        for index in indexes {
+            self.dispatch(index, HttpSession::drive);
+        }
+    }
+
+    fn close_pooled(&mut self) {
+        for peer in self.shared.backends.drain_idle() {
+            self.shared.release_token(peer.token());
+        }
+        self.shared.metrics.set(Metric::BackendPoolSize, 0);
+    }
+
+    /// Takes in what waits already, then closes the socket.
+    pub(super) fn close_listener(&mut self, index: ListenerIndex) {
+        self.accept(index);
+        if let Some((_socket, token)) = self.shared.listeners.close(index) {
+            self.shared.release_token(token);
+        }
+    }
+
+    /// Counters and gauges.
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    /// The configuration that is served, and its revision.
+    pub fn state(&self) -> (&ConfigState, u64) {
+        (&self.state, self.revision)
+    }
+
+    /// Every count agrees with what it counts.
+    pub fn check_invariants(&self) {
+        self.shared.backends.check_invariants();
+        self.shared.listeners.check_invariants();
+        self.shared.buffers.check_invariants();
+        if self.sessions.is_empty() {
+            assert_eq!(self.shared.backends.active_count(), 0, "no session, no active back");
+            assert_eq!(self.shared.buffers.in_use(), 0, "no session, no buffer in use");
+        }
+        for (token, owner) in &self.shared.owners {
+            match *owner {
+                Owner::Front(index) => {
+                    let session = self.sessions.get(index).expect("a front token has its session");
+                    assert_eq!(session.token(), token);
+                }
+                Owner::Back(index) => assert!(self.sessions.contains(index), "a back has its session"),
+                Owner::Idle(_) | Owner::Listener(_) | Owner::Channel => {}
+            }
+        }
+    }
+}
+
+/// Errors that accept(2) passes on from the connection that it took: the next one may be fine.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::ConnectionAborted
+            | Kind::ConnectionReset
+            | Kind::ConnectionRefused
+            | Kind::Interrupted
+            | Kind::NetworkDown
+            | Kind::NetworkUnreachable
+            | Kind::HostUnreachable
+            | Kind::PermissionDenied
+            | Kind::TimedOut
+    )
+}

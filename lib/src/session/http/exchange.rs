@@ -1,0 +1,361 @@
+//! A request and its answer, between the front and a back.
+
+use std::borrow::Cow;
+
+use kakehi_command::order::ClusterId;
+
+use super::answer::Refusal;
+use super::flow::Flush;
+use super::request::Facts;
+use super::{Back, HttpSession, Step, take_buffer};
+use crate::metrics::Metric;
+use crate::net::buffers::Use;
+use crate::net::request_id::RequestId;
+use crate::net::{Network, Peer, Read, Stream};
+use crate::protocol::http::{RequestMethod, Version};
+use crate::session::backends::BackendKey;
+use crate::session::{Owner, Shared};
+
+/// What went wrong in an exchange. Whether it can still be told to the client is decided elsewhere.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The client is gone.
+    FrontGone,
+    /// To be answered by ourselves if nothing of an answer was sent, else cut.
+    Answer(Refusal),
+    /// The client must not take what it got for the whole: close without another word.
+    Cut,
+}
+
+/// How far the answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// No final head yet.
+    Awaited,
+    /// The head came; its body flows.
+    Flowing,
+    /// All of it came.
+    Over,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    facts: Facts,
+    pub(super) progress: Progress,
+    /// A byte of an answer came from the back: the request was processed, or may have been.
+    pub(super) answered: bool,
+    /// Only 1xx heads went to the client.
+    pub(super) informed: bool,
+    /// The whole request was written, or its rest is not wanted.
+    pub(super) request_over: bool,
+    /// The back takes no more of the request; its answer may still come.
+    pub(super) sink_failed: bool,
+    /// The client may send another request after this one.
+    pub(super) keep_front: bool,
+    /// The back may serve another request after this one.
+    pub(super) keep_back: bool,
+    /// Connects made for this request.
+    attempts: u8,
+    /// A stale connection cost a replay already: only fresh connections from now on.
+    replayed: bool,
+}
+
+impl Exchange {
+    pub(super) fn new(facts: Facts) -> Self {
+        let keep_front = facts.keep_alive;
+        Self {
+            facts,
+            progress: Progress::Awaited,
+            answered: false,
+            informed: false,
+            request_over: false,
+            sink_failed: false,
+            keep_front,
+            keep_back: true,
+            attempts: 0,
+            replayed: false,
+        }
+    }
+
+    pub(super) fn id(&self) -> RequestId {
+        self.facts.id
+    }
+
+    pub(super) fn cluster(&self) -> &ClusterId {
+        &self.facts.cluster
+    }
+
+    pub(super) fn method(&self) -> RequestMethod {
+        self.facts.method
+    }
+
+    pub(super) fn version(&self) -> Version {
+        self.facts.version
+    }
+
+    /// Whether 1xx heads are all that the client has seen.
+    pub(super) fn only_informed(&self) -> bool {
+        self.informed && self.progress == Progress::Awaited
+    }
+
+    pub(super) fn keeps_front(&self) -> bool {
+        self.keep_front && self.request_over && !self.sink_failed
+    }
+
+    pub(super) fn keeps_back(&self) -> bool {
+        self.keep_back && self.request_over && !self.sink_failed && self.progress == Progress::Over
+    }
+}
+
+impl<S: Stream> HttpSession<S> {
+    pub(super) fn step_exchange<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
+        if self.front.is_gone() {
+            return self.resolve(Trouble::FrontGone, shared);
+        }
+        let moved = self
+            .pump_request(shared)
+            .and_then(|sent| self.pump_response(shared).map(|received| sent || received));
+        match moved {
+            Err(trouble) => self.resolve(trouble, shared),
+            Ok(_) if self.is_answered() => self.complete(shared),
+            Ok(true) => Step::Again,
+            Ok(false) => Step::Wait,
+        }
+    }
+
+    fn is_answered(&self) -> bool {
+        !self.response.has_output()
+            && self.exchange.as_ref().is_some_and(|exchange| exchange.progress == Progress::Over)
+    }
+
+    /// Gives the exchange a back connection: a pooled one, else a new one.
+    pub(super) fn attach<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Result<(), Trouble> {
+        let Some(exchange) = self.exchange.as_mut() else { return Err(Trouble::Cut) };
+        let attempts_max = shared
+            .backends
+            .cluster(exchange.cluster())
+            .and_then(|cluster| cluster.max_connection_attempts())
+            .unwrap_or(shared.settings.connection_attempts_max);
+        self.back_active = shared.now;
+        loop {
+            let cluster = exchange.cluster();
+            let key = match shared.backends.choose(cluster, shared.now) {
+                Ok(key) => key,
+                Err(reason) => {
+                    shared.metrics.incr(Metric::HttpFailedBackendMatching);
+                    return Err(Trouble::Answer(Refusal::new(503, reason.message()).cluster(cluster)));
+                }
+            };
+            let pooled = if exchange.replayed { None } else { shared.backends.take_idle(key) };
+            if let Some(peer) = pooled {
+                shared.metrics.incr(Metric::BackendPoolHit);
+                if let Some(owner) = shared.owners.get_mut(peer.token()) {
+                    *owner = Owner::Back(self.index);
+                }
+                let since = shared.now;
+                self.back = Some(Back { peer, key, reused: true, connected: true, since });
+                break;
+            }
+            if exchange.attempts >= attempts_max {
+                shared.metrics.incr(Metric::BackendConnectRetriesExhausted);
+                let refusal = Refusal::new(503, "no backend could be connected to")
+                    .cluster(cluster)
+                    .backend(shared.backends.backend(key).map(|backend| &**backend.backend_id()));
+                return Err(Trouble::Answer(refusal));
+            }
+            exchange.attempts += 1;
+            shared.metrics.incr(Metric::BackendPoolMiss);
+            if let Some(back) = connect(self.index, key, shared) {
+                self.back = Some(back);
+                break;
+            }
+        }
+        shared.metrics.set(Metric::BackendConnections, shared.backends.active_count());
+        shared.metrics.set(Metric::BackendPoolSize, shared.backends.idle_count());
+        Ok(())
+    }
+
+    /// The connect failed or took too long: another backend, if one is left.
+    pub(super) fn reconnect<N: Network<Stream = S>>(
+        &mut self,
+        shared: &mut Shared<N>,
+    ) -> Result<(), Trouble> {
+        if let Some(key) = self.back.as_ref().map(|back| back.key) {
+            let random = shared.random();
+            shared.backends.connect_failed(key, shared.now, random);
+            shared.metrics.incr(Metric::BackendConnectionsError);
+        }
+        self.drop_back(shared);
+        self.attach(shared)
+    }
+
+    /// Client to back. `Ok(true)` if something moved.
+    fn pump_request<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Result<bool, Trouble> {
+        let Some(exchange) = self.exchange.as_mut() else { return Err(Trouble::Cut) };
+        if exchange.request_over {
+            return Ok(false);
+        }
+        if let Err(error) = self.request.advance() {
+            shared.metrics.incr(Metric::HttpFrontendParseErrors);
+            let refusal = Refusal::new(400, error.to_string()).cluster(exchange.cluster());
+            return Err(Trouble::Answer(refusal));
+        }
+        let mut moved = false;
+        if self.request.has_output() {
+            moved |= self.flush_request(shared)?;
+        }
+        let Some(exchange) = self.exchange.as_mut() else { return Err(Trouble::Cut) };
+        if self.request.body.is_complete() {
+            if !self.request.has_output() || exchange.sink_failed {
+                exchange.request_over = true;
+                if self.request.is_drained() {
+                    shared.give_back(&mut self.request.bytes);
+                }
+            }
+            return Ok(moved);
+        }
+        if self.request.is_full() || exchange.sink_failed {
+            return Ok(moved);
+        }
+        Ok(self.read_request_body(shared)? || moved)
+    }
+
+    fn flush_request<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Result<bool, Trouble> {
+        let (Some(back), Some(exchange)) = (self.back.as_mut(), self.exchange.as_mut()) else {
+            return Err(Trouble::Cut);
+        };
+        if exchange.sink_failed {
+            return Ok(false);
+        }
+        let before = self.request.written;
+        let flush = self.request.flush(&mut back.peer);
+        let written = self.request.written - before;
+        if written > 0 {
+            self.back_active = shared.now;
+            shared.metrics.add(Metric::BackBytesOut, written);
+            if !back.connected {
+                back.connected = true;
+                shared.backends.connect_succeeded(back.key, shared.now);
+            }
+        }
+        match flush {
+            Flush::Done | Flush::Blocked => {
+                if !self.may_replay() && !self.request.has_output() {
+                    shared.give_back(&mut self.request.head);
+                }
+                Ok(written > 0)
+            }
+            Flush::Failed(error) if !back.connected => {
+                log::debug!("connect to a backend failed: {error}");
+                self.reconnect(shared).map(|()| true)
+            }
+            Flush::Failed(_) => {
+                // It may have answered before it stopped listening: the read side tells.
+                exchange.sink_failed = true;
+                back.peer.note(crate::net::Ready { readable: true, read_closed: true, ..Default::default() });
+                Ok(true)
+            }
+        }
+    }
+
+    fn read_request_body<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Result<bool, Trouble> {
+        if !self.front.is_readable() {
+            return Ok(false);
+        }
+        let Some(bytes) = take_buffer(&mut self.request.bytes, Use::Request, shared) else {
+            self.thirst(shared);
+            return Ok(false);
+        };
+        match self.front.read(bytes) {
+            Read::Bytes(count) => {
+                self.front_active = shared.now;
+                shared.metrics.add(Metric::BytesIn, count);
+                Ok(true)
+            }
+            Read::Nothing => {
+                if self.request.is_drained() {
+                    shared.give_back(&mut self.request.bytes);
+                }
+                Ok(false)
+            }
+            Read::End | Read::Failed(_) => {
+                shared.metrics.incr(Metric::HttpCloseRequestIncomplete);
+                Err(Trouble::FrontGone)
+            }
+        }
+    }
+
+    /// Whether the request may be sent again on another connection: this one was used before, nothing
+    /// was answered on it, and either the method allows it or nothing was sent (RFC 9110 §9.2.2).
+    pub(super) fn may_replay(&self) -> bool {
+        let (Some(back), Some(exchange)) = (&self.back, &self.exchange) else { return false };
+        back.reused
+            && !exchange.answered
+            && !exchange.replayed
+            && self.request.is_repeatable()
+            && (exchange.facts.idempotent || self.request.written == 0)
+    }
+
+    /// The back ended before it answered: replay, or tell the client.
+    pub(super) fn back_ended<N: Network<Stream = S>>(
+        &mut self,
+        shared: &mut Shared<N>,
+    ) -> Result<bool, Trouble> {
+        if self.may_replay() {
+            self.drop_back(shared);
+            self.request.rewind();
+            if let Some(exchange) = self.exchange.as_mut() {
+                exchange.replayed = true;
+                exchange.sink_failed = false;
+                exchange.request_over = false;
+            }
+            shared.metrics.incr(Metric::BackendRetryStaleUpstream);
+            return self.attach(shared).map(|()| true);
+        }
+        if self.back.as_ref().is_some_and(|back| !back.connected) {
+            return self.reconnect(shared).map(|()| true);
+        }
+        Err(Trouble::Answer(self.blame(502, "the backend closed the connection without an answer", shared)))
+    }
+
+    /// An answer of ours that names cluster and backend.
+    pub(super) fn blame<N: Network<Stream = S>>(
+        &self,
+        status: u16,
+        message: impl Into<Cow<'static, str>>,
+        shared: &Shared<N>,
+    ) -> Refusal {
+        let backend = self.back.as_ref().and_then(|back| shared.backends.backend(back.key));
+        let refusal = Refusal::new(status, message).backend(backend.map(|backend| &**backend.backend_id()));
+        match &self.exchange {
+            Some(exchange) => refusal.cluster(exchange.cluster()),
+            None => refusal,
+        }
+    }
+}
+
+/// Starts a connection to a backend; none if the kernel refuses at once.
+fn connect<S: Stream, N: Network<Stream = S>>(
+    index: usize,
+    key: BackendKey,
+    shared: &mut Shared<N>,
+) -> Option<Back<S>> {
+    let address = shared.backends.address(key)?;
+    let token = shared.owners.insert(Owner::Back(index));
+    match shared.net.connect(address, token) {
+        Ok(stream) => {
+            shared.backends.opened(key);
+            let peer = Peer::connecting(stream, token);
+            Some(Back { peer, key, reused: false, connected: false, since: shared.now })
+        }
+        Err(error) => {
+            log::warn!("connect to {address}: {error}");
+            shared.release_token(token);
+            let random = shared.random();
+            shared.backends.connect_failed(key, shared.now, random);
+            shared.metrics.incr(Metric::BackendConnectionsError);
+            None
+        }
+    }
+}

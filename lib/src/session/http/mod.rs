@@ -1,0 +1,521 @@
+//! One client connection that speaks HTTP/1, and the back connection that its request uses.
+//!
+//! ```text
+//!             head complete, routed             answer and request over, keep-alive
+//!   +------+ ---------------------> +----------+ -----------------------------------> Head
+//!   | Head |                        | Exchange | ----> Lingering | over
+//!   +------+ <--+                   +----------+
+//!      |        | keep-alive             | no backend, bad answer, timeout: nothing sent yet
+//!      | no route, bad head, timeout     v
+//!      +------------------------> +-----------+
+//!                                 | Answering | ----> Lingering | over
+//!                                 +-----------+
+//! ```
+//! [`HttpSession::drive`] is the one place that moves between stages. Its helpers pump bytes and report
+//! what happened ([`Trouble`]); what follows from it is decided there.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use crate::listener::ListenerIndex;
+use crate::metrics::Metric;
+use crate::net::buffers::{Buffer, Use};
+use crate::net::{Network, Peer, Read, Ready, Stream, Token};
+use crate::protocol::h1::body::{BodyReader, Relay};
+use crate::protocol::h1::scan::HeadScanner;
+use crate::protocol::http::Framing;
+
+use super::backends::BackendKey;
+use super::{Owner, Shared};
+
+pub(crate) mod answer;
+mod deadline;
+mod exchange;
+mod flow;
+mod request;
+mod response;
+
+use answer::Refusal;
+use exchange::{Exchange, Trouble};
+use flow::{Flow, Flush};
+use request::{Begin, Origin};
+
+/// Steps that one session may take in a turn before the others have theirs. A step moves at most one
+/// buffer in each direction.
+const STEPS_PER_TURN_MAX: usize = 32;
+
+/// What is discarded after our last byte, so that a client that still sends reads our answer instead
+/// of a reset (RFC 9112 §9.6).
+const LINGERING_BYTES_MAX: u64 = 1 << 20;
+
+/// What the loop does with the session next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drive {
+    /// It waits for an event or its timer.
+    Waiting,
+    /// It used up its turn and has more to do.
+    Yielded,
+    /// It is over: all it held is given back.
+    Finished,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Head,
+    Exchange,
+    Answering,
+    Lingering,
+}
+
+/// What one step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Something moved: look again.
+    Again,
+    /// Nothing can move before an event.
+    Wait,
+    /// The connection is over.
+    End,
+}
+
+/// The back connection of the running exchange.
+#[derive(Debug)]
+struct Back<S> {
+    peer: Peer<S>,
+    key: BackendKey,
+    /// It served another request before: it may have been closed in the meantime.
+    reused: bool,
+    /// The kernel took a byte: the connection stands.
+    connected: bool,
+    /// When the connect began.
+    since: Instant,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct HttpSession<S> {
+    index: usize,
+    front: Peer<S>,
+    address: SocketAddr,
+    listener: ListenerIndex,
+    stage: Stage,
+    /// Client to backend.
+    request: Flow,
+    /// Backend to client.
+    response: Flow,
+    scanner: HeadScanner,
+    response_scanner: HeadScanner,
+    exchange: Option<Exchange>,
+    back: Option<Back<S>>,
+    /// Requests that were begun on this connection.
+    requests: u64,
+    /// When the current head began; none while the connection is idle.
+    head_since: Option<Instant>,
+    front_active: Instant,
+    back_active: Instant,
+    discarded: u64,
+    timer_at: Option<Instant>,
+    /// In the queue of those that wait for a buffer.
+    thirsty: bool,
+    /// In the queue of those that have more to do.
+    queued: bool,
+}
+
+impl<S: Stream> HttpSession<S> {
+    /// A connection that was just accepted, with the index that it has in the worker's table.
+    pub fn new(
+        index: usize,
+        stream: S,
+        token: Token,
+        address: SocketAddr,
+        listener: ListenerIndex,
+        now: Instant,
+    ) -> Self {
+        Self {
+            index,
+            front: Peer::accepted(stream, token),
+            address,
+            listener,
+            stage: Stage::Head,
+            request: Flow::new(),
+            response: Flow::new(),
+            scanner: HeadScanner::default(),
+            response_scanner: HeadScanner::default(),
+            exchange: None,
+            back: None,
+            requests: 0,
+            head_since: Some(now),
+            front_active: now,
+            back_active: now,
+            discarded: 0,
+            timer_at: None,
+            thirsty: false,
+            queued: false,
+        }
+    }
+
+    /// The token of the front.
+    pub fn token(&self) -> Token {
+        self.front.token()
+    }
+
+    /// The listener that accepted it.
+    pub fn listener(&self) -> ListenerIndex {
+        self.listener
+    }
+
+    /// An event for the front.
+    pub fn front_ready(&mut self, ready: Ready) {
+        self.front.note(ready);
+    }
+
+    /// An event for the back.
+    pub fn back_ready(&mut self, ready: Ready) {
+        if let Some(back) = &mut self.back {
+            back.peer.note(ready);
+        }
+    }
+
+    /// A buffer may be free again.
+    pub fn quench(&mut self) {
+        self.thirsty = false;
+    }
+
+    /// Marks the session as queued for another turn; false if it is already.
+    pub fn enqueue(&mut self) -> bool {
+        !std::mem::replace(&mut self.queued, true)
+    }
+
+    /// Its turn has come.
+    pub fn dequeue(&mut self) {
+        self.queued = false;
+    }
+
+    /// Whether nothing is in flight: no request, not even a part of one.
+    pub fn is_idle(&self) -> bool {
+        self.stage == Stage::Head && self.request.is_drained() && self.requests > 0
+    }
+
+    /// Moves what can be moved now, within the bounds of one turn.
+    pub fn drive<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Drive {
+        for _ in 0..STEPS_PER_TURN_MAX {
+            let step = match self.stage {
+                Stage::Head => self.step_head(shared),
+                Stage::Exchange => self.step_exchange(shared),
+                Stage::Answering => self.step_answering(shared),
+                Stage::Lingering => self.step_lingering(shared),
+            };
+            match step {
+                Step::Again => {}
+                Step::Wait => return self.settle(shared),
+                Step::End => {
+                    self.finish(shared);
+                    return Drive::Finished;
+                }
+            }
+        }
+        Drive::Yielded
+    }
+
+    /// Before waiting: events and the timer must be able to wake the session.
+    fn settle<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Drive {
+        if let Err(error) = self.front.watch(&mut shared.net) {
+            log::warn!("client {}: cannot be watched: {error}", self.address);
+            self.finish(shared);
+            return Drive::Finished;
+        }
+        self.arm(shared);
+        Drive::Waiting
+    }
+
+    /// Gives back all that the session holds. Nothing may be done with it afterwards.
+    pub fn finish<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
+        self.drop_back(shared);
+        self.end_exchange(shared);
+        for flow in [&mut self.request, &mut self.response] {
+            shared.give_back(&mut flow.head);
+            shared.give_back(&mut flow.bytes);
+        }
+        shared.release_token(self.front.token());
+    }
+
+    fn thirst<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
+        if !self.thirsty {
+            self.thirsty = true;
+            shared.thirsty.push_back(self.index);
+            shared.metrics.incr(Metric::BufferWaits);
+        }
+    }
+
+    fn step_head<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
+        if !self.request.unparsed().is_empty() && self.scanner.should_parse(self.request.unparsed()) {
+            if let Some(step) = self.begin(shared) {
+                return step;
+            }
+        }
+        if self.request.is_full() {
+            return self.refuse(&Refusal::new(431, "the request head is larger than a buffer"), shared);
+        }
+        self.read_head(shared)
+    }
+
+    fn read_head<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
+        if self.front.is_gone() {
+            return Step::End;
+        }
+        if !self.front.is_readable() {
+            return if shared.draining && self.is_idle() { Step::End } else { Step::Wait };
+        }
+        let Some(bytes) = take_buffer(&mut self.request.bytes, Use::Request, shared) else {
+            self.thirst(shared);
+            return Step::Wait;
+        };
+        match self.front.read(bytes) {
+            Read::Bytes(count) => {
+                self.front_active = shared.now;
+                self.head_since.get_or_insert(shared.now);
+                shared.metrics.add(Metric::BytesIn, count);
+                Step::Again
+            }
+            Read::Nothing => {
+                if self.request.is_drained() {
+                    shared.give_back(&mut self.request.bytes);
+                }
+                if shared.draining && self.is_idle() { Step::End } else { Step::Wait }
+            }
+            Read::End | Read::Failed(_) => {
+                if !self.request.is_drained() {
+                    shared.metrics.incr(Metric::HttpCloseRequestIncomplete);
+                }
+                Step::End
+            }
+        }
+    }
+
+    /// Looks whether a whole head is there, and starts what it asks for.
+    fn begin<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Option<Step> {
+        let Some(listener) = shared.listeners.get(self.listener).map(|entry| entry.config().clone()) else {
+            return Some(Step::End);
+        };
+        let origin = Origin { peer: self.address, listener: &listener };
+        match request::begin(self.request.unparsed(), origin, shared) {
+            Begin::Partial => None,
+            Begin::Forward { head, facts, consumed } => {
+                self.begin_message();
+                self.request.drop_unparsed(consumed);
+                self.request.begin(head, BodyReader::new(facts.framing, Relay::Keep));
+                self.exchange = Some(Exchange::new(facts));
+                shared.metrics.add(Metric::HttpActiveRequests, 1);
+                self.stage = Stage::Exchange;
+                Some(match self.attach(shared) {
+                    Ok(()) => Step::Again,
+                    Err(trouble) => self.resolve(trouble, shared),
+                })
+            }
+            Begin::Answer { answer } => {
+                self.begin_message();
+                Some(self.begin_answer(answer))
+            }
+            Begin::NoBuffer => Some(self.refuse_bare(shared)),
+        }
+    }
+
+    fn begin_message(&mut self) {
+        self.requests += 1;
+        self.head_since = None;
+        self.scanner = HeadScanner::default();
+        self.response_scanner = HeadScanner::default();
+    }
+
+    fn begin_answer(&mut self, answer: Buffer) -> Step {
+        self.response.begin(answer, no_body());
+        self.stage = Stage::Answering;
+        Step::Again
+    }
+
+    /// Answers by ourselves. Only while nothing of another answer was sent.
+    fn refuse<N: Network<Stream = S>>(&mut self, refusal: &Refusal, shared: &mut Shared<N>) -> Step {
+        shared.give_back(&mut self.response.head);
+        shared.give_back(&mut self.response.bytes);
+        let id = match &self.exchange {
+            Some(exchange) => exchange.id(),
+            None => shared.ids.next(shared.unix_ms),
+        };
+        let Some(listener) = shared.listeners.get(self.listener).map(|entry| entry.config().clone()) else {
+            return Step::End;
+        };
+        match answer::write(refusal, &listener, shared, None, id) {
+            Some(answer) => self.begin_answer(answer),
+            None => self.refuse_bare(shared),
+        }
+    }
+
+    /// The answer of last resort, which needs no buffer: sent as far as the socket takes it.
+    fn refuse_bare<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
+        answer::count(503, shared);
+        let _ = self.front.write(answer::BARE_503, &[]);
+        self.linger()
+    }
+
+    fn step_answering<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
+        let before = self.response.written;
+        let flush = self.response.flush(&mut self.front);
+        if self.response.written > before {
+            self.front_active = shared.now;
+            shared.metrics.add(Metric::BytesOut, self.response.written - before);
+        }
+        match flush {
+            Flush::Blocked => Step::Wait,
+            Flush::Failed(_) => Step::End,
+            Flush::Done => {
+                self.end_exchange(shared);
+                shared.give_back(&mut self.response.head);
+                self.linger()
+            }
+        }
+    }
+
+    /// Ends our direction. A client that may still be sending is read out for a while.
+    fn linger(&mut self) -> Step {
+        if self.front.is_gone() {
+            return Step::End;
+        }
+        self.front.shutdown_write();
+        self.front_active = self.front_active.max(self.back_active);
+        self.discarded = 0;
+        self.stage = Stage::Lingering;
+        Step::Again
+    }
+
+    fn step_lingering<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
+        self.drop_back(shared);
+        for held in [&mut self.request.head, &mut self.response.head, &mut self.response.bytes] {
+            shared.give_back(held);
+        }
+        if self.front.is_gone() || self.discarded > LINGERING_BYTES_MAX {
+            return Step::End;
+        }
+        if !self.front.is_readable() {
+            shared.give_back(&mut self.request.bytes);
+            return Step::Wait;
+        }
+        let Some(bytes) = take_buffer(&mut self.request.bytes, Use::Request, shared) else {
+            return Step::End;
+        };
+        bytes.clear();
+        match self.front.read(bytes) {
+            Read::Bytes(count) => {
+                self.discarded += count as u64;
+                Step::Again
+            }
+            Read::Nothing => Step::Again,
+            Read::End | Read::Failed(_) => Step::End,
+        }
+    }
+
+    /// What follows from trouble in an exchange.
+    fn resolve<N: Network<Stream = S>>(&mut self, trouble: Trouble, shared: &mut Shared<N>) -> Step {
+        match trouble {
+            Trouble::FrontGone => Step::End,
+            Trouble::Answer(refusal) if self.may_answer() => {
+                self.drop_back(shared);
+                self.refuse(&refusal, shared)
+            }
+            Trouble::Answer(_) | Trouble::Cut => {
+                self.drop_back(shared);
+                Step::End
+            }
+        }
+    }
+
+    /// Whether the client has not seen any byte of an answer to this request.
+    fn may_answer(&self) -> bool {
+        let informed = self.exchange.as_ref().is_some_and(Exchange::only_informed);
+        self.response.written == 0 || (informed && !self.response.has_output())
+    }
+
+    fn end_exchange<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
+        if self.exchange.take().is_some() {
+            shared.metrics.add(Metric::HttpActiveRequests, -1);
+        }
+    }
+
+    /// Closes the back connection.
+    fn drop_back<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
+        if let Some(back) = self.back.take() {
+            shared.backends.closed(back.key);
+            shared.release_token(back.peer.token());
+            shared.metrics.set(Metric::BackendConnections, shared.backends.active_count());
+        }
+    }
+
+    /// The request is not over, or more than it came: closing now would reset our answer away.
+    fn has_unread(&self) -> bool {
+        self.front.is_readable() || !self.request.is_drained() || !self.request.body.is_complete()
+    }
+
+    /// The answer is sent: what becomes of both connections.
+    fn complete<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
+        let keep = self.exchange.as_ref().is_some_and(Exchange::keeps_front);
+        self.pool_back(shared);
+        self.end_exchange(shared);
+        for held in [&mut self.request.head, &mut self.response.head, &mut self.response.bytes] {
+            shared.give_back(held);
+        }
+        if !keep {
+            return if self.has_unread() { self.linger() } else { Step::End };
+        }
+        if self.request.is_drained() {
+            shared.give_back(&mut self.request.bytes);
+        } else {
+            self.head_since = Some(shared.now);
+        }
+        self.front_active = shared.now;
+        self.scanner = HeadScanner::default();
+        self.stage = Stage::Head;
+        Step::Again
+    }
+
+    /// Keeps the back connection for others if it is at a message boundary.
+    fn pool_back<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
+        let reusable = self.exchange.as_ref().is_some_and(Exchange::keeps_back)
+            && self.response.is_drained()
+            && !shared.draining
+            && self.back.as_ref().is_some_and(|back| !back.peer.is_ending() && !back.peer.is_readable());
+        if !reusable {
+            self.drop_back(shared);
+            return;
+        }
+        let Some(back) = self.back.take() else { return };
+        let token = back.peer.token();
+        let idle_max = shared.settings.idle_back_connections_max;
+        match shared.backends.put_idle(back.key, back.peer, idle_max) {
+            None => {
+                if let Some(owner) = shared.owners.get_mut(token) {
+                    *owner = Owner::Idle(back.key);
+                }
+                shared.timers.set(token, shared.now + shared.settings.back_idle_timeout);
+            }
+            Some(refused) => shared.release_token(refused.token()),
+        }
+        shared.metrics.set(Metric::BackendPoolSize, shared.backends.idle_count());
+        shared.metrics.set(Metric::BackendConnections, shared.backends.active_count());
+    }
+}
+
+/// What delimits a message that is only a head.
+fn no_body() -> BodyReader {
+    BodyReader::new(Framing::None, Relay::Keep)
+}
+
+/// The buffer in `slot`, taken from the pool if there is none yet.
+fn take_buffer<'a, N: Network>(
+    slot: &'a mut Option<Buffer>,
+    purpose: Use,
+    shared: &mut Shared<N>,
+) -> Option<&'a mut Buffer> {
+    if slot.is_none() {
+        *slot = shared.buffer(purpose);
+    }
+    slot.as_mut()
+}

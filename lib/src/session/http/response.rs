@@ -1,0 +1,237 @@
+//! From the back to the client.
+
+use std::borrow::Cow;
+
+use super::exchange::{Exchange, Progress, Trouble};
+use super::flow::Flush;
+use super::{HttpSession, no_body, take_buffer};
+use crate::metrics::Metric;
+use crate::net::buffers::{Buffer, Use};
+use crate::net::{Network, Read, Stream};
+use crate::protocol::h1::body::BodyReader;
+use crate::protocol::h1::head::{FieldStorage, Parsed, parse_response};
+use crate::protocol::h1::scan::HeadScanner;
+use crate::protocol::h1::write::{Reply, write_informational, write_response};
+use crate::protocol::http::{Framing, HeadLimits, Version};
+use crate::session::Shared;
+
+impl<S: Stream> HttpSession<S> {
+    /// Back to client. `Ok(true)` if something moved.
+    pub(super) fn pump_response<N: Network<Stream = S>>(
+        &mut self,
+        shared: &mut Shared<N>,
+    ) -> Result<bool, Trouble> {
+        let mut moved = false;
+        if self.progress() == Progress::Awaited && !self.response.unparsed().is_empty() {
+            moved |= self.take_head(shared)?;
+        }
+        if self.progress() == Progress::Flowing {
+            self.response.advance().map_err(|error| {
+                log::debug!("backend answer: {error}");
+                shared.metrics.incr(Metric::HttpBackendParseErrors);
+                Trouble::Answer(self.blame(502, error.to_string(), shared))
+            })?;
+            self.note_end();
+        }
+        if self.response.has_output() {
+            moved |= self.flush_response(shared)?;
+        }
+        if self.progress() != Progress::Over && !self.response.is_full() {
+            moved |= self.read_response(shared)?;
+        }
+        Ok(moved)
+    }
+
+    fn progress(&self) -> Progress {
+        self.exchange.as_ref().map_or(Progress::Over, |exchange| exchange.progress)
+    }
+
+    fn note_end(&mut self) {
+        if self.response.body.is_complete()
+            && let Some(exchange) = self.exchange.as_mut()
+        {
+            exchange.progress = Progress::Over;
+        }
+    }
+
+    fn flush_response<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Result<bool, Trouble> {
+        let before = self.response.written;
+        let flush = self.response.flush(&mut self.front);
+        let written = self.response.written - before;
+        if written > 0 {
+            self.front_active = shared.now;
+            shared.metrics.add(Metric::BytesOut, written);
+        }
+        match flush {
+            Flush::Failed(_) => Err(Trouble::FrontGone),
+            Flush::Blocked => Ok(written > 0),
+            Flush::Done => {
+                shared.give_back(&mut self.response.head);
+                if self.response.is_drained() {
+                    shared.give_back(&mut self.response.bytes);
+                }
+                Ok(written > 0)
+            }
+        }
+    }
+
+    fn read_response<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Result<bool, Trouble> {
+        if !self.back.as_ref().is_some_and(|back| back.peer.is_readable()) {
+            return Ok(false);
+        }
+        let Some(bytes) = take_buffer(&mut self.response.bytes, Use::Response, shared) else {
+            self.thirst(shared);
+            return Ok(false);
+        };
+        let Some(back) = self.back.as_mut() else { return Err(Trouble::Cut) };
+        match back.peer.read(bytes) {
+            Read::Bytes(count) => {
+                self.back_active = shared.now;
+                shared.metrics.add(Metric::BackBytesIn, count);
+                if let Some(exchange) = self.exchange.as_mut() {
+                    exchange.answered = true;
+                }
+                Ok(true)
+            }
+            Read::Nothing => {
+                if self.response.is_drained() {
+                    shared.give_back(&mut self.response.bytes);
+                }
+                Ok(false)
+            }
+            Read::End => self.response_ended(false, shared),
+            Read::Failed(_) => self.response_ended(true, shared),
+        }
+    }
+
+    fn response_ended<N: Network<Stream = S>>(
+        &mut self,
+        broken: bool,
+        shared: &mut Shared<N>,
+    ) -> Result<bool, Trouble> {
+        let Some(exchange) = self.exchange.as_mut() else { return Err(Trouble::Cut) };
+        exchange.keep_back = false;
+        if exchange.progress == Progress::Awaited {
+            if exchange.answered {
+                shared.metrics.incr(Metric::HttpBackendParseErrors);
+                let text = "the backend closed the connection within the head of its answer";
+                return Err(Trouble::Answer(self.blame(502, text, shared)));
+            }
+            return self.back_ended(shared);
+        }
+        if broken || self.response.body.at_eof().is_err() {
+            shared.metrics.incr(Metric::H1BackendEofBeforeMessageComplete);
+            return Err(Trouble::Cut);
+        }
+        self.note_end();
+        Ok(true)
+    }
+
+    /// Parses the head at the start of what came: a 1xx, or the final one. What the last head left to
+    /// write was written before.
+    fn take_head<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Result<bool, Trouble> {
+        let full = self.response.is_full();
+        if self.response.has_output()
+            || !(self.response_scanner.should_parse(self.response.unparsed()) || full)
+        {
+            return Ok(false);
+        }
+        let Some(mut out) = shared.buffer(Use::Response) else {
+            self.thirst(shared);
+            return Ok(false);
+        };
+        let Some(exchange) = self.exchange.as_mut() else { return Err(Trouble::Cut) };
+        // The rest of a request that is answered early must never be taken for another request.
+        let last = !self.request.body.is_complete() || exchange.sink_failed || shared.draining;
+        let Some(listener) = shared.listeners.get(self.listener) else { return Err(Trouble::Cut) };
+        let limits = HeadLimits { fields_max: shared.settings.header_fields_max };
+        let sozu_id_header = listener.config().sozu_id_header();
+        let rewritten = rewrite(self.response.unparsed(), &mut out, exchange, last, limits, sozu_id_header);
+        match rewritten {
+            Rewritten::Final { status, body, consumed } => {
+                shared.metrics.count_status(status);
+                self.response.drop_unparsed(consumed);
+                self.response.begin(out, body);
+                Ok(true)
+            }
+            Rewritten::Informational { consumed } => {
+                self.response_scanner = HeadScanner::default();
+                self.response.drop_unparsed(consumed);
+                self.response.begin(out, no_body());
+                return Ok(true);
+            }
+            Rewritten::Dropped { consumed } => {
+                self.response_scanner = HeadScanner::default();
+                self.response.drop_unparsed(consumed);
+                shared.give_back(&mut Some(out));
+                return Ok(true);
+            }
+            Rewritten::Partial if !full => {
+                shared.give_back(&mut Some(out));
+                return Ok(false);
+            }
+            Rewritten::Partial | Rewritten::TooLarge => {
+                shared.give_back(&mut Some(out));
+                let text = "the head of the backend's answer is larger than a buffer";
+                Err(Trouble::Answer(self.blame(507, text, shared)))
+            }
+            Rewritten::Bad(message) => {
+                shared.give_back(&mut Some(out));
+                shared.metrics.incr(Metric::HttpBackendParseErrors);
+                Err(Trouble::Answer(self.blame(502, message, shared)))
+            }
+        }
+    }
+}
+
+/// What became of the head at the start of a backend's bytes.
+enum Rewritten {
+    /// Not a whole head yet.
+    Partial,
+    /// A 1xx, to be sent on.
+    Informational { consumed: usize },
+    /// A 1xx that this client can't read.
+    Dropped { consumed: usize },
+    /// The final head.
+    Final { status: u16, body: BodyReader, consumed: usize },
+    /// Ours does not fit into one buffer.
+    TooLarge,
+    /// Nobody should read on.
+    Bad(Cow<'static, str>),
+}
+
+fn rewrite(
+    bytes: &[u8],
+    out: &mut Buffer,
+    exchange: &mut Exchange,
+    last: bool,
+    limits: HeadLimits,
+    sozu_id_header: &str,
+) -> Rewritten {
+    let mut storage = FieldStorage::new();
+    let (head, consumed) = match parse_response(bytes, &mut storage, &limits, exchange.method()) {
+        Ok(Parsed::Partial) => return Rewritten::Partial,
+        Ok(Parsed::Complete { head, bytes }) => (head, bytes),
+        Err(error) => return Rewritten::Bad(error.to_string().into()),
+    };
+    match head.status {
+        100..=199 if exchange.version() == Version::Http10 => return Rewritten::Dropped { consumed },
+        100..=199 => {
+            let Ok(count) = write_informational(out.space(), &head) else { return Rewritten::TooLarge };
+            out.filled(count);
+            exchange.informed = true;
+            return Rewritten::Informational { consumed };
+        }
+        _ => {}
+    }
+    let version = exchange.version();
+    exchange.keep_front &= !last && !head.framing.ends_with_connection(version);
+    exchange.keep_back &= head.keep_alive && head.framing != Framing::UntilClose;
+    let id = exchange.id();
+    let reply =
+        Reply { sozu_id_header, request_id: id.as_str(), client: version, close: !exchange.keep_front };
+    let Ok(count) = write_response(out.space(), &head, &reply) else { return Rewritten::TooLarge };
+    out.filled(count);
+    exchange.progress = Progress::Flowing;
+    Rewritten::Final { status: head.status, body: BodyReader::new(head.framing, reply.relay()), consumed }
+}
