@@ -4,9 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use kakehi_command::proto::ResponseContent;
 use kakehi_command::proto::request::RequestType;
-use kakehi_command::proto::response_content::ContentType;
 use kakehi_e2e::http::{Backend, get};
 use kakehi_e2e::{Proxy, requests};
 
