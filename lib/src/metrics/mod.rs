@@ -10,8 +10,8 @@ mod table;
 
 use std::collections::BTreeMap;
 
-use kakehi_command::proto::FilteredMetrics;
 use kakehi_command::proto::filtered_metrics::Inner;
+use kakehi_command::proto::{FilteredMetrics, WorkerMetrics};
 
 pub use table::Metric;
 
@@ -101,10 +101,12 @@ impl Metrics {
         }
     }
 
-    /// Every metric by its name, as the command protocol carries it.
-    pub fn to_proto(&self) -> BTreeMap<String, FilteredMetrics> {
-        Metric::ALL
+    /// The metrics with these names, or all if there are no names, as the command protocol carries them.
+    /// Names that nothing is counted under are left out.
+    pub fn to_proto(&self, names: &[String]) -> WorkerMetrics {
+        let proxy = Metric::ALL
             .iter()
+            .filter(|metric| names.is_empty() || names.iter().any(|name| name == metric.name()))
             .map(|&metric| {
                 let value = self.get(metric);
                 let inner = match metric.kind() {
@@ -113,7 +115,8 @@ impl Metrics {
                 };
                 (metric.name().to_owned(), FilteredMetrics { inner: Some(inner) })
             })
-            .collect()
+            .collect();
+        WorkerMetrics { proxy, clusters: BTreeMap::new() }
     }
 
     fn change(&mut self, metric: Metric, by: i64) {

@@ -88,11 +88,18 @@ fn the_proto_form_tells_kinds_apart() {
     metrics.incr(Metric::ClientConnections);
     metrics.add(Metric::BytesOut, u64::MAX);
     metrics.incr(Metric::BytesOut);
-    let proto = metrics.to_proto();
+    let proto = metrics.to_proto(&[]).proxy;
     assert_eq!(proto.len(), Metric::COUNT);
     assert_eq!(proto["requests"], count(1));
     assert_eq!(proto["client.connections"], gauge(1));
     assert_eq!(proto["bytes_out"], count(i64::MAX));
+}
+
+#[test]
+fn names_choose_what_is_answered() {
+    let names = ["requests".to_owned(), "unknown".to_owned(), "bytes".to_owned()];
+    let proxy = Metrics::default().to_proto(&names).proxy;
+    assert_eq!(proxy, BTreeMap::from([("requests".to_owned(), count(0))]));
 }
 
 #[test]

@@ -308,7 +308,7 @@ mod tests {
             let start = origin();
             let mut wheel = TimerWheel::new(start, TICK);
             wheel.set(3, start + Duration::from_micros(deadline_us));
-            assert_eq!(due_at(&mut wheel, start + Duration::from_micros(early_us)), [], "{early_us}");
+            assert!(due_at(&mut wheel, start + Duration::from_micros(early_us)).is_empty(), "{early_us}");
             assert_eq!(due_at(&mut wheel, start + Duration::from_micros(late_us)), [3], "{late_us}");
             assert!(wheel.is_empty());
         };
@@ -325,7 +325,7 @@ mod tests {
         let start = origin();
         let mut wheel = TimerWheel::new(start, TICK);
         let now = start + Duration::from_secs(5);
-        assert_eq!(due_at(&mut wheel, now), []);
+        assert!(due_at(&mut wheel, now).is_empty());
         wheel.set(0, start);
         wheel.set(1, now);
         assert!(wheel.next_wakeup().expect("two are set") <= now);
@@ -340,7 +340,7 @@ mod tests {
         wheel.set(0, start + Duration::from_secs(1));
         wheel.set(0, start + Duration::from_secs(3));
         assert_eq!(wheel.len(), 1);
-        assert_eq!(due_at(&mut wheel, start + Duration::from_secs(2)), []);
+        assert!(due_at(&mut wheel, start + Duration::from_secs(2)).is_empty());
         assert_eq!(due_at(&mut wheel, start + Duration::from_secs(3)), [0]);
     }
 
@@ -353,7 +353,7 @@ mod tests {
         wheel.clear(1);
         wheel.clear(1);
         assert!(!wheel.is_set(1));
-        assert_eq!(due_at(&mut wheel, start + TICK), []);
+        assert!(due_at(&mut wheel, start + TICK).is_empty());
     }
 
     #[test]
@@ -373,9 +373,9 @@ mod tests {
     fn a_clock_that_goes_back_harms_nothing() {
         let start = origin();
         let mut wheel = TimerWheel::new(start, TICK);
-        assert_eq!(due_at(&mut wheel, start + Duration::from_secs(60)), []);
+        assert!(due_at(&mut wheel, start + Duration::from_secs(60)).is_empty());
         wheel.set(0, start + Duration::from_secs(61));
-        assert_eq!(due_at(&mut wheel, start), []);
+        assert!(due_at(&mut wheel, start).is_empty());
         assert_eq!(due_at(&mut wheel, start + Duration::from_secs(61)), [0]);
     }
 

@@ -1,0 +1,344 @@
+use kakehi_command::order::{HostPattern, HttpFrontend, PathRule};
+use kakehi_command::proto::{self, PathRuleKind, RequestHttpFrontend};
+use proptest::prelude::*;
+use regex::Regex;
+
+use super::*;
+
+/// A rule in short: `[pre|post] [METHOD] host path`, the path `=/equals`, `~/expression` or `/prefix`.
+fn rule(text: &str) -> HttpFrontend {
+    let mut words: Vec<&str> = text.split(' ').collect();
+    let position = match words[0] {
+        "pre" => proto::RulePosition::Pre,
+        "post" => proto::RulePosition::Post,
+        _ => proto::RulePosition::Tree,
+    };
+    if position != proto::RulePosition::Tree {
+        words.remove(0);
+    }
+    let method = (words.len() == 3).then(|| words.remove(0).to_owned());
+    let (kind, path) = match words[1].split_at(1) {
+        ("=", path) => (PathRuleKind::Equals, path),
+        ("~", path) => (PathRuleKind::Regex, path),
+        _ => (PathRuleKind::Prefix, words[1]),
+    };
+    HttpFrontend::from_wire(RequestHttpFrontend {
+        cluster_id: Some("app".into()),
+        address: std::net::SocketAddr::from(([127, 0, 0, 1], 80)).into(),
+        hostname: words[0].into(),
+        path: proto::PathRule { kind: kind.into(), value: path.into() },
+        method,
+        position: position.into(),
+        ..Default::default()
+    })
+    .unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+/// Routes a request, `METHOD host path`, through these rules: the answer must be as expected, and, of
+/// rules in the tree, the same in whatever order they were inserted.
+fn check(rules: &[&str], request: &str, expected: Option<&str>) {
+    let words: Vec<&str> = request.split(' ').collect();
+    let answer = |rules: &mut dyn Iterator<Item = &&str>| {
+        let mut router = Router::default();
+        for text in rules {
+            router.insert(&rule(text), (*text).to_owned()).expect("it is new");
+        }
+        router.check_invariants();
+        router.route(words[1].as_bytes(), words[2].as_bytes(), words[0].as_bytes()).cloned()
+    };
+    assert_eq!(answer(&mut rules.iter()).as_deref(), expected, "{request}");
+    if !rules.iter().any(|rule| rule.starts_with('p')) {
+        assert_eq!(answer(&mut rules.iter().rev()).as_deref(), expected, "{request}, reversed");
+    }
+}
+
+#[test]
+fn hosts_compare_without_case() {
+    check(&["Example.com /"], "GET eXample.COM /", Some("Example.com /"));
+    check(&["example.com /"], "GET example.com. /", None);
+    check(&["example.com /"], "GET www.example.com /", None);
+    check(&["*.Example.com /"], "GET A.EXAMPLE.com /", Some("*.Example.com /"));
+    check(&["/A+/.test /"], "GET aa.test /", Some("/A+/.test /"));
+    check(&["[2001:DB8::1] /"], "GET [2001:db8::1] /", Some("[2001:DB8::1] /"));
+}
+
+#[test]
+fn a_wildcard_stands_for_one_label() {
+    let rules = ["*.example.com /"];
+    check(&rules, "GET a.example.com /", Some(rules[0]));
+    check(&rules, "GET a.b.example.com /", None);
+    check(&rules, "GET example.com /", None);
+    check(&rules, "GET .example.com /", None);
+}
+
+#[test]
+fn a_star_stands_for_every_host() {
+    for host in ["localhost", "a.b.c", "[::1]", "", "a..b"] {
+        check(&["* /"], &format!("GET {host} /"), Some("* /"));
+    }
+    check(&["* /", "/.*/ /x"], &format!("GET {} /x", "a".repeat(254)), Some("* /"));
+}
+
+#[test]
+fn the_most_specific_host_wins() {
+    let rules = ["* /", "/[a-z]+/.w.test /", "x./[a-z]/.test /", "*.w.test /", "x.w.test /"];
+    check(&rules, "GET x.w.test /", Some("x.w.test /"));
+    check(&rules[..4], "GET x.w.test /", Some("*.w.test /"));
+    check(&rules[..3], "GET x.w.test /", Some("/[a-z]+/.w.test /"));
+    check(&["* /", "x./[a-z]/.test /"], "GET x.w.test /", Some("x./[a-z]/.test /"));
+    check(&rules, "GET other /", Some("* /"));
+}
+
+#[test]
+fn a_host_without_a_fitting_rule_is_passed_over() {
+    let rules = ["x.w.test /deep", "*.w.test /wild", "/x/.w.test /regex", "POST x.w.test /", "* /"];
+    check(&rules, "GET x.w.test /deeper", Some("x.w.test /deep"));
+    check(&rules, "GET x.w.test /wild", Some("*.w.test /wild"));
+    check(&rules, "GET x.w.test /regex", Some("/x/.w.test /regex"));
+    check(&rules, "GET x.w.test /", Some("* /"));
+    check(&rules, "POST x.w.test /wild", Some("POST x.w.test /"));
+}
+
+#[test]
+fn the_most_specific_path_wins() {
+    let rules = ["a.test /", "a.test /api", "a.test /api/v1", "a.test =/api/v1/x", "a.test ~/[0-9]+"];
+    check(&rules, "GET a.test /", Some("a.test /"));
+    check(&rules, "GET a.test /ap", Some("a.test /"));
+    check(&rules, "GET a.test /apix", Some("a.test /api"));
+    check(&rules, "GET a.test /api/v10", Some("a.test /api/v1"));
+    check(&rules, "GET a.test /api/v1/x", Some("a.test =/api/v1/x"));
+    check(&rules, "GET a.test /api/v1/x?q=1", Some("a.test /api/v1"));
+    check(&rules[1..], "GET a.test /12", Some("a.test ~/[0-9]+"));
+    check(&rules[1..], "GET a.test /12a", None);
+    check(&["a.test ~/a.*", "a.test ~/abcdef|/abc"], "GET a.test /abc", Some("a.test ~/abcdef|/abc"));
+    check(&["a.test  "], "GET a.test *", Some("a.test  "));
+}
+
+#[test]
+fn a_method_decides_between_equal_paths_only() {
+    let rules = ["a.test /", "GET a.test /", "GET a.test /api", "POST a.test =/api", "a.test =/api/x"];
+    check(&rules, "GET a.test /", Some("GET a.test /"));
+    check(&rules, "PUT a.test /", Some("a.test /"));
+    check(&rules, "get a.test /", Some("a.test /"));
+    check(&rules, "GET a.test /api", Some("GET a.test /api"));
+    check(&rules, "POST a.test /api", Some("POST a.test =/api"));
+    check(&rules, "PUT a.test /api", Some("a.test /"));
+    check(&rules, "GET a.test /api/x", Some("a.test =/api/x"));
+}
+
+#[test]
+fn pre_and_post_stand_around_the_tree() {
+    let rules = ["post * /", "a.test /tree", "pre * /pre"];
+    check(&rules, "GET a.test /pre", Some("pre * /pre"));
+    check(&rules, "GET a.test /tree", Some("a.test /tree"));
+    check(&rules, "GET a.test /", Some("post * /"));
+}
+
+#[test]
+fn the_first_of_a_list_wins_however_specific_others_are() {
+    let rules = ["pre * /a", "pre *.t.test /", "pre /x/.t.test =/r", "pre x.t.test /", "pre x.t.test /a/b"];
+    check(&rules, "GET x.t.test /a/b", Some(rules[0]));
+    check(&rules, "GET x.t.test /r", Some(rules[1]));
+    check(&rules[2..], "GET x.t.test /r", Some(rules[2]));
+    check(&rules[3..], "GET x.t.test /a/b", Some(rules[3]));
+    check(&["pre POST a.test /", "pre a.test /"], "GET a.test /", Some("pre a.test /"));
+}
+
+#[test]
+fn the_same_rule_twice_is_refused_and_changes_nothing() {
+    for text in
+        ["a.test /", "GET a.test =/", "/a/.test ~/x", "*.test /", "* /", "pre a.test /", "post /a/ ~/"]
+    {
+        let mut router = Router::default();
+        router.insert(&rule(text), 1).expect("it is new");
+        assert_eq!(router.insert(&rule(text), 2), Err(RouteError::Duplicate), "{text}");
+        router.check_invariants();
+        assert_eq!(router.len(), 1);
+        assert_eq!(router.remove(&rule(text)), Some(1));
+        assert_eq!(router.remove(&rule(text)), None);
+        assert!(router.is_empty());
+        router.check_invariants();
+    }
+}
+
+#[test]
+fn only_the_very_same_rule_is_removed() {
+    let mut router = Router::default();
+    router.insert(&rule("GET a.test /a"), ()).expect("it is new");
+    for other in ["a.test /a", "GET a.test =/a", "GET a.test /", "GET *.a.test /a", "pre GET a.test /a"] {
+        assert_eq!(router.remove(&rule(other)), None, "{other}");
+    }
+    assert_eq!(router.remove(&rule("GET a.test /a")), Some(()));
+}
+
+#[test]
+fn a_host_may_have_very_many_paths() {
+    let mut router = Router::default();
+    for i in 0..2_000 {
+        router.insert(&rule(&format!("a.test /{i:b}")), i).expect("it is new");
+    }
+    assert_eq!(router.route(b"a.test", b"/10000000000000000/x", b"GET"), Some(&1024));
+    assert_eq!(router.route(b"a.test", b"/0123", b"GET"), Some(&0));
+    assert_eq!(router.route(b"a.test", b"/2", b"GET"), None);
+}
+
+/// The rules of this room said once more, plainly: every rule is looked at.
+struct Model(Vec<(HttpFrontend, usize)>);
+
+impl Model {
+    fn route(&self, host: &str, path: &str, method: &str) -> Option<usize> {
+        let fits = |rule: &HttpFrontend| {
+            fits_host(rule.hostname(), host)
+                && fits_path(rule.path(), path)
+                && rule.method().is_none_or(|wanted| wanted == method)
+        };
+        let at = |position| {
+            let fits = move |entry: &&(HttpFrontend, usize)| entry.0.position() == position && fits(&entry.0);
+            self.0.iter().filter(fits)
+        };
+        at(RulePosition::Pre)
+            .next()
+            .or_else(|| at(RulePosition::Tree).min_by_key(|entry| rank(&entry.0)))
+            .or_else(|| at(RulePosition::Post).next())
+            .map(|entry| entry.1)
+    }
+}
+
+fn anchored(source: &str, case_insensitive: bool) -> Regex {
+    let flags = if case_insensitive { "(?i)" } else { "" };
+    Regex::new(&format!("^{flags}(?:{source})$")).expect("it compiles")
+}
+
+fn fits_host(pattern: &HostPattern, host: &str) -> bool {
+    let host = host.to_lowercase();
+    match pattern {
+        HostPattern::Exact(exact) => **exact == *host,
+        HostPattern::Wildcard(suffix) => host.split_once('.').is_some_and(|(_, rest)| rest == &**suffix),
+        HostPattern::Regex(text) => {
+            let (segments, labels) = (text.split('.'), host.split('.'));
+            segments.clone().count() == labels.clone().count()
+                && segments.zip(labels).all(|(segment, label)| match segment.strip_prefix('/') {
+                    Some(source) => anchored(source.trim_end_matches('/'), true).is_match(label),
+                    None => segment == label,
+                })
+        }
+        HostPattern::Any => true,
+    }
+}
+
+fn fits_path(rule: &PathRule, path: &str) -> bool {
+    match rule {
+        PathRule::Equals(text) => **text == *path,
+        PathRule::Prefix(text) => path.starts_with(&**text),
+        PathRule::Regex(source) => anchored(source, false).is_match(path),
+    }
+}
+
+/// The least is the most specific. Alphabets come last: they only make the order total.
+fn rank(rule: &HttpFrontend) -> impl Ord + use<> {
+    let host = rule.hostname().to_string();
+    let host_kind = match rule.hostname() {
+        HostPattern::Exact(_) => 0,
+        HostPattern::Wildcard(_) => 1,
+        HostPattern::Regex(_) => 2,
+        HostPattern::Any => 3,
+    };
+    let expressions: Vec<bool> = host.split('.').rev().map(|segment| segment.starts_with('/')).collect();
+    let path = rule.path().value().to_owned();
+    let path_kind = match rule.path() {
+        PathRule::Equals(_) => 0,
+        PathRule::Prefix(_) => 1,
+        PathRule::Regex(_) => 2,
+    };
+    let longest = |text: &str| usize::MAX - text.len();
+    (
+        (host_kind, expressions, longest(&host), host),
+        (path_kind, longest(&path), path),
+        rule.method().is_none(),
+    )
+}
+
+const POSITIONS: &[&str] = &["", "", "", "pre ", "post "];
+const METHODS: &[&str] = &["", "", "GET ", "PUT "];
+const HOSTS: &[&str] = &[
+    "a.b.c",
+    "b.c",
+    "x.b.c",
+    "*.b.c",
+    "*.c",
+    "*",
+    "/a|x/.b.c",
+    "/[ax]/.b.c",
+    "a./b/.c",
+    "/./.b.c",
+    "/a/./b/.c",
+    "/a/./b/./c/",
+    "/[a-c]/",
+    "c",
+];
+const PATHS: &[&str] = &["", "/", "/a", "/a/", "/a/b", "/ab", "=/a", "=/a/b", "~/a.*", "~/a/?b", "~.*"];
+
+fn a_rule() -> impl Strategy<Value = String> {
+    use proptest::sample::select;
+    (select(POSITIONS), select(METHODS), select(HOSTS), select(PATHS))
+        .prop_map(|(position, method, host, path)| format!("{position}{method}{host} {path}"))
+}
+
+proptest! {
+    /// Whatever was inserted and removed, every request is routed as the rules say.
+    #[test]
+    fn the_router_is_its_rules(steps in proptest::collection::vec((a_rule(), 0..4u8), 1..60)) {
+        let mut router = Router::default();
+        let mut model = Model(Vec::new());
+        for (number, (text, step)) in steps.into_iter().enumerate() {
+            let rule = rule(&text);
+            let same = |entry: &(HttpFrontend, usize)| {
+                entry.0.identity() == rule.identity() && entry.0.position() == rule.position()
+            };
+            let known = model.0.iter().position(same);
+            if step == 0 {
+                let removed = known.map(|index| model.0.remove(index).1);
+                prop_assert_eq!(router.remove(&rule), removed);
+            } else {
+                prop_assert_eq!(router.insert(&rule, number).is_ok(), known.is_none());
+                if known.is_none() {
+                    model.0.push((rule, number));
+                }
+            }
+            prop_assert_eq!(router.len(), model.0.len());
+        }
+        router.check_invariants();
+        for host in ["a.b.c", "A.B.C", "x.b.c", "y.b.c", "b.c", "c", "d.e.f", ".c", ""] {
+            for path in ["/", "/a", "/a/b", "/a/bc", "/abc", "/b", "*"] {
+                for method in ["GET", "PUT", "POST"] {
+                    let routed = router.route(host.as_bytes(), path.as_bytes(), method.as_bytes());
+                    prop_assert_eq!(routed.copied(), model.route(host, path, method), "{} {} {}", method, host, path);
+                }
+            }
+        }
+    }
+
+    /// Bytes of any kind are looked up without harm.
+    #[test]
+    fn no_request_is_too_strange(host: Vec<u8>, path: Vec<u8>, method: Vec<u8>) {
+        let mut router = Router::default();
+        for text in ["a.b /", "*.b /", "/./.b ~/.*", "pre /.*/ =/", "post a /"] {
+            router.insert(&rule(text), ()).expect("it is new");
+        }
+        router.route(&host, &path, &method);
+    }
+
+    /// The longest prefix is found among texts that are prefixes of one another.
+    #[test]
+    fn the_longest_prefix_is_found(
+        prefixes in proptest::collection::btree_set("[ab]{0,6}", 0..20),
+        path in "[ab]{0,8}",
+    ) {
+        let mut router = Router::default();
+        for prefix in &prefixes {
+            router.insert(&rule(&format!("h /{prefix}")), prefix.clone()).expect("it is new");
+        }
+        let longest = prefixes.iter().filter(|prefix| path.starts_with(&***prefix)).max_by_key(|prefix| prefix.len());
+        prop_assert_eq!(router.route(b"h", format!("/{path}").as_bytes(), b"GET"), longest);
+    }
+}

@@ -1,0 +1,148 @@
+//! The TREE: rules by specificity, whatever the order they came in.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+
+use kakehi_command::order::{HostPattern, HttpFrontend};
+
+use super::path::PathRules;
+use super::pattern::{HostExpression, literal_suffix, specificity};
+use super::text::Text;
+use super::{Request, RouteError};
+
+/// Rules by host, then by path.
+#[derive(Debug)]
+pub(super) struct Tree<T> {
+    exact: HashMap<Text, PathRules<T>>,
+    /// By what follows the star and its dot.
+    wildcards: HashMap<Text, PathRules<T>>,
+    /// By the literal labels at the end, so that a host meets those expressions only that may fit.
+    expressions: HashMap<Text, BTreeMap<ExpressionKey, (HostExpression, PathRules<T>)>>,
+    any: PathRules<T>,
+}
+
+/// Sorts the expressions of one suffix by how specific they are; names one by its text.
+type ExpressionKey = (u128, Reverse<usize>, Box<str>);
+
+impl<T> Default for Tree<T> {
+    fn default() -> Self {
+        Self {
+            exact: HashMap::new(),
+            wildcards: HashMap::new(),
+            expressions: HashMap::new(),
+            any: PathRules::default(),
+        }
+    }
+}
+
+impl<T> Tree<T> {
+    pub(super) fn insert(&mut self, rule: &HttpFrontend, target: T) -> Result<(), RouteError> {
+        let (path, method) = (rule.path(), rule.method());
+        match rule.hostname() {
+            HostPattern::Exact(host) => insert_under(&mut self.exact, Text(host.clone()), rule, target),
+            HostPattern::Wildcard(suffix) => {
+                insert_under(&mut self.wildcards, Text(suffix.clone()), rule, target)
+            }
+            HostPattern::Any => self.any.insert(path, method, target),
+            pattern @ HostPattern::Regex(text) => {
+                let suffix = Text::from(literal_suffix(pattern).as_str());
+                let key = specificity(pattern, text);
+                let known = self.expressions.get_mut(&suffix).and_then(|of_suffix| of_suffix.get_mut(&key));
+                if let Some((_, rules)) = known {
+                    return rules.insert(path, method, target);
+                }
+                let expression = HostExpression::compile(pattern)?;
+                let mut rules = PathRules::default();
+                rules.insert(path, method, target)?;
+                self.expressions.entry(suffix).or_default().insert(key, (expression, rules));
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, rule: &HttpFrontend) -> Option<T> {
+        match rule.hostname() {
+            HostPattern::Exact(host) => remove_under(&mut self.exact, host, rule),
+            HostPattern::Wildcard(suffix) => remove_under(&mut self.wildcards, suffix, rule),
+            HostPattern::Any => self.any.remove(rule.path(), rule.method()),
+            pattern @ HostPattern::Regex(text) => {
+                let suffix = literal_suffix(pattern);
+                let key = specificity(pattern, text);
+                let of_suffix = self.expressions.get_mut(suffix.as_bytes())?;
+                let (_, rules) = of_suffix.get_mut(&key)?;
+                let target = rules.remove(rule.path(), rule.method())?;
+                if rules.is_empty() {
+                    of_suffix.remove(&key);
+                }
+                if of_suffix.is_empty() {
+                    self.expressions.remove(suffix.as_bytes());
+                }
+                Some(target)
+            }
+        }
+    }
+
+    pub(super) fn find(&self, request: &Request<'_>) -> Option<&T> {
+        let &Request { host, path, method } = request;
+        let exact = || self.exact.get(host.as_bytes())?.find(path, method);
+        let wildcard = || {
+            // Saves a hash where there are none.
+            let parent = host.parent().filter(|_| !self.wildcards.is_empty())?;
+            self.wildcards.get(parent)?.find(path, method)
+        };
+        let any = || self.any.find(path, method);
+        exact().or_else(wildcard).or_else(|| self.find_expression(request)).or_else(any)
+    }
+
+    /// A longer literal suffix is more specific: right to left, it has a literal where others have an
+    /// expression. So the first match in this order is the most specific.
+    fn find_expression(&self, request: &Request<'_>) -> Option<&T> {
+        if self.expressions.is_empty() {
+            return None;
+        }
+        let of_suffix = |suffix: &[u8]| {
+            let fitting = self.expressions.get(suffix)?.values();
+            fitting
+                .filter(|(expression, _)| expression.matches(request.host))
+                .find_map(|(_, rules)| rules.find(request.path, request.method))
+        };
+        request.host.suffixes().find_map(of_suffix)
+    }
+
+    pub(super) fn check_invariants(&self) -> usize {
+        let hosts = self.exact.values().chain(self.wildcards.values());
+        let expressions = self.expressions.values().flat_map(|of_suffix| {
+            assert!(!of_suffix.is_empty(), "what has no rule is forgotten");
+            of_suffix.values().map(|(_, rules)| rules)
+        });
+        let listed = hosts.chain(expressions).map(|rules| {
+            assert!(!rules.is_empty(), "what has no rule is forgotten");
+            rules.check_invariants()
+        });
+        listed.sum::<usize>() + self.any.check_invariants()
+    }
+}
+
+fn insert_under<T>(
+    hosts: &mut HashMap<Text, PathRules<T>>,
+    host: Text,
+    rule: &HttpFrontend,
+    target: T,
+) -> Result<(), RouteError> {
+    if let Some(rules) = hosts.get_mut(&host) {
+        return rules.insert(rule.path(), rule.method(), target);
+    }
+    let mut rules = PathRules::default();
+    rules.insert(rule.path(), rule.method(), target)?;
+    hosts.insert(host, rules);
+    Ok(())
+}
+
+fn remove_under<T>(hosts: &mut HashMap<Text, PathRules<T>>, host: &str, rule: &HttpFrontend) -> Option<T> {
+    let rules = hosts.get_mut(host.as_bytes())?;
+    let target = rules.remove(rule.path(), rule.method())?;
+    if rules.is_empty() {
+        hosts.remove(host.as_bytes());
+    }
+    Some(target)
+}
