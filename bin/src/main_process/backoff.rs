@@ -1,0 +1,83 @@
+//! How long a slot waits before its next worker, so that a crash loop does not eat the machine.
+//!
+//! A worker that served for a while is replaced at once. One that died young is replaced after a delay
+//! that doubles with each young death in a row.
+
+use std::time::Duration;
+
+/// A worker that lives shorter than this died young.
+const YOUNG: Duration = Duration::from_secs(1);
+
+/// The delay after the first young death.
+const DELAY_FIRST: Duration = Duration::from_millis(100);
+
+/// No delay is longer: an operator who mends the cause should not wait for minutes.
+const DELAY_MAX: Duration = Duration::from_secs(30);
+
+/// Doublings after which the delay has certainly reached [`DELAY_MAX`].
+const DOUBLINGS_MAX: u32 = 10;
+
+const _: () = assert!(DELAY_FIRST.as_millis() << DOUBLINGS_MAX > DELAY_MAX.as_millis());
+
+/// The memory of one slot.
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    /// Young deaths in a row.
+    young_deaths: u32,
+}
+
+impl Backoff {
+    /// A worker of this slot died after `lifetime`: how long its successor has to wait.
+    pub(super) fn after_death(&mut self, lifetime: Duration) -> Duration {
+        if lifetime >= YOUNG {
+            self.young_deaths = 0;
+            return Duration::ZERO;
+        }
+        let delay = DELAY_FIRST * 2_u32.pow(self.young_deaths.min(DOUBLINGS_MAX));
+        self.young_deaths = self.young_deaths.saturating_add(1);
+        delay.min(DELAY_MAX)
+    }
+
+    /// Young deaths since a worker of this slot last lived long enough.
+    pub(super) fn young_deaths(&self) -> u32 {
+        self.young_deaths
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(5);
+
+    #[test]
+    fn a_worker_that_served_is_replaced_at_once() {
+        let mut backoff = Backoff::default();
+        assert_eq!(backoff.after_death(YOUNG), Duration::ZERO);
+        assert_eq!(backoff.after_death(Duration::from_secs(86_400)), Duration::ZERO);
+    }
+
+    #[test]
+    fn young_deaths_double_the_delay_up_to_the_cap() {
+        let mut backoff = Backoff::default();
+        let delays: Vec<u128> = (0..11).map(|_| backoff.after_death(SHORT).as_millis()).collect();
+        assert_eq!(delays, [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000]);
+    }
+
+    #[test]
+    fn a_long_life_forgives() {
+        let mut backoff = Backoff::default();
+        backoff.after_death(SHORT);
+        backoff.after_death(SHORT);
+        backoff.after_death(YOUNG);
+        assert_eq!(backoff.young_deaths(), 0);
+        assert_eq!(backoff.after_death(SHORT), DELAY_FIRST);
+    }
+
+    #[test]
+    fn counting_never_overflows() {
+        let mut backoff = Backoff { young_deaths: u32::MAX };
+        assert_eq!(backoff.after_death(SHORT), DELAY_MAX);
+        assert_eq!(backoff.young_deaths(), u32::MAX);
+    }
+}

@@ -1,0 +1,421 @@
+//! The command socket's clients: connections, their bounded queues, and whose turn it is.
+//!
+//! A client's requests are answered one after another, in order, however many it sends ahead: while one
+//! is being worked on, the next stay in its channel, then in the kernel, then in the client. Likewise a
+//! client that does not read its answers is not read from. Only events are pushed without being asked
+//! for: a subscriber that does not keep up with them is dropped. So each client costs a bounded amount
+//! of memory, whatever it does.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::{Duration, Instant};
+
+use kakehi_command::channel::{Channel, ChannelError, Flushed, FrameError, Received};
+use kakehi_command::proto::{Request, Response, ResponseStatus};
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+
+use super::supervisor::TOKEN_STEP;
+
+/// With more answer bytes than this waiting for a client, its next request waits too.
+const ANSWERS_AHEAD_BYTES: usize = 64 * 1024;
+
+/// A client that has not taken a byte of what waits for it for so long is dropped.
+const STALL_MAX: Duration = Duration::from_secs(30);
+
+/// Requests of one client that are taken up in one turn of the loop, before others have theirs.
+const REQUESTS_PER_TURN: usize = 16;
+
+/// Connections accepted in one turn of the loop.
+const ACCEPTS_PER_TURN: usize = 64;
+
+/// How long accepting pauses when it fails for lack of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// A connection of a client. Never reused, so that an answer cannot reach a successor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ClientId(pub(super) Token);
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.0.fmt(formatter)
+    }
+}
+
+/// Who is at the other end, as the kernel knew it when the connection was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Peer {
+    /// User id.
+    pub(super) uid: u32,
+    /// Process id.
+    pub(super) pid: i32,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "uid {} pid {}", self.uid, self.pid)
+    }
+}
+
+/// What bounds the clients.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ClientLimits {
+    /// Connections at the same time.
+    pub(super) clients_max: usize,
+    /// Bytes of one frame in either direction.
+    pub(super) frame_bytes_max: usize,
+}
+
+/// What a client's turn gives.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// A request to be answered.
+    Request(Request),
+    /// Something that is none: the answer, and whether the connection ends with it.
+    Garbage(FrameError),
+    /// Nothing now.
+    Nothing,
+}
+
+#[derive(Debug)]
+struct Client {
+    channel: Channel<Response, Request>,
+    peer: Peer,
+    /// A request of this client is being worked on.
+    busy: bool,
+    subscribed: bool,
+    /// The client will send nothing more.
+    finished: bool,
+    /// Everything it sent was taken up, too: it is closed once it has its answers.
+    exhausted: bool,
+    /// The socket may have more to read.
+    readable: bool,
+    /// Since when nothing of what waits could be sent.
+    stalled_since: Option<Instant>,
+}
+
+/// All clients.
+#[derive(Debug)]
+pub(super) struct Clients {
+    clients: BTreeMap<ClientId, Client>,
+    /// Clients that may have a request to be taken up. May name clients that are gone, or more than once.
+    ready: VecDeque<ClientId>,
+    limits: ClientLimits,
+    registry: Registry,
+    next_token: Token,
+    /// Set while accepting pauses, or has work left over.
+    accept_at: Option<Instant>,
+}
+
+impl Clients {
+    /// No clients yet. Their tokens are `first_token` and every [`TOKEN_STEP`]th after it.
+    pub(super) fn new(limits: ClientLimits, registry: Registry, first_token: Token) -> Self {
+        Self {
+            clients: BTreeMap::new(),
+            ready: VecDeque::new(),
+            limits,
+            registry,
+            next_token: first_token,
+            accept_at: None,
+        }
+    }
+
+    /// Accepts who waits at `listener`.
+    pub(super) fn accept(
+        &mut self,
+        listener: &UnixListener,
+        now: Instant,
+    ) {
+        self.accept_at = None;
+        for _ in 0..ACCEPTS_PER_TURN {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    if let Err(error) = self.admit(stream) {
+                        log::warn!("a client of the command socket is turned away: {error}");
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
+                    ) => {}
+                Err(error) => {
+                    log::warn!("cannot accept clients on the command socket for now: {error}");
+                    self.accept_at = Some(now + ACCEPT_PAUSE);
+                    return;
+                }
+            }
+        }
+        // The socket reports only changes: who still waits must be asked for.
+        self.accept_at = Some(now);
+    }
+
+    /// When accepting goes on, if it was interrupted.
+    pub(super) fn accept_at(&self) -> Option<Instant> {
+        self.accept_at
+    }
+
+    fn admit(&mut self, stream: UnixStream) -> io::Result<()> {
+        let credentials = getsockopt(&stream, PeerCredentials)?;
+        let peer = Peer { uid: credentials.uid(), pid: credentials.pid() };
+        let mut channel = Channel::new(stream, self.limits.frame_bytes_max);
+        if self.clients.len() >= self.limits.clients_max {
+            let max = self.limits.clients_max;
+            // One attempt: an empty socket takes this much, and nothing is owed beyond it.
+            let _attempt = channel
+                .queue(&failure(format!(
+                    "too many clients: {max} are connected (max_command_clients)"
+                )))
+                .and_then(|()| channel.flush());
+            return Err(io::Error::other(format!("{max} are connected (max_command_clients); this one is {peer}")));
+        }
+        let id = ClientId(self.next_token);
+        self.next_token.0 += TOKEN_STEP;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.registry.register(&mut SourceFd(&channel.as_raw_fd()), id.0, interest)?;
+        let client = Client {
+            channel,
+            peer,
+            busy: false,
+            subscribed: false,
+            finished: false,
+            exhausted: false,
+            readable: true,
+            stalled_since: None,
+        };
+        self.clients.insert(id, client);
+        self.ready.push_back(id);
+        Ok(())
+    }
+
+    /// The client behind an event.
+    pub(super) fn by_token(&self, token: Token) -> Option<ClientId> {
+        let id = ClientId(token);
+        self.clients.contains_key(&id).then_some(id)
+    }
+
+    /// Something happened on the client's socket.
+    pub(super) fn woken(&mut self, id: ClientId, readable: bool, now: Instant) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        client.readable |= readable;
+        self.ready.push_back(id);
+        self.flush(id, now);
+    }
+
+    /// Clients that may have something to take up in this turn of the loop.
+    pub(super) fn take_ready(&mut self) -> VecDeque<ClientId> {
+        std::mem::take(&mut self.ready)
+    }
+
+    /// Whether a turn of the loop would find something to do without waiting.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// The client's next request, if it may have one now. Call it up to [`REQUESTS_PER_TURN`] times,
+    /// then [`put_back`](Self::put_back).
+    pub(super) fn next(&mut self, id: ClientId) -> Turn {
+        let Some(client) = self.clients.get_mut(&id) else { return Turn::Nothing };
+        match client.turn() {
+            Ok(turn) => turn,
+            Err(error) => {
+                self.drop_client(id, &error);
+                Turn::Nothing
+            }
+        }
+    }
+
+    /// The client's turn is over although it may have more.
+    pub(super) fn put_back(&mut self, id: ClientId) {
+        self.ready.push_back(id);
+    }
+
+    /// Requests of one client taken up in a turn of the loop.
+    pub(super) fn requests_per_turn() -> usize {
+        REQUESTS_PER_TURN
+    }
+
+    /// A request of the client is being worked on: its next ones wait.
+    pub(super) fn set_busy(&mut self, id: ClientId) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            debug_assert!(!client.busy, "one request at a time");
+            client.busy = true;
+        }
+    }
+
+    /// Sends the final answer of the request being worked on.
+    pub(super) fn answer(&mut self, id: ClientId, response: Response, now: Instant) {
+        debug_assert!(response.status() != ResponseStatus::Processing, "the final answer");
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.busy = false;
+            self.ready.push_back(id);
+        }
+        self.send(id, response, now);
+    }
+
+    /// Tells the client that its request is still being worked on.
+    pub(super) fn processing(&mut self, id: ClientId, message: String, now: Instant) {
+        let response = Response { status: ResponseStatus::Processing.into(), message, content: None };
+        self.send(id, response, now);
+    }
+
+    /// Answers what was no request; ends the connection if nothing after it can be understood.
+    pub(super) fn answer_garbage(
+        &mut self,
+        id: ClientId,
+        error: &FrameError,
+        now: Instant,
+    ) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            log::warn!("client {id} ({}) sent no valid request: {error}", client.peer);
+            client.finished |= error.is_fatal();
+        }
+        self.send(id, failure(error.to_string()), now);
+    }
+
+    /// From now on the client gets events.
+    pub(super) fn subscribe(&mut self, id: ClientId) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.subscribed = true;
+        }
+    }
+
+    /// Sends an event to all subscribers.
+    pub(super) fn publish(&mut self, response: &Response, now: Instant) {
+        let subscribers: Vec<ClientId> =
+            self.clients.iter().filter(|(_, client)| client.subscribed).map(|(id, _)| *id).collect();
+        for id in subscribers {
+            self.send(id, response.clone(), now);
+        }
+    }
+
+    /// Who a client is.
+    pub(super) fn peer(&self, id: ClientId) -> Option<Peer> {
+        self.clients.get(&id).map(|client| client.peer)
+    }
+
+    /// Closes what is over, and drops who has stalled. Call it once a turn.
+    pub(super) fn tidy(&mut self, now: Instant) {
+        let mut over = Vec::new();
+        for (id, client) in &self.clients {
+            let stalled = client
+                .stalled_since
+                .is_some_and(|since| now.saturating_duration_since(since) >= STALL_MAX);
+            if stalled || client.is_over() {
+                over.push((*id, stalled));
+            }
+        }
+        for (id, stalled) in over {
+            if stalled {
+                self.drop_client(id, &"it does not read what is sent to it");
+            } else {
+                self.remove(id);
+            }
+        }
+    }
+
+    /// When [`tidy`](Self::tidy) may drop somebody next.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let stalls = self.clients.values().filter_map(|client| client.stalled_since);
+        stalls.min().map(|since| since + STALL_MAX).into_iter().chain(self.accept_at).min()
+    }
+
+    /// Whether an answer is still on its way to somebody.
+    pub(super) fn owe_answers(&self) -> bool {
+        self.clients.values().any(|client| client.channel.wants_write())
+    }
+
+    fn send(&mut self, id: ClientId, response: Response, now: Instant) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let sent = match client.channel.queue(&response) {
+            // The client must hear something: an answer of its own that fits in any frame.
+            Err(ChannelError::Frame(error)) => client.channel.queue(&failure(format!(
+                "the answer is too large: {error}; ask for less, or raise the limit"
+            ))),
+            other => other,
+        };
+        match sent {
+            Ok(()) => self.flush(id, now),
+            Err(error) => self.drop_client(id, &error),
+        }
+    }
+
+    fn flush(&mut self, id: ClientId, now: Instant) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let before = client.channel.queued_bytes();
+        match client.channel.flush() {
+            Ok(Flushed::Done) => {
+                client.stalled_since = None;
+                // Whoever waited for room has it.
+                self.ready.push_back(id);
+            }
+            Ok(Flushed::Blocked) => {
+                let moved = client.channel.queued_bytes() < before;
+                if moved {
+                    client.stalled_since = Some(now);
+                } else {
+                    client.stalled_since.get_or_insert(now);
+                }
+            }
+            Err(error) => {
+                // The usual end of a client that did not wait for its answer.
+                log::debug!("client {id} ({}) is gone: {error}", client.peer);
+                self.remove(id);
+            }
+        }
+    }
+
+    fn drop_client(&mut self, id: ClientId, why: &dyn fmt::Display) {
+        if let Some(client) = self.clients.get(&id) {
+            log::warn!("client {id} ({}) is dropped: {why}", client.peer);
+        }
+        self.remove(id);
+    }
+
+    fn remove(&mut self, id: ClientId) {
+        if let Some(client) = self.clients.remove(&id) {
+            // Closing the descriptor, which follows, takes it out of the poll in any case.
+            let _gone = self.registry.deregister(&mut SourceFd(&client.channel.as_raw_fd()));
+        }
+    }
+}
+
+impl Client {
+    fn turn(&mut self) -> Result<Turn, ChannelError> {
+        if self.busy || self.channel.queued_bytes() > ANSWERS_AHEAD_BYTES {
+            return Ok(Turn::Nothing);
+        }
+        loop {
+            match self.channel.next() {
+                Some(Ok(request)) => return Ok(Turn::Request(request)),
+                Some(Err(error)) => return Ok(Turn::Garbage(error)),
+                None if self.finished => {
+                    self.exhausted = true;
+                    return Ok(Turn::Nothing);
+                }
+                None if !self.readable => return Ok(Turn::Nothing),
+                None => {}
+            }
+            match self.channel.receive()? {
+                Received::Open => self.readable = false,
+                Received::More => {}
+                Received::Closed => self.finished = true,
+            }
+        }
+    }
+
+    /// Nothing is owed to the client, and nothing will come from it.
+    fn is_over(&self) -> bool {
+        self.exhausted && !self.busy && !self.channel.wants_write()
+    }
+}
+
+/// A final answer that says no.
+pub(super) fn failure(message: impl Into<String>) -> Response {
+    Response { status: ResponseStatus::Failure.into(), message: message.into(), content: None }
+}

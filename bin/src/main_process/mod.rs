@@ -1,0 +1,26 @@
+//! The main process: it owns the state and the listening sockets, watches the workers, and serves the
+//! command socket. No traffic passes through it.
+//!
+//! One thread, one `mio::Poll` ([`supervisor`]). What may block (files, parsing, name resolution) runs
+//! on one helper thread ([`files`]). The pure parts ([`backoff`], [`gather`], [`feed`], [`merge`])
+//! know neither sockets nor clocks. Read [`start::run`] first, then
+//! [`supervisor::Supervisor`].
+
+mod backoff;
+mod clients;
+mod command_socket;
+mod dispatch;
+mod feed;
+mod files;
+mod gather;
+mod merge;
+mod mutations;
+mod queries;
+mod sockets;
+mod start;
+mod stop;
+mod supervisor;
+mod tasks;
+mod workers;
+
+pub(crate) use start::{Ready, StartError, StartOptions, run};

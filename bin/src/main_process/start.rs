@@ -1,0 +1,222 @@
+//! From a configuration to a running proxy: everything that can fail is done before the first worker
+//! is spawned, so that a start either succeeds or leaves nothing behind.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use kakehi_command::config::Config;
+use kakehi_command::state::{ConfigState, TransactionError};
+
+use super::command_socket::{CommandSocket, CommandSocketError};
+use super::files::{self, Snapshot, Source};
+use super::sockets::{BindError, ListenSockets};
+use super::supervisor::{Configuration, Prepared, Settings, Supervisor};
+use super::workers::WorkerLog;
+use crate::process::descriptors::{self, DescriptorError};
+use crate::process::logging::{self, Filter, FilterError, Target};
+use crate::process::pid_file::PidFile;
+use crate::process::signals::Signals;
+
+/// What `start` is told beside the configuration.
+pub(crate) struct StartOptions {
+    /// The file the configuration came from; `None` for the one embedded in the binary.
+    pub(crate) config_path: Option<PathBuf>,
+    /// Called once, when all workers serve the whole configuration.
+    pub(crate) on_ready: Box<dyn FnOnce(&Ready)>,
+}
+
+/// What runs, for the banner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ready {
+    /// Addresses of the active listeners, in order.
+    pub(crate) listeners: Vec<SocketAddr>,
+    /// Path of the command socket.
+    pub(crate) command_socket: PathBuf,
+    /// Process ids of the workers, in the order of their slots.
+    pub(crate) worker_pids: Vec<u32>,
+}
+
+/// Why the proxy did not start, or could not go on. The text is for the operator.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    /// The log filter is none.
+    #[error("log_level: {0}")]
+    LogFilter(#[from] FilterError),
+    /// The log cannot be written.
+    #[error("log_target: cannot open {target}: {source}")]
+    LogTarget {
+        /// As configured.
+        target: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Too few file descriptors.
+    #[error(transparent)]
+    Descriptors(#[from] DescriptorError),
+    /// The configuration contradicts itself.
+    #[error("the configuration cannot be applied: {0}")]
+    Orders(#[from] TransactionError),
+    /// The state file is unreadable.
+    #[error("saved_state: {0}")]
+    SavedState(String),
+    /// The command socket cannot be opened.
+    #[error(transparent)]
+    CommandSocket(#[from] CommandSocketError),
+    /// Listeners cannot be bound; all of them are named.
+    #[error("{}", join(.0))]
+    Listeners(Vec<BindError>),
+    /// The PID file cannot be written.
+    #[error("pid_file_path: cannot write {}: {source}", path.display())]
+    PidFile {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Workers cannot run.
+    #[error("workers do not come up: {deaths} of them died in a row, {how}; their log says more")]
+    WorkersDie {
+        /// How many died.
+        deaths: u32,
+        /// How the last one did.
+        how: String,
+    },
+    /// The kernel refused something every start needs.
+    #[error("cannot {step}: {source}")]
+    Io {
+        /// What was being done.
+        step: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+fn join(errors: &[BindError]) -> String {
+    let texts: Vec<String> = errors.iter().map(|error| format!("http listener: {error}")).collect();
+    texts.join("\n")
+}
+
+/// Runs the main process until it is stopped.
+///
+/// # Errors
+/// The start failed, and nothing of it is left; or, rarely, the loop lost what it cannot do without.
+pub(crate) fn run(config: Config, options: StartOptions) -> Result<ExitCode, StartError> {
+    let worker_log = install_logger(&config)?;
+    for warning in &config.warnings {
+        log::warn!("{warning}");
+    }
+    let limit = descriptors::raise_limit(config.max_connections as u64)?;
+    log::debug!("{limit} file descriptors per process");
+    // Before the first thread is started: threads inherit the mask.
+    let signals = Signals::open()
+        .map_err(|error| StartError::Io { step: "take over signals", source: error.into() })?;
+    let configuration = initial_state(&config)?;
+    let command_socket = CommandSocket::open(&config.command_socket, config.command_socket_mode)?;
+    let workers = usize::from(config.worker_count);
+    let sockets = bind_listeners(&configuration.state, workers)?;
+    let pid_file = config.pid_file_path.as_deref().map(write_pid_file).transpose()?;
+    let settings = Settings {
+        worker_timeout: config.worker_timeout,
+        client_timeout: config.ctl_command_timeout,
+        allowed_uids: config.command_allowed_uids.clone(),
+        frame_bytes_max: config.max_command_buffer_size,
+        server: config.server_config(),
+        limits: config.limits(),
+        source: match options.config_path {
+            Some(path) => Source::File(path),
+            None => Source::Orders(config.orders.into()),
+        },
+    };
+    let supervisor = Supervisor::new(Prepared {
+        settings,
+        worker_log,
+        restart: config.worker_automatic_restart,
+        clients_max: config.max_command_clients,
+        workers,
+        configuration,
+        sockets,
+        command_socket,
+        signals,
+        on_ready: options.on_ready,
+    })?;
+    supervisor.run()?;
+    log::info!("stopped");
+    drop(pid_file);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn install_logger(config: &Config) -> Result<WorkerLog, StartError> {
+    let from_environment = logging::filter_from_environment();
+    let filter = match from_environment {
+        Some(filter) => filter?,
+        None => Filter::parse(&config.log_level)?,
+    };
+    let (target, warning) = match Target::parse(&config.log_target) {
+        Ok(target) => (target, None),
+        Err(warning) => (Target::Stdout, Some(warning)),
+    };
+    let worker_log = WorkerLog {
+        filter: filter.to_string(),
+        target: if warning.is_some() { "stdout".to_owned() } else { config.log_target.clone() },
+    };
+    logging::install(filter, &target, "MAIN")
+        .map_err(|source| StartError::LogTarget { target: config.log_target.clone(), source })?;
+    if let Some(warning) = warning {
+        log::warn!("{warning}");
+    }
+    Ok(worker_log)
+}
+
+/// The configuration's orders, then the saved state on top of them.
+fn initial_state(config: &Config) -> Result<Configuration, StartError> {
+    let mut state = ConfigState::default();
+    state.transact(&config.orders)?;
+    for note in super::mutations::notes_of(&config.orders) {
+        log::warn!("configuration: {note}");
+    }
+    let mut configuration = Configuration { state, revision: 1, last_verb: "start" };
+    if let Some(path) = config.saved_state.as_deref().filter(|path| is_wanted(path)) {
+        let base = Snapshot { state: configuration.state, revision: configuration.revision };
+        let loaded = files::load(path, base, config.max_command_buffer_size)
+            .map_err(StartError::SavedState)?;
+        log::info!(
+            "{}: {} records applied, {} left out",
+            path.display(),
+            loaded.orders.len(),
+            loaded.refused
+        );
+        configuration.state = loaded.state;
+    }
+    Ok(configuration)
+}
+
+/// A saved state that was never saved is no error: the first start comes before the first save.
+fn is_wanted(path: &Path) -> bool {
+    let exists = path.exists();
+    if !exists {
+        log::info!("saved_state: {} does not exist yet", path.display());
+    }
+    exists
+}
+
+/// Opens the sockets of every active listener; tries all of them, so that one run names all troubles.
+fn bind_listeners(state: &ConfigState, workers: usize) -> Result<ListenSockets, StartError> {
+    let mut sockets = ListenSockets::new(workers);
+    let active = state.http_listeners().filter(|listener| listener.active());
+    let errors: Vec<BindError> =
+        active.filter_map(|listener| sockets.open(listener.key()).err()).collect();
+    if errors.is_empty() { Ok(sockets) } else { Err(StartError::Listeners(errors)) }
+}
+
+fn write_pid_file(path: &Path) -> Result<PidFile, StartError> {
+    PidFile::write(path).map_err(|source| StartError::PidFile { path: path.to_owned(), source })
+}
+
+impl fmt::Debug for StartOptions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("StartOptions").field("config_path", &self.config_path).finish_non_exhaustive()
+    }
+}

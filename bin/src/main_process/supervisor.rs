@@ -1,0 +1,625 @@
+//! The main process' loop: what can wake it, and what each turn does.
+//!
+//! A turn: wait; take what signals, workers and clients say; replace who is lost; answer what is
+//! complete; take up a bounded number of requests; send. The clock is read once a turn. What requests
+//! mean is in the neighbouring files, which extend [`Supervisor`]: [`super::mutations`],
+//! [`super::queries`], [`super::stop`].
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use kakehi_command::channel::{ChannelError, Received};
+use kakehi_command::proto::response_content::ContentType;
+use kakehi_command::proto::supervision::{Boot, LimitsConfig, Start, from_worker, to_worker};
+use kakehi_command::proto::{
+    Event, EventKind, Request, Response, ResponseContent, ResponseStatus, ServerConfig,
+};
+use kakehi_command::order::verb_of;
+use kakehi_command::state::ConfigState;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
+
+use super::clients::{ClientId, ClientLimits, Clients, Turn, failure};
+use super::command_socket::CommandSocket;
+use super::dispatch::{self, Question, Route};
+use super::feed::Feed;
+use super::files::{FileThread, Source};
+use super::gather::{Lost, WorkerId};
+use super::sockets::ListenSockets;
+use super::start::{Ready, StartError};
+use super::stop::Stopping;
+use super::tasks::{Task, TaskId, Tasks, Work};
+use super::workers::{Fleet, FleetSettings, Loss, Worker, WorkerLog};
+use crate::process::signals::{Asked, Signals};
+
+const COMMAND_SOCKET: Token = Token(0);
+const SIGNALS: Token = Token(1);
+const FILES: Token = Token(2);
+/// Clients have the even tokens from here on, workers the odd ones; none is used twice.
+const FIRST_CLIENT: Token = Token(16);
+const FIRST_WORKER: Token = Token(17);
+/// From one token of a kind to the next.
+pub(super) const TOKEN_STEP: usize = 2;
+
+/// Events taken from the kernel at once; the rest come in the next turn.
+const EVENTS_PER_TURN: usize = 256;
+
+/// What a waiting client is told, it is told at least this often, whatever its own patience.
+const NOTE_EVERY_MAX: Duration = Duration::from_secs(5);
+
+/// A boot or a change with many orders is given this much more time for each of them.
+const TIME_PER_ORDER: Duration = Duration::from_millis(10);
+
+/// A deadline is never stretched beyond this many times the configured one.
+const STRETCH_MAX: u32 = 10;
+
+/// Before the proxy is up, a slot's workers may die so often in a row; then the start has failed.
+const DEATHS_AT_START_MAX: u32 = 4;
+
+/// Largest frame between main and a worker, bytes: an answer about a million clusters fits, and so does
+/// whatever fits on the command socket.
+pub(super) const WORKER_FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What does not change while the proxy runs.
+#[derive(Debug)]
+pub(super) struct Settings {
+    /// Time for workers to answer.
+    pub(super) worker_timeout: Duration,
+    /// Time a client of the command line waits for a sign of life; `None`: for ever.
+    pub(super) client_timeout: Option<Duration>,
+    /// Who may send requests; `None`: whoever can open the socket.
+    pub(super) allowed_uids: Option<Vec<u32>>,
+    /// Largest frame on the command socket, bytes.
+    pub(super) frame_bytes_max: usize,
+    /// What workers are configured with.
+    pub(super) server: ServerConfig,
+    /// As `server`, for what only Kakehi has.
+    pub(super) limits: LimitsConfig,
+    /// What a reload without a path reads.
+    pub(super) source: Source,
+}
+
+/// The configuration being served, or about to be.
+#[derive(Debug)]
+pub(super) struct Configuration {
+    /// Listeners, clusters, frontends, backends.
+    pub(super) state: ConfigState,
+    /// How often it has changed.
+    pub(super) revision: u64,
+    /// The last change, for the log when workers die of it.
+    pub(super) last_verb: &'static str,
+}
+
+/// Everything that was made ready before the first worker is spawned.
+pub(super) struct Prepared {
+    /// What does not change.
+    pub(super) settings: Settings,
+    /// How workers log.
+    pub(super) worker_log: WorkerLog,
+    /// Whether lost workers are replaced.
+    pub(super) restart: bool,
+    /// Clients at the same time.
+    pub(super) clients_max: usize,
+    /// Number of workers.
+    pub(super) workers: usize,
+    /// The state to serve.
+    pub(super) configuration: Configuration,
+    /// Its listening sockets.
+    pub(super) sockets: ListenSockets,
+    /// The command socket.
+    pub(super) command_socket: CommandSocket,
+    /// The signals.
+    pub(super) signals: Signals,
+    /// Called when everything is served.
+    pub(super) on_ready: Box<dyn FnOnce(&Ready)>,
+}
+
+/// The main process.
+pub(super) struct Supervisor {
+    poll: Poll,
+    signals: Signals,
+    command_socket: CommandSocket,
+    on_ready: Option<Box<dyn FnOnce(&Ready)>>,
+    pub(super) settings: Settings,
+    pub(super) clients: Clients,
+    pub(super) fleet: Fleet,
+    pub(super) sockets: ListenSockets,
+    pub(super) configuration: Configuration,
+    pub(super) tasks: Tasks,
+    pub(super) files: FileThread,
+    pub(super) counts: BTreeMap<&'static str, i32>,
+    pub(super) stopping: Option<Stopping>,
+    /// How the last process ended, for the error if the start fails.
+    last_end: String,
+    pub(super) started: Instant,
+    /// The time of this turn.
+    pub(super) now: Instant,
+}
+
+impl Supervisor {
+    /// Joins what was prepared to a poll. No worker runs yet: [`run`](Self::run) spawns them.
+    pub(super) fn new(prepared: Prepared) -> Result<Self, StartError> {
+        let failed = |step| move |source| StartError::Io { step, source };
+        let poll = Poll::new().map_err(failed("open an epoll instance"))?;
+        let now = read_clock();
+        let registry = || poll.registry().try_clone().map_err(failed("copy the epoll instance"));
+        let frame_bytes_max = prepared.settings.frame_bytes_max;
+        let limits = ClientLimits { clients_max: prepared.clients_max, frame_bytes_max };
+        let fleet = FleetSettings {
+            slots: prepared.workers,
+            log: prepared.worker_log,
+            frame_bytes_max: WORKER_FRAME_BYTES_MAX.max(frame_bytes_max.saturating_mul(2)),
+            restart: prepared.restart,
+        };
+        let clients = Clients::new(limits, registry()?, FIRST_CLIENT);
+        let fleet = Fleet::new(fleet, registry()?, FIRST_WORKER, now);
+        let waker = Waker::new(poll.registry(), FILES).map_err(failed("open a waker"))?;
+        let files = FileThread::start(waker).map_err(failed("start a thread"))?;
+        register(poll.registry(), &prepared.signals, SIGNALS).map_err(failed("watch signals"))?;
+        register(poll.registry(), prepared.command_socket.listener(), COMMAND_SOCKET)
+            .map_err(failed("watch the command socket"))?;
+        Ok(Self {
+            poll,
+            signals: prepared.signals,
+            command_socket: prepared.command_socket,
+            on_ready: Some(prepared.on_ready),
+            settings: prepared.settings,
+            clients,
+            fleet,
+            sockets: prepared.sockets,
+            configuration: prepared.configuration,
+            tasks: Tasks::default(),
+            files,
+            counts: BTreeMap::new(),
+            stopping: None,
+            last_end: String::new(),
+            started: now,
+            now,
+        })
+    }
+
+    /// Runs until the proxy was stopped and every process has ended.
+    pub(super) fn run(mut self) -> Result<(), StartError> {
+        let result = self.turns();
+        if result.is_err() {
+            self.fleet.stop_restarting();
+            self.fleet.kill_all();
+        }
+        result
+    }
+
+    fn turns(&mut self) -> Result<(), StartError> {
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        loop {
+            self.spawn_due();
+            self.flush_workers();
+            self.wait(&mut events).map_err(|source| StartError::Io { step: "wait for events", source })?;
+            self.now = read_clock();
+            for event in &events {
+                self.take_event(event.token(), event.is_readable() || event.is_read_closed())?;
+            }
+            if self.clients.accept_at().is_some_and(|at| at <= self.now) {
+                self.clients.accept(self.command_socket.listener(), self.now);
+            }
+            self.take_files();
+            self.take_deadlines()?;
+            self.settle();
+            self.serve_clients();
+            self.clients.tidy(self.now);
+            self.announce();
+            if self.is_stopped() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let deadline = [
+            self.fleet.next_deadline(),
+            self.clients.next_deadline(),
+            self.tasks.next_deadline(),
+            self.stop_deadline(),
+        ];
+        let timeout = if self.clients.has_ready() {
+            Some(Duration::ZERO)
+        } else {
+            deadline.into_iter().flatten().min().map(|at| at.saturating_duration_since(read_clock()))
+        };
+        match self.poll.poll(events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                events.clear();
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn take_event(&mut self, token: Token, readable: bool) -> Result<(), StartError> {
+        match token {
+            COMMAND_SOCKET => self.clients.accept(self.command_socket.listener(), self.now),
+            SIGNALS => self.take_signals()?,
+            FILES => {} // Every turn looks at what the thread has finished.
+            token => match self.clients.by_token(token) {
+                Some(client) => self.clients.woken(client, readable, self.now),
+                None => self.take_worker(token)?,
+            },
+        }
+        Ok(())
+    }
+
+    fn take_signals(&mut self) -> Result<(), StartError> {
+        loop {
+            match self.signals.next() {
+                Ok(Some(Asked::Stop)) => self.stop_by_signal(),
+                Ok(Some(Asked::Reap)) => self.reap()?,
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    return Err(StartError::Io { step: "read signals", source: error.into() });
+                }
+            }
+        }
+    }
+
+    /// Collects the processes that have ended; several may be behind one signal.
+    fn reap(&mut self) -> Result<(), StartError> {
+        loop {
+            let ended = self.fleet.reap();
+            let mut again = false;
+            for end in ended {
+                self.last_end = format!("worker {} (pid {}) ended with {}", end.id, end.pid, end.status);
+                log::debug!("{}", self.last_end);
+                if end.unexpected {
+                    again = true;
+                    self.lose_worker(end.id, &Lost::Died, &end.status.to_string())?;
+                }
+            }
+            if !again {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads all that a worker has sent.
+    fn take_worker(&mut self, token: Token) -> Result<(), StartError> {
+        loop {
+            let Some(worker) = self.fleet.by_token(token) else { return Ok(()) };
+            let id = worker.id();
+            let received = worker.receive();
+            while let Some(worker) = self.fleet.by_token(token)
+                && let Some(message) = worker.next()
+            {
+                match message {
+                    Ok(message) => self.take_message(id, message)?,
+                    Err(reason) => return self.lose_worker(id, &Lost::Died, &reason),
+                }
+            }
+            match received {
+                Ok(Received::More) => {}
+                Ok(Received::Open) => return Ok(()),
+                Ok(Received::Closed) => return self.lose_worker(id, &Lost::Died, "it closed its channel"),
+                Err(error) => return self.lose_worker(id, &Lost::Died, &error.to_string()),
+            }
+        }
+    }
+
+    fn take_message(&mut self, id: WorkerId, message: from_worker::Message) -> Result<(), StartError> {
+        use from_worker::Message;
+        let Some(worker) = self.fleet.by_id(id) else { return Ok(()) };
+        match message {
+            Message::Ready(ready) => {
+                log::info!(
+                    "worker {id} (pid {}) serves revision {} after {:?}",
+                    worker.pid(),
+                    ready.revision,
+                    self.now.saturating_duration_since(worker.spawned_at())
+                );
+                worker.serves();
+                worker.acknowledge(ready.revision);
+                self.tasks.applied(id, ready.revision);
+                self.sockets.close_applied(self.fleet.applied_by_all());
+            }
+            Message::Applied(applied) => {
+                worker.acknowledge(applied.revision);
+                self.tasks.applied(id, applied.revision);
+                self.sockets.close_applied(self.fleet.applied_by_all());
+            }
+            Message::Refused(refused) => {
+                let reason = format!("it refused revision {}: {}", refused.revision, refused.reason);
+                return self.lose_worker(id, &Lost::Refused(refused.reason), &reason);
+            }
+            Message::Answer(answer) => {
+                if !self.tasks.answered(id, answer) {
+                    log::debug!("worker {id} answered late");
+                }
+            }
+            Message::Drained(_) => log::info!("worker {id} (pid {}) has drained", worker.pid()),
+            Message::Event(event) => self.publish(&id.to_string(), event),
+        }
+        Ok(())
+    }
+
+    /// A worker is lost: what it owes is settled, and its slot gets a successor.
+    pub(super) fn lose_worker(&mut self, id: WorkerId, lost: &Lost, why: &str) -> Result<(), StartError> {
+        let Some(loss) = self.fleet.lose(id, self.now) else { return Ok(()) };
+        self.tasks.lose(id, lost);
+        self.sockets.close_applied(self.fleet.applied_by_all());
+        if self.stopping.is_some() {
+            log::info!("worker {id} (pid {}) has ended", loss.pid);
+            return Ok(());
+        }
+        self.report_loss(&loss, why);
+        self.publish("main", event(EventKind::WorkerKilled));
+        if self.on_ready.is_some() && loss.young_deaths >= DEATHS_AT_START_MAX {
+            let how = if self.last_end.is_empty() { why.to_owned() } else { self.last_end.clone() };
+            return Err(StartError::WorkersDie { deaths: loss.young_deaths, how });
+        }
+        Ok(())
+    }
+
+    fn report_loss(&self, loss: &Loss, why: &str) {
+        let Loss { id, pid, slot, lifetime, acknowledged, delay, young_deaths } = loss;
+        let next = match delay {
+            Some(Duration::ZERO) => "replaced at once".to_owned(),
+            Some(delay) => format!("death {young_deaths} in a row: replaced in {delay:?}"),
+            None => "not replaced (worker_automatic_restart)".to_owned(),
+        };
+        let Configuration { revision, last_verb, .. } = &self.configuration;
+        log::error!(
+            "worker {id} (pid {pid}, slot {slot}) is lost after {lifetime:?}: {why}; it had applied revision \
+             {acknowledged} of {revision}, the last change was {last_verb}; {next}"
+        );
+    }
+
+    /// Spawns the workers that are due, and gives each the state and its slot's sockets.
+    fn spawn_due(&mut self) {
+        let due = self.fleet.due(self.now);
+        if due.is_empty() {
+            return;
+        }
+        let orders: std::rc::Rc<[_]> = self.configuration.state.orders().collect();
+        let ready_by = self.now + self.patience(orders.len());
+        for slot in due {
+            let relaunched = self.on_ready.is_none();
+            let worker = match self.fleet.spawn(slot, self.now, ready_by) {
+                Ok(worker) => worker,
+                Err(error) => {
+                    log::error!("cannot start a worker for slot {slot}: {error}; it is tried again");
+                    continue;
+                }
+            };
+            worker.send(to_worker::Message::Boot(Boot {
+                worker_id: worker.id().0,
+                config: self.settings.server.clone(),
+                limits: self.settings.limits,
+            }));
+            worker.feed(Feed::new(std::rc::Rc::clone(&orders), self.configuration.revision));
+            let keys: Vec<_> = self.sockets.keys().cloned().collect();
+            send_sockets(worker, &self.sockets, &keys);
+            worker.send(to_worker::Message::Start(Start {}));
+            log::debug!("worker {} (pid {}) starts in slot {slot}", worker.id(), worker.pid());
+            if relaunched {
+                self.publish("main", event(EventKind::WorkerRelaunched));
+            }
+        }
+    }
+
+    /// Sends what waits for workers; loses those whose channel has failed.
+    fn flush_workers(&mut self) {
+        for (id, error) in self.fleet.pump() {
+            // Before the proxy is up the same worker's end is also seen by its closed channel.
+            if let Err(error) = self.lose_worker(id, &Lost::Died, &describe(&error)) {
+                log::error!("{error}");
+            }
+        }
+    }
+
+    fn take_deadlines(&mut self) -> Result<(), StartError> {
+        for id in self.fleet.late(self.now) {
+            self.lose_worker(id, &Lost::Silent, "it did not come up in time")?;
+        }
+        for id in self.tasks.expire(self.now) {
+            self.lose_worker(id, &Lost::Silent, "it did not apply a change in time")?;
+        }
+        let every = self.note_every();
+        for (client, note) in self.tasks.notes_due(self.now, |now| now + every) {
+            self.clients.processing(client, note, self.now);
+        }
+        self.take_stop_deadline();
+        Ok(())
+    }
+
+    /// Answers the tasks that wait for nobody any more.
+    pub(super) fn settle(&mut self) {
+        for id in self.tasks.complete() {
+            if let Some(task) = self.tasks.take(id) {
+                self.finish(task);
+            }
+        }
+    }
+
+    fn finish(&mut self, task: Task) {
+        let (client, verb) = (task.client, task.verb);
+        let took = self.now.saturating_duration_since(task.started);
+        let response = match task.work {
+            Work::Apply(apply) => self.finish_apply(apply, verb),
+            Work::Query(query) => self.finish_query(query),
+            Work::Files => failure("the request was given up"),
+        };
+        log::debug!("client {client}: {verb} answered {:?} after {took:?}", response.status());
+        self.clients.answer(client, response, self.now);
+    }
+
+    /// Gives each client that may have a request its turn.
+    fn serve_clients(&mut self) {
+        for client in self.clients.take_ready() {
+            let mut turns = 0;
+            loop {
+                if turns == Clients::requests_per_turn() {
+                    self.clients.put_back(client);
+                    break;
+                }
+                turns += 1;
+                match self.clients.next(client) {
+                    Turn::Request(request) => self.take_request(client, &request),
+                    Turn::Garbage(error) => self.clients.answer_garbage(client, &error, self.now),
+                    Turn::Nothing => break,
+                }
+            }
+        }
+        self.settle();
+    }
+
+    fn take_request(&mut self, client: ClientId, request: &Request) {
+        let Some(peer) = self.clients.peer(client) else { return };
+        let verb = verb_of(request).unwrap_or("unknown");
+        let count = self.counts.entry(verb).or_default();
+        *count = count.saturating_add(1);
+        self.clients.set_busy(client);
+        let allowed = self.settings.allowed_uids.as_ref().is_none_or(|uids| uids.contains(&peer.uid));
+        if !allowed {
+            log::warn!("client {client} ({peer}): {verb} refused, its user is not in command_allowed_uids");
+            let text = format!("unauthorized: actor UID {} not in command_allowed_uids", peer.uid);
+            return self.clients.answer(client, failure(text), self.now);
+        }
+        match dispatch::route(request) {
+            Ok(route) => self.act(client, verb, route, request),
+            Err(refusal) => {
+                log::info!("client {client} ({peer}): {verb} refused: {refusal}");
+                self.clients.answer(client, failure(refusal.to_string()), self.now);
+            }
+        }
+    }
+
+    fn act(&mut self, client: ClientId, verb: &'static str, route: Route, request: &Request) {
+        let changes = matches!(
+            route,
+            Route::Change(_) | Route::Transaction { .. } | Route::LoadState(_) | Route::Reload(_)
+        );
+        if changes && self.stopping.is_some() {
+            let response = failure("the proxy is stopping: nothing changes any more");
+            return self.clients.answer(client, response, self.now);
+        }
+        match route {
+            Route::Change(order) => self.change(client, verb, order),
+            Route::Transaction { orders, if_revision } => self.transaction(client, verb, orders, if_revision),
+            Route::SaveState(path) => self.save_state(client, verb, path),
+            Route::LoadState(path) => self.load_state(client, verb, path),
+            Route::Reload(path) => self.reload(client, verb, path),
+            Route::Stop { hard } => self.stop(hard, Some(client)),
+            Route::Logging(filter) => self.change_logging(client, verb, &filter, request),
+            Route::Subscribe => self.subscribe(client),
+            Route::Ask(question) => self.answer_question(client, &question),
+            Route::AskWorkers(question) => self.ask_workers(client, verb, question, request),
+        }
+    }
+
+    fn answer_question(&mut self, client: ClientId, question: &Question) {
+        let response = self.ask(question);
+        self.clients.answer(client, response, self.now);
+    }
+
+    /// There is no answer but the events, the first of which is the subscription itself.
+    fn subscribe(&mut self, client: ClientId) {
+        self.clients.subscribe(client);
+        self.publish("main", event(EventKind::EventsSubscribed));
+    }
+
+    /// Tells an event to all subscribers.
+    pub(super) fn publish(&mut self, source: &str, event: Event) {
+        let response = Response {
+            status: ResponseStatus::Processing.into(),
+            message: source.to_owned(),
+            content: Some(ResponseContent { content_type: Some(ContentType::Event(event)) }),
+        };
+        self.clients.publish(&response, self.now);
+    }
+
+    /// Adds a task for a client.
+    pub(super) fn add_task(
+        &mut self,
+        client: ClientId,
+        verb: &'static str,
+        patience: Option<Duration>,
+        work: Work,
+    ) -> TaskId {
+        let deadline = patience.map(|patience| self.now + patience);
+        let note_at = self.now + self.note_every();
+        self.tasks.add(Task { client, verb, started: self.now, deadline, note_at, work })
+    }
+
+    /// How long workers may take for a change of this many orders.
+    pub(super) fn patience(&self, orders: usize) -> Duration {
+        let timeout = self.settings.worker_timeout;
+        let more = TIME_PER_ORDER.saturating_mul(u32::try_from(orders).unwrap_or(u32::MAX));
+        timeout.saturating_add(more).min(timeout.saturating_mul(STRETCH_MAX))
+    }
+
+    /// Often enough for the command line not to give up: half its patience.
+    pub(super) fn note_every(&self) -> Duration {
+        self.settings.client_timeout.map_or(NOTE_EVERY_MAX, |timeout| NOTE_EVERY_MAX.min(timeout / 2))
+    }
+
+    /// Says that everything is served, once.
+    fn announce(&mut self) {
+        if self.on_ready.is_none() || self.stopping.is_some() || !self.fleet.all_serve() {
+            return;
+        }
+        let ready = Ready {
+            listeners: self.sockets.keys().map(|key| key.address).collect(),
+            command_socket: PathBuf::from(self.command_socket.path()),
+            worker_pids: self.fleet.workers().map(Worker::pid).collect(),
+        };
+        log::info!(
+            "{} workers serve revision {} on {} listeners; command socket {}",
+            ready.worker_pids.len(),
+            self.configuration.revision,
+            ready.listeners.len(),
+            ready.command_socket.display()
+        );
+        if let Some(on_ready) = self.on_ready.take() {
+            on_ready(&ready);
+        }
+    }
+}
+
+/// Queues duplicates of a slot's sockets for its worker.
+pub(super) fn send_sockets(
+    worker: &mut Worker,
+    sockets: &ListenSockets,
+    keys: &[kakehi_command::order::ListenerKey],
+) {
+    let duplicates = keys.iter().filter_map(|key| {
+        let socket = sockets.socket(key, worker.slot())?;
+        match socket.try_clone_to_owned() {
+            Ok(duplicate) => Some((key.clone(), duplicate)),
+            Err(error) => {
+                // The worker will miss it, say so, and be replaced.
+                log::error!("cannot duplicate the socket of listener {key}: {error}");
+                None
+            }
+        }
+    });
+    let duplicates = duplicates.collect();
+    worker.send_sockets(duplicates);
+}
+
+/// An event that is about nothing in particular.
+pub(super) fn event(kind: EventKind) -> Event {
+    Event { kind: kind.into(), ..Default::default() }
+}
+
+fn describe(error: &ChannelError) -> String {
+    format!("its channel failed: {error}")
+}
+
+fn register(registry: &Registry, source: &impl AsRawFd, token: Token) -> io::Result<()> {
+    registry.register(&mut SourceFd(&source.as_raw_fd()), token, Interest::READABLE)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the loop's clock")]
+pub(super) fn read_clock() -> Instant {
+    Instant::now()
+}

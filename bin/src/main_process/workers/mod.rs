@@ -1,0 +1,338 @@
+//! The fleet: one slot per configured worker, each with at most one process that serves it.
+//!
+//! A slot outlives its workers: it owns the accept queues ([`super::sockets`]) and remembers how its
+//! last workers died. A worker that is lost is killed, handed to the list of the dying until the kernel
+//! reports its end, and replaced: at once, or after a delay if the slot is in a crash loop.
+
+mod spawn;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::process::{Child, ExitStatus};
+use std::time::{Duration, Instant};
+
+use kakehi_command::channel::{Channel, ChannelError};
+use kakehi_command::proto::supervision::to_worker;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+
+use super::backoff::Backoff;
+use super::gather::WorkerId;
+use super::supervisor::TOKEN_STEP;
+pub(crate) use spawn::WorkerLog;
+pub(crate) use worker::{Phase, Worker};
+
+/// All workers and the places they serve in.
+#[derive(Debug)]
+pub(super) struct Fleet {
+    slots: Vec<Slot>,
+    dying: Vec<Dying>,
+    tokens: BTreeMap<Token, usize>,
+    next_id: u32,
+    next_token: Token,
+    registry: Registry,
+    log: WorkerLog,
+    frame_bytes_max: usize,
+    /// Whether a lost worker gets a successor.
+    restart: bool,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    worker: Option<Worker>,
+    token: Option<Token>,
+    backoff: Backoff,
+    /// The last worker that was lost here, and its process id.
+    last: Option<(WorkerId, u32)>,
+    /// When the next worker is due; `None` while one runs, or if there will be none.
+    respawn_at: Option<Instant>,
+}
+
+/// A process that was killed and not reaped yet.
+#[derive(Debug)]
+struct Dying {
+    id: WorkerId,
+    child: Child,
+}
+
+/// A process that ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// Which worker it was.
+    pub(super) id: WorkerId,
+    /// Its process id.
+    pub(super) pid: u32,
+    /// How it ended.
+    pub(super) status: ExitStatus,
+    /// True if it still held its slot: nobody knew yet.
+    pub(super) unexpected: bool,
+}
+
+/// What a fleet is made of.
+#[derive(Debug, Clone)]
+pub(super) struct FleetSettings {
+    /// Workers.
+    pub(super) slots: usize,
+    /// How they log.
+    pub(super) log: WorkerLog,
+    /// Bytes of one frame on their channels.
+    pub(super) frame_bytes_max: usize,
+    /// Whether a lost worker gets a successor.
+    pub(super) restart: bool,
+}
+
+/// What the log tells about a lost worker.
+#[derive(Debug)]
+pub(super) struct Loss {
+    /// The worker.
+    pub(super) id: WorkerId,
+    /// Its process id.
+    pub(super) pid: u32,
+    /// Its slot.
+    pub(super) slot: usize,
+    /// How long it lived.
+    pub(super) lifetime: Duration,
+    /// The last revision it applied.
+    pub(super) acknowledged: u64,
+    /// How long its successor waits; `None` if there will be none.
+    pub(super) delay: Option<Duration>,
+    /// Young deaths of its slot in a row, this one included.
+    pub(super) young_deaths: u32,
+}
+
+impl Fleet {
+    /// `slots` places, all empty and due now.
+    /// Their tokens are `first_token` and every [`TOKEN_STEP`]th after it.
+    pub(super) fn new(settings: FleetSettings, registry: Registry, first_token: Token, now: Instant) -> Self {
+        let FleetSettings { slots, log, frame_bytes_max, restart } = settings;
+        let slots = (0..slots).map(|_| Slot { respawn_at: Some(now), ..Slot::default() }).collect();
+        Self {
+            slots,
+            dying: Vec::new(),
+            tokens: BTreeMap::new(),
+            next_id: 0,
+            next_token: first_token,
+            registry,
+            log,
+            frame_bytes_max,
+            restart,
+        }
+    }
+
+    /// Spawns a worker for an empty slot and registers its channel. Gives the worker, to be fed. If it
+    /// cannot be spawned, the slot waits as after a young death.
+    pub(super) fn spawn(
+        &mut self,
+        slot: usize,
+        now: Instant,
+        ready_by: Instant,
+    ) -> io::Result<&mut Worker> {
+        debug_assert!(self.slots[slot].worker.is_none(), "a slot has one worker");
+        let id = WorkerId(self.next_id);
+        self.next_id += 1;
+        let token = self.next_token;
+        self.next_token.0 += TOKEN_STEP;
+        let place = &mut self.slots[slot];
+        place.respawn_at = None;
+        let spawned = spawn::spawn(id, &self.log).and_then(|(child, stream)| {
+            let channel = Channel::new(stream, self.frame_bytes_max);
+            let worker = Worker::new(id, slot, child, channel, now, ready_by);
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            match self.registry.register(&mut SourceFd(&worker.descriptor()), token, interest) {
+                Ok(()) => Ok(worker),
+                Err(error) => {
+                    self.dying.push(Dying::kill(worker));
+                    Err(error)
+                }
+            }
+        });
+        match spawned {
+            Ok(worker) => {
+                place.token = Some(token);
+                self.tokens.insert(token, slot);
+                Ok(place.worker.insert(worker))
+            }
+            Err(error) => {
+                place.respawn_at = Some(now + place.backoff.after_death(Duration::ZERO));
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes a worker out of its slot, kills what is left of it, and plans its successor. `None` if it
+    /// holds no slot any more.
+    pub(super) fn lose(&mut self, id: WorkerId, now: Instant) -> Option<Loss> {
+        let slot = self.slot_of(id)?;
+        let place = &mut self.slots[slot];
+        let worker = place.worker.take()?;
+        // The descriptor leaves the poll when it is closed; this also works if somebody else holds it.
+        let _gone = self.registry.deregister(&mut SourceFd(&worker.descriptor()));
+        if let Some(token) = place.token.take() {
+            self.tokens.remove(&token);
+        }
+        place.last = Some((id, worker.pid()));
+        let lifetime = now.saturating_duration_since(worker.spawned_at());
+        let stopping = worker.phase() == Phase::Stopping;
+        let delay = (self.restart && !stopping).then(|| place.backoff.after_death(lifetime));
+        place.respawn_at = delay.map(|delay| now + delay);
+        let loss = Loss {
+            id,
+            pid: worker.pid(),
+            slot,
+            lifetime,
+            acknowledged: worker.acknowledged(),
+            delay,
+            young_deaths: place.backoff.young_deaths(),
+        };
+        self.dying.push(Dying::kill(worker));
+        Some(loss)
+    }
+
+    /// Collects every process that has ended.
+    pub(super) fn reap(&mut self) -> Vec<Ended> {
+        let mut ended = Vec::new();
+        for worker in self.slots.iter_mut().filter_map(|slot| slot.worker.as_mut()) {
+            if let Ok(Some(status)) = worker.child.try_wait() {
+                ended.push(Ended { id: worker.id(), pid: worker.pid(), status, unexpected: true });
+            }
+        }
+        self.dying.retain_mut(|Dying { id, child }| match child.try_wait() {
+            Ok(Some(status)) => {
+                ended.push(Ended { id: *id, pid: child.id(), status, unexpected: false });
+                false
+            }
+            Ok(None) => true,
+            Err(error) => {
+                log::error!("cannot wait for worker {id} (pid {}): {error}", child.id());
+                false
+            }
+        });
+        ended
+    }
+
+    /// No lost worker gets a successor from now on: the proxy stops.
+    pub(super) fn stop_restarting(&mut self) {
+        self.restart = false;
+        for slot in &mut self.slots {
+            slot.respawn_at = None;
+        }
+    }
+
+    /// Kills every worker that still runs.
+    pub(super) fn kill_all(&mut self) {
+        for worker in self.slots.iter_mut().filter_map(|slot| slot.worker.as_mut()) {
+            kill(&mut worker.child);
+        }
+    }
+
+    /// Queues a message for every worker.
+    pub(super) fn broadcast(&mut self, message: &to_worker::Message) {
+        for worker in self.workers_mut() {
+            worker.send(message.clone());
+        }
+    }
+
+    /// Sends what waits; names the workers whose channels have failed.
+    pub(super) fn pump(&mut self) -> Vec<(WorkerId, ChannelError)> {
+        self.workers_mut()
+            .filter_map(|worker| worker.pump().err().map(|error| (worker.id(), error)))
+            .collect()
+    }
+
+    /// Slots whose next worker is due.
+    pub(super) fn due(&self, now: Instant) -> Vec<usize> {
+        let is_due = |slot: &Slot| slot.respawn_at.is_some_and(|at| at <= now);
+        (0..self.slots.len()).filter(|index| is_due(&self.slots[*index])).collect()
+    }
+
+    /// Workers that should serve by now and do not.
+    pub(super) fn late(&self, now: Instant) -> Vec<WorkerId> {
+        self.workers()
+            .filter(|worker| matches!(worker.phase(), Phase::Booting(ready_by) if ready_by <= now))
+            .map(Worker::id)
+            .collect()
+    }
+
+    /// When something is due next.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let boots = self.workers().filter_map(|worker| match worker.phase() {
+            Phase::Booting(ready_by) => Some(ready_by),
+            Phase::Serving | Phase::Stopping => None,
+        });
+        self.slots.iter().filter_map(|slot| slot.respawn_at).chain(boots).min()
+    }
+
+    /// The worker behind an event.
+    pub(super) fn by_token(&mut self, token: Token) -> Option<&mut Worker> {
+        let slot = *self.tokens.get(&token)?;
+        self.slots.get_mut(slot)?.worker.as_mut()
+    }
+
+    /// A worker that holds a slot.
+    pub(super) fn by_id(&mut self, id: WorkerId) -> Option<&mut Worker> {
+        self.workers_mut().find(|worker| worker.id() == id)
+    }
+
+    /// Workers that hold a slot, in the order of the slots.
+    pub(super) fn workers(&self) -> impl Iterator<Item = &Worker> {
+        self.slots.iter().filter_map(|slot| slot.worker.as_ref())
+    }
+
+    /// As [`workers`](Self::workers).
+    pub(super) fn workers_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
+        self.slots.iter_mut().filter_map(|slot| slot.worker.as_mut())
+    }
+
+    /// The last worker of each slot that has none now, and its process id.
+    pub(super) fn without_successor(&self) -> impl Iterator<Item = (WorkerId, u32)> {
+        self.slots.iter().filter(|slot| slot.worker.is_none()).filter_map(|slot| slot.last)
+    }
+
+    /// Ids of the workers that hold a slot.
+    pub(super) fn ids(&self) -> Vec<WorkerId> {
+        self.workers().map(Worker::id).collect()
+    }
+
+    /// True once every slot has a worker that serves.
+    pub(super) fn all_serve(&self) -> bool {
+        self.slots
+            .iter()
+            .all(|slot| slot.worker.as_ref().is_some_and(|worker| worker.phase() == Phase::Serving))
+    }
+
+    /// True once no process is left, not even one to be reaped.
+    pub(super) fn is_gone(&self) -> bool {
+        self.dying.is_empty() && self.workers().next().is_none()
+    }
+
+    /// The revision that every worker has applied; without workers, any.
+    pub(super) fn applied_by_all(&self) -> u64 {
+        self.workers().map(Worker::acknowledged).min().unwrap_or(u64::MAX)
+    }
+
+    /// What workers spawned from now on log.
+    pub(super) fn set_log_filter(&mut self, filter: &str) {
+        filter.clone_into(&mut self.log.filter);
+    }
+
+    fn slot_of(&self, id: WorkerId) -> Option<usize> {
+        self.slots.iter().position(|slot| slot.worker.as_ref().is_some_and(|worker| worker.id() == id))
+    }
+}
+
+impl Dying {
+    fn kill(worker: Worker) -> Self {
+        let id = worker.id();
+        let mut child = worker.child;
+        kill(&mut child);
+        Self { id, child }
+    }
+}
+
+fn kill(child: &mut Child) {
+    // It may have ended by itself meanwhile; nothing else can fail for a child of ours.
+    if let Err(error) = child.kill() {
+        log::debug!("cannot kill pid {}: {error}", child.id());
+    }
+}

@@ -1,0 +1,196 @@
+//! One worker process: its channel, what waits to be sent to it, and what it has acknowledged.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::process::Child;
+use std::time::Instant;
+
+use kakehi_command::channel::{Channel, ChannelError, FDS_PER_MESSAGE_MAX, Flushed, Received};
+use kakehi_command::order::ListenerKey;
+use kakehi_command::proto::ListenerType;
+use kakehi_command::proto::supervision::{
+    FromWorker, ListenSocket, ListenSockets, ToWorker, from_worker, to_worker,
+};
+
+use crate::main_process::feed::Feed;
+use crate::main_process::gather::WorkerId;
+
+/// The channel is given more to send only while less than this waits in it, so that a worker that is
+/// slow to read costs a bounded amount of memory.
+const SEND_AHEAD_BYTES: usize = 256 * 1024;
+
+/// Where a worker is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// It has not said yet that it serves; it is replaced if it has not by then.
+    Booting(Instant),
+    /// It serves.
+    Serving,
+    /// It was told to stop.
+    Stopping,
+}
+
+/// One worker process.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    id: WorkerId,
+    slot: usize,
+    pub(super) child: Child,
+    channel: Channel<ToWorker, FromWorker>,
+    outbox: VecDeque<Outgoing>,
+    phase: Phase,
+    /// The highest revision it has applied.
+    acknowledged: u64,
+    spawned_at: Instant,
+}
+
+/// Something to be sent, in its most compact form.
+#[derive(Debug)]
+enum Outgoing {
+    Message(to_worker::Message, Vec<OwnedFd>),
+    Feed(Feed),
+}
+
+impl Worker {
+    pub(super) fn new(
+        id: WorkerId,
+        slot: usize,
+        child: Child,
+        channel: Channel<ToWorker, FromWorker>,
+        spawned_at: Instant,
+        ready_by: Instant,
+    ) -> Self {
+        Self {
+            id,
+            slot,
+            child,
+            channel,
+            outbox: VecDeque::new(),
+            phase: Phase::Booting(ready_by),
+            acknowledged: 0,
+            spawned_at,
+        }
+    }
+
+    pub(crate) fn id(&self) -> WorkerId {
+        self.id
+    }
+
+    pub(crate) fn slot(&self) -> usize {
+        self.slot
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    pub(crate) fn spawned_at(&self) -> Instant {
+        self.spawned_at
+    }
+
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.channel.as_raw_fd()
+    }
+
+    /// The worker has applied `revision`.
+    pub(crate) fn acknowledge(&mut self, revision: u64) {
+        debug_assert!(self.acknowledged <= revision, "revisions are applied in order");
+        self.acknowledged = self.acknowledged.max(revision);
+    }
+
+    /// The worker serves. A worker that is stopping stays so.
+    pub(crate) fn serves(&mut self) {
+        if matches!(self.phase, Phase::Booting(_)) {
+            self.phase = Phase::Serving;
+        }
+    }
+
+    /// Queues a message. Call [`pump`](Self::pump) after it.
+    pub(crate) fn send(&mut self, message: to_worker::Message) {
+        if matches!(message, to_worker::Message::Stop(_)) {
+            self.phase = Phase::Stopping;
+        }
+        self.outbox.push_back(Outgoing::Message(message, Vec::new()));
+    }
+
+    /// Queues orders.
+    pub(crate) fn feed(&mut self, feed: Feed) {
+        self.outbox.push_back(Outgoing::Feed(feed));
+    }
+
+    /// Queues listening sockets, as many messages as they need.
+    pub(crate) fn send_sockets(&mut self, sockets: Vec<(ListenerKey, OwnedFd)>) {
+        let mut sockets = sockets.into_iter().peekable();
+        while sockets.peek().is_some() {
+            let (described, descriptors) = sockets
+                .by_ref()
+                .take(FDS_PER_MESSAGE_MAX)
+                .map(|(key, descriptor)| (describe(key), descriptor))
+                .unzip();
+            let message = to_worker::Message::ListenSockets(ListenSockets { sockets: described });
+            self.outbox.push_back(Outgoing::Message(message, descriptors));
+        }
+    }
+
+    /// Sends what the channel takes now. An error means that the worker is lost.
+    pub(crate) fn pump(&mut self) -> Result<(), ChannelError> {
+        loop {
+            while self.channel.queued_bytes() < SEND_AHEAD_BYTES {
+                let Some((message, descriptors)) = self.next_message() else { break };
+                self.channel.queue_with_fds(&ToWorker { message: Some(message) }, descriptors)?;
+            }
+            match self.channel.flush()? {
+                Flushed::Done if self.outbox.is_empty() => return Ok(()),
+                Flushed::Done => {}
+                Flushed::Blocked => return Ok(()),
+            }
+        }
+    }
+
+    /// Reads what the worker has sent.
+    pub(crate) fn receive(&mut self) -> Result<Received, ChannelError> {
+        self.channel.receive()
+    }
+
+    /// The next message read; an error if it is none that this version knows.
+    pub(crate) fn next(&mut self) -> Option<Result<from_worker::Message, String>> {
+        let message = self.channel.next()?;
+        Some(match message {
+            Ok(FromWorker { message: Some(message) }) => Ok(message),
+            Ok(FromWorker { message: None }) => Err("it sent an empty message".to_owned()),
+            Err(error) => Err(error.to_string()),
+        })
+    }
+
+    fn next_message(&mut self) -> Option<(to_worker::Message, Vec<OwnedFd>)> {
+        loop {
+            match self.outbox.front_mut()? {
+                Outgoing::Feed(feed) => match feed.next_batch() {
+                    Some(batch) => return Some((to_worker::Message::Batch(batch), Vec::new())),
+                    None => drop(self.outbox.pop_front()),
+                },
+                Outgoing::Message(..) => {
+                    if let Some(Outgoing::Message(message, descriptors)) = self.outbox.pop_front() {
+                        return Some((message, descriptors));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn describe(key: ListenerKey) -> ListenSocket {
+    ListenSocket {
+        address: key.address.into(),
+        proxy: ListenerType::Http.into(),
+        interface: key.interface,
+    }
+}

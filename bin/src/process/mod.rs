@@ -1,0 +1,8 @@
+//! What a Unix process needs around its work: logging, signals, resource limits, the PID file.
+//!
+//! Nothing here knows what the process is for; the main process and the workers share it.
+
+pub(crate) mod descriptors;
+pub(crate) mod logging;
+pub(crate) mod pid_file;
+pub(crate) mod signals;

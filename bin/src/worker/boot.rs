@@ -1,0 +1,85 @@
+//! What a worker does before it hands over to the library.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+use kakehi_lib::server::{self, WorkerArguments};
+use nix::sys::stat::{SFlag, fstat};
+use nix::unistd::dup2_stdin;
+
+use crate::process::logging::{self, Filter, Target};
+use crate::process::signals;
+
+/// Environment: the worker's id, for the tag of its log lines.
+pub(crate) const ID_VARIABLE: &str = "KAKEHI_WORKER_ID";
+
+/// Environment: where its log goes, as `log_target` in the configuration.
+pub(crate) const LOG_TARGET_VARIABLE: &str = "KAKEHI_LOG_TARGET";
+
+/// The filter of a worker that was given none.
+const FILTER_DEFAULT: &str = "info";
+
+/// Runs this process as a worker until the main process stops it or is gone.
+pub(crate) fn run() -> ExitCode {
+    let channel = match take_channel() {
+        Ok(channel) => channel,
+        Err(error) => {
+            eprintln!("kakehi worker: {error}. Workers are started by `kakehi start`, not by hand.");
+            return ExitCode::FAILURE;
+        }
+    };
+    install_logger();
+    if let Err(error) = signals::ignore_stop() {
+        log::warn!("cannot block SIGINT and SIGTERM: {error}");
+    }
+    match server::run(WorkerArguments { channel }) {
+        Ok(exit) => {
+            log::debug!("worker ends: {exit:?}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            log::error!("worker ends: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Moves the channel from standard input to a close-on-exec descriptor, and leaves /dev/null there.
+fn take_channel() -> io::Result<UnixStream> {
+    let stdin = io::stdin();
+    let kind = SFlag::from_bits_truncate(fstat(stdin.as_fd())?.st_mode) & SFlag::S_IFMT;
+    if kind != SFlag::S_IFSOCK {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "standard input is not a channel"));
+    }
+    let channel = UnixStream::from(stdin.as_fd().try_clone_to_owned()?);
+    dup2_stdin(File::open("/dev/null")?)?;
+    Ok(channel)
+}
+
+/// The logger works whatever the environment says: a worker must not fail for its log's sake.
+fn install_logger() {
+    let tag = match variable(ID_VARIABLE).and_then(|id| id.parse::<u32>().ok()) {
+        Some(id) => format!("WRK-{id:02}"),
+        None => "WRK".to_owned(),
+    };
+    let filter = logging::filter_from_environment()
+        .and_then(Result::ok)
+        .or_else(|| Filter::parse(FILTER_DEFAULT).ok())
+        .expect("the default filter is one");
+    let target = variable(LOG_TARGET_VARIABLE)
+        .and_then(|target| Target::parse(&target).ok())
+        .unwrap_or(Target::Stdout);
+    if let Err(error) = logging::install(filter.clone(), &target, &tag) {
+        eprintln!("kakehi worker: cannot log to {target:?}: {error}");
+        // Standard output cannot fail to be opened.
+        let _opened = logging::install(filter, &Target::Stdout, &tag);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the worker's arguments come in its environment")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
