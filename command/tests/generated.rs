@@ -18,7 +18,10 @@ fn generate(out: &Path) {
         .type_attribute(".command", "#[derive(serde::Serialize, serde::Deserialize)]")
         // The state file and the CLI's JSON name variants so.
         .type_attribute(".command.Request.request_type", "#[serde(rename_all = \"SCREAMING_SNAKE_CASE\")]")
-        .type_attribute(".command.ResponseContent.content_type", "#[serde(rename_all = \"SCREAMING_SNAKE_CASE\")]");
+        .type_attribute(
+            ".command.ResponseContent.content_type",
+            "#[serde(rename_all = \"SCREAMING_SNAKE_CASE\")]",
+        );
     // Members that state files written before 1.1.1's successors do not have: missing means empty.
     for field in [
         "Cluster.answers",

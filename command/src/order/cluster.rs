@@ -151,14 +151,10 @@ impl LoadBalancing {
     }
 }
 
-/// Backends would be spoken to in the wrong protocol, or clients served in clear where they were to be
-/// sent to HTTPS.
+/// Backends would be spoken to in the wrong protocol.
 fn refuse_not_served(wire: &proto::Cluster) -> Result<(), OrderError> {
     if wire.http2 == Some(true) {
         return Err(OrderError::NotServed { what: "HTTP/2 backends (http2) are" });
-    }
-    if wire.https_redirect {
-        return Err(OrderError::NotServed { what: "redirects (https_redirect) are" });
     }
     Ok(())
 }
@@ -255,6 +251,7 @@ mod tests {
     fn a_cluster_goes_back_to_the_wire_as_it_came() {
         let full = proto::Cluster {
             sticky_session: true,
+            https_redirect: true,
             load_balancing: proto::LoadBalancingAlgorithms::Maglev.into(),
             answers: BTreeMap::from([("503".into(), "HTTP/1.1 503".into())]),
             affinity_cookie: Some("user".into()),
@@ -280,7 +277,6 @@ mod tests {
     #[test]
     fn what_would_be_ignored_at_a_cost_is_refused() {
         check(|wire| wire.http2 = Some(true), "HTTP/2 backends (http2) are not served yet");
-        check(|wire| wire.https_redirect = true, "https_redirect");
     }
 
     #[test]

@@ -157,14 +157,10 @@ fn parse_regex(text: &str) -> Result<Arc<str>, OrderError> {
                 normalised.extend(["/", source, "/"]);
             }
         }
-        match after {
-            "" => return Ok(normalised.into()),
-            _ => {
-                rest = after
-                    .strip_prefix('.')
-                    .ok_or_else(|| refuse("has an expression that is not between dots"))?
-            }
+        if after.is_empty() {
+            return Ok(normalised.into());
         }
+        rest = after.strip_prefix('.').ok_or_else(|| refuse("has an expression that is not between dots"))?;
         normalised.push('.');
     }
 }

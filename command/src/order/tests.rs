@@ -48,32 +48,26 @@ fn variants_are_decided_by_their_content() {
     assert_eq!(Order::from_request(&variant), Order::from_request(&plain));
 }
 
-fn check_refused(request: proto::Request, expected: &str) {
-    let error = Order::from_request(&request).expect_err("refused").to_string();
+fn check_refused(request: impl Into<proto::Request>, expected: &str) {
+    let error = Order::from_request(&request.into()).expect_err("refused").to_string();
     assert!(error.contains(expected), "{error}");
 }
 
 #[test]
 fn what_is_no_order_is_refused_by_name() {
     check_refused(proto::Request::default(), "has no type");
-    check_refused(RequestType::Status(proto::Status {}).into(), "status does not change the configuration");
-    check_refused(
-        RequestType::Transaction(proto::Transaction::default()).into(),
-        "transaction does not change",
-    );
+    check_refused(RequestType::Status(proto::Status {}), "status does not change the configuration");
+    check_refused(RequestType::Transaction(proto::Transaction::default()), "transaction does not change");
 }
 
 #[test]
 fn later_features_are_refused_as_such() {
-    check_refused(
-        RequestType::AddHttpsListener(Default::default()).into(),
-        "HTTPS listeners and frontends are not",
-    );
+    check_refused(RequestType::AddHttpsListener(Default::default()), "HTTPS listeners and frontends are not");
     check_refused(
         RequestType::AddTcpFrontend(Default::default()).into(),
         "TCP listeners and frontends are not",
     );
-    check_refused(RequestType::SetHealthCheck(Default::default()).into(), "health checks are not served yet");
+    check_refused(RequestType::SetHealthCheck(Default::default()), "health checks are not served yet");
     let https = proto::ActivateListener { address: local(443), proxy: 1, ..Default::default() };
     check_refused(
         RequestType::ActivateListener(https).into(),

@@ -56,7 +56,6 @@ impl From<u128> for Uint128 {
         // Truncation is the point: the number's two halves.
         #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
         let low = value as u64;
-        #[expect(clippy::cast_possible_truncation, reason = "64 bits are left after the shift")]
         let high = (value >> 64) as u64;
         Self { low, high }
     }

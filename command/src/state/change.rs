@@ -8,7 +8,6 @@ use crate::order::{Backend, BackendKey, Cluster, ClusterId, HttpFrontend, HttpLi
 ///
 /// A change that is not undone must be passed on: tables derived from the state follow its effects.
 #[derive(Debug, Default)]
-#[must_use]
 pub struct Change {
     pub(super) effects: Vec<Effect>,
     /// For each effect, what was there before.

@@ -1,7 +1,8 @@
 //! State files: the format of Sōzu, written and read as a stream.
 //!
 //! A record is the JSON text of one `WorkerRequest`, then `\n` and `\0`. There is no header, no version
-//! and no checksum. Enumerations are numbers, addresses too; see the golden file in `tests/golden`.
+//! and no checksum. Enumerations are numbers, addresses too; `tests/state_file.rs` has
+//! one of each record to the byte.
 //! Opening, replacing and protecting files is the caller's; nothing here knows a path.
 
 use std::io::{self, BufRead, Write};

@@ -1,1 +1,5 @@
+//! The rules of each verb, and the laws of the state.
 
+mod laws;
+mod rules;
+mod values;

@@ -1,0 +1,277 @@
+//! The rules of each verb, as short scripts: each order is accepted, does nothing, or is refused.
+
+use super::values::{
+    activate, add_backend, add_cluster, add_frontend, add_listener, backend, cluster, frontend, listener,
+    local, order, remove_backend, remove_cluster, remove_frontend, state,
+};
+use crate::{
+    order::{ListenerKey, Order},
+    proto::{self, RulePosition, request::RequestType},
+    state::{ConfigState, Effect},
+};
+
+/// Applies the orders to an empty state: "ok" is a change, "same" an accepted order without effect, and
+/// anything else a part of the refusal's text.
+fn check(script: &[(Order, &str)]) -> ConfigState {
+    let mut state = ConfigState::default();
+    for (order, expected) in script {
+        let outcome = match state.apply(order) {
+            Ok(change) if change.is_empty() => "same".to_owned(),
+            Ok(_) => "ok".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        assert!(outcome.contains(expected), "{order:?}: {outcome}, not {expected}");
+    }
+    state.check_invariants();
+    state
+}
+
+#[test]
+fn a_cluster_is_set_again_and_removed_once() {
+    let sticky = proto::Cluster { sticky_session: true, ..cluster("a") };
+    check(&[
+        (add_cluster("a"), "ok"),
+        (add_cluster("a"), "same"),
+        (order(RequestType::AddCluster(sticky)), "ok"),
+        (remove_cluster("a"), "ok"),
+        (remove_cluster("a"), "cluster `a` does not exist"),
+    ]);
+}
+
+#[test]
+fn removing_a_cluster_takes_its_own_along_and_nothing_else() {
+    let mut state = state(&[
+        add_cluster("a"),
+        add_cluster("ab"),
+        add_backend("a", "x", 1),
+        add_backend("ab", "x", 1),
+        add_frontend("a", "a.test", "/"),
+        add_frontend("ab", "ab.test", "/"),
+        add_frontend("", "denied.test", "/"),
+    ]);
+    let change = state.apply(&remove_cluster("a")).expect("accepted");
+    assert_eq!(change.effects().len(), 3);
+    assert_eq!(change.effects().last(), Some(&Effect::ClusterRemoved("a".into())));
+    let counts = state.counts();
+    assert_eq!((counts.clusters, counts.backends, counts.http_frontends), (1, 1, 2));
+    // What went along may be removed again, as clients do.
+    for gone in [remove_frontend("a", "a.test", "/"), remove_backend("a", "x", 1)] {
+        assert!(state.apply(&gone).expect("accepted").is_empty());
+    }
+}
+
+#[test]
+fn a_backend_needs_its_cluster() {
+    let heavier = proto::AddBackend {
+        load_balancing_parameters: Some(proto::LoadBalancingParams { weight: 7 }),
+        ..backend("a", "x", 1)
+    };
+    let state = check(&[
+        (add_backend("a", "x", 1), "cluster `a` does not exist"),
+        (add_cluster("a"), "ok"),
+        (add_backend("a", "x", 1), "ok"),
+        (add_backend("a", "x", 1), "same"),
+        (order(RequestType::AddBackend(heavier)), "ok"),
+        (add_backend("a", "x", 2), "ok"),
+        (remove_backend("a", "x", 1), "ok"),
+        (remove_backend("a", "x", 1), "backend `x` at 127.0.0.1:1 of cluster `a` does not exist"),
+    ]);
+    assert_eq!(state.backends("a").map(|backend| backend.address().port()).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn a_frontend_is_unique_whatever_its_cluster_and_position() {
+    let pre =
+        proto::RequestHttpFrontend { position: RulePosition::Pre.into(), ..frontend("b", "A.test", "/") };
+    let get = proto::RequestHttpFrontend { method: Some("GET".into()), ..frontend("b", "a.test", "/") };
+    check(&[
+        (add_frontend("a", "a.test", "/"), "ok"),
+        (add_frontend("a", "a.test", "/"), "http frontend 127.0.0.1:80 host a.test path `/` already exists"),
+        (order(RequestType::AddHttpFrontend(pre)), "already exists"),
+        (order(RequestType::AddHttpFrontend(get)), "ok"),
+        (remove_frontend("b", "a.test", "/"), "belongs to cluster `a`, not to cluster `b`"),
+        (remove_frontend("", "a.test", "/"), "belongs to cluster `a`, not to no cluster"),
+        (remove_frontend("a", "a.test", "/"), "ok"),
+        (remove_frontend("", "a.test", "/"), "does not exist"),
+        (add_cluster("a"), "ok"),
+        (remove_frontend("a", "a.test", "/"), "does not exist"),
+    ]);
+}
+
+#[test]
+fn ordered_frontends_keep_their_order_and_the_tree_has_none() {
+    let at = |position: RulePosition, path: &str| {
+        let wire = proto::RequestHttpFrontend { position: position.into(), ..frontend("a", "a.test", path) };
+        order(RequestType::AddHttpFrontend(wire))
+    };
+    use RulePosition::{Pre, Tree};
+    let paths = |state: &ConfigState| {
+        state.http_frontends().map(|frontend| frontend.path().value().to_owned()).collect::<Vec<_>>()
+    };
+    let ordered = state(&[at(Pre, "/z"), at(Pre, "/a")]);
+    assert_eq!(paths(&ordered), ["/z", "/a"]);
+    assert_ne!(ordered, state(&[at(Pre, "/a"), at(Pre, "/z")]));
+    assert_eq!(state(&[at(Tree, "/z"), at(Tree, "/a")]), state(&[at(Tree, "/a"), at(Tree, "/z")]));
+    // A removal undone is back at its place.
+    let mut undone = ordered.clone();
+    let change = undone.apply(&remove_frontend("a", "a.test", "/z")).expect("accepted");
+    undone.undo(change);
+    assert_eq!(paths(&undone), ["/z", "/a"]);
+}
+
+#[test]
+fn a_listener_is_active_only_once_activated() {
+    let claims = proto::HttpListenerConfig { active: true, ..listener(80, None) };
+    let deactivate = RequestType::DeactivateListener(proto::DeactivateListener {
+        address: local(80),
+        ..Default::default()
+    });
+    let remove =
+        RequestType::RemoveListener(proto::RemoveListener { address: local(80), ..Default::default() });
+    check(&[
+        (activate(80, None), "http listener 127.0.0.1:80 does not exist"),
+        (order(RequestType::AddHttpListener(claims)), "ok"),
+        (add_listener(80, None), "http listener 127.0.0.1:80 already exists"),
+        (order(deactivate.clone()), "same"),
+        (activate(80, None), "ok"),
+        (activate(80, None), "same"),
+        (activate(80, Some("eth0")), "http listener 127.0.0.1:80%eth0 does not exist"),
+        (order(deactivate), "ok"),
+        (order(remove.clone()), "ok"),
+        (order(remove), "http listener 127.0.0.1:80 does not exist"),
+    ]);
+}
+
+#[test]
+fn a_patch_changes_what_it_names() {
+    let patch = |edit: fn(&mut proto::UpdateHttpListenerConfig)| {
+        let mut wire = proto::UpdateHttpListenerConfig { address: local(80), ..Default::default() };
+        edit(&mut wire);
+        order(RequestType::UpdateHttpListener(wire))
+    };
+    let rename = || patch(|wire| wire.sozu_id_header = Some("X-Id".into()));
+    let state = check(&[
+        (rename(), "http listener 127.0.0.1:80 does not exist"),
+        (add_listener(80, None), "ok"),
+        (activate(80, None), "ok"),
+        (rename(), "ok"),
+        (rename(), "same"),
+        (patch(|wire| wire.back_timeout = Some(7)), "ok"),
+        (patch(|wire| drop(wire.answers.insert("404".into(), String::new()))), "same"),
+        (patch(|wire| drop(wire.answers.insert("404".into(), "HTTP/1.1 404".into()))), "ok"),
+    ]);
+    let key = ListenerKey { address: "127.0.0.1:80".parse().expect("an address"), interface: None };
+    let listener = state.http_listener(&key).expect("there");
+    assert_eq!(
+        (listener.sozu_id_header(), listener.back_timeout().as_secs(), listener.active()),
+        ("X-Id", 7, true)
+    );
+}
+
+#[test]
+fn a_patch_of_an_address_with_several_interfaces_is_ambiguous() {
+    let patch =
+        proto::UpdateHttpListenerConfig { address: local(80), front_timeout: Some(1), ..Default::default() };
+    check(&[
+        (add_listener(80, Some("eth0")), "ok"),
+        (order(RequestType::UpdateHttpListener(patch.clone())), "ok"),
+        (add_listener(80, None), "ok"),
+        (order(RequestType::UpdateHttpListener(patch)), "several listeners share the address 127.0.0.1:80"),
+    ]);
+}
+
+#[test]
+fn a_patch_with_an_unusable_value_is_no_order() {
+    let check = |edit: fn(&mut proto::UpdateHttpListenerConfig), expected: &str| {
+        let mut wire = proto::UpdateHttpListenerConfig { address: local(80), ..Default::default() };
+        edit(&mut wire);
+        let request = RequestType::UpdateHttpListener(wire).into();
+        let error = Order::from_request(&request).expect_err("refused").to_string();
+        assert!(error.contains(expected), "{error}");
+    };
+    check(|wire| wire.h2_max_concurrent_streams = Some(0), "h2_max_concurrent_streams `0` must be >= 1");
+    check(|wire| wire.h2_stream_shrink_ratio = Some(1), "h2_stream_shrink_ratio `1` must be >= 2");
+    check(|wire| wire.front_timeout = Some(0), "front_timeout `0` must be >= 1");
+    check(|wire| wire.sozu_id_header = Some("a b".into()), "sozu_id_header `a b` is not a token");
+    check(|wire| wire.expect_proxy = Some(true), "PROXY headers (expect_proxy) are not served yet");
+    check(|wire| wire.forwarded_headers = Some(4), "forwarded_headers `4` is not known");
+    check(|wire| wire.address.port = 0, "has port 0");
+}
+
+#[test]
+fn a_refused_transaction_names_every_culprit() {
+    let mut state = state(&[add_cluster("a")]);
+    let before = state.clone();
+    let refused = state.transact(&[
+        add_backend("a", "x", 1),
+        remove_cluster("b"),
+        add_frontend("a", "a.test", "/"),
+        add_frontend("a", "a.test", "/"),
+    ]);
+    let text = refused.expect_err("refused").to_string();
+    assert_eq!(
+        text,
+        "order 1 (remove_cluster): cluster `b` does not exist; \
+         order 3 (add_http_frontend): http frontend 127.0.0.1:80 host a.test path `/` already exists"
+    );
+    assert_eq!(state, before);
+    let many: Vec<_> = (0..1000).map(|_| remove_cluster("b")).collect();
+    let text = state.transact(&many).expect_err("refused").to_string();
+    assert!(text.ends_with("; and 990 more") && text.len() < 2000, "{text}");
+}
+
+#[test]
+fn clusters_are_found_by_host_and_path() {
+    let state = state(&[
+        add_cluster("a"),
+        add_cluster("b"),
+        add_frontend("a", "x.test", "/a"),
+        add_frontend("b", "x.test", "/b"),
+        add_frontend("b", "*.test", ""),
+        add_frontend("", "x.test", ""),
+        add_backend("b", "b-0", 1),
+    ]);
+    let check = |host: &str, path: Option<&str>, expected: &[&str]| {
+        let found = state.query_clusters_by_domain(host, path);
+        let ids: Vec<_> =
+            found.iter().flat_map(|it| &it.configuration).map(|it| it.cluster_id.as_str()).collect();
+        assert_eq!(ids, expected);
+    };
+    check("x.test", None, &["a", "b"]);
+    check("X.Test", Some("/b"), &["b"]);
+    check("*.test", None, &["b"]);
+    check("y.test", None, &[]);
+    let b = state.query_cluster_by_id("b").expect("there");
+    assert_eq!((b.http_frontends.len(), b.backends.len()), (2, 1));
+    assert_eq!(state.query_cluster_by_id("c"), None);
+}
+
+#[test]
+fn frontends_are_listed_by_kind_domain_and_cluster() {
+    let state = state(&[
+        add_cluster("a"),
+        add_frontend("a", "x.test", "/"),
+        add_frontend("a", "y.example", "/"),
+        add_frontend("", "z.test", "/"),
+    ]);
+    let check = |filters: proto::FrontendFilters, expected: usize| {
+        assert_eq!(state.list_frontends(&filters).http_frontends.len(), expected, "{filters:?}");
+    };
+    let none = proto::FrontendFilters::default;
+    check(none(), 3);
+    check(proto::FrontendFilters { http: true, ..none() }, 3);
+    check(proto::FrontendFilters { https: true, ..none() }, 0);
+    check(proto::FrontendFilters { domain: Some(".TEST".into()), ..none() }, 2);
+    check(proto::FrontendFilters { cluster_id: Some("a".into()), ..none() }, 2);
+    check(proto::FrontendFilters { cluster_id: Some("a".into()), domain: Some("x".into()), ..none() }, 2);
+    check(proto::FrontendFilters { cluster_id: Some("a".into()), domain: Some("x.".into()), ..none() }, 1);
+    check(proto::FrontendFilters { cluster_id: Some("b".into()), ..none() }, 0);
+}
+
+#[test]
+fn listeners_are_listed_under_their_keys() {
+    let state = state(&[add_listener(80, None), add_listener(80, Some("eth0")), activate(80, None)]);
+    let listed = state.list_listeners().http_listeners;
+    let shown: Vec<_> = listed.iter().map(|(key, wire)| (key.as_str(), wire.active)).collect();
+    assert_eq!(shown, [("127.0.0.1:80", true), ("127.0.0.1:80%eth0", false)]);
+}

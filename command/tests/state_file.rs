@@ -1,0 +1,132 @@
+//! State files to the byte, and files that are damaged or older.
+
+use kakehi_command::{
+    order::Order,
+    proto::{self, request::RequestType},
+    state::{ConfigState, StateFileError, read_state, write_state},
+};
+
+/// One of each record, as Sōzu writes them.
+const GOLDEN: &[&str] = &[
+    concat!(
+        r#"{"id":"SAVE-0","content":{"request_type":{"ADD_HTTP_LISTENER":{"#,
+        r#""address":{"ip":{"inner":{"V4":2130706433}},"port":8080},"public_address":null,"#,
+        r#""expect_proxy":false,"sticky_name":"SOZUBALANCEID","front_timeout":60,"back_timeout":30,"#,
+        r#""connect_timeout":3,"request_timeout":10,"active":true,"http_answers":null,"#,
+        r#""h2_max_rst_stream_per_window":null,"h2_max_ping_per_window":null,"#,
+        r#""h2_max_settings_per_window":null,"h2_max_empty_data_per_window":null,"#,
+        r#""h2_max_continuation_frames":null,"h2_max_glitch_count":null,"#,
+        r#""h2_initial_connection_window":null,"h2_max_concurrent_streams":100,"#,
+        r#""h2_stream_shrink_ratio":null,"h2_max_rst_stream_lifetime":null,"#,
+        r#""h2_max_rst_stream_abusive_lifetime":null,"h2_max_rst_stream_emitted_lifetime":null,"#,
+        r#""h2_max_header_list_size":null,"h2_stream_idle_timeout_seconds":null,"#,
+        r#""h2_max_header_table_size":null,"h2_graceful_shutdown_deadline_seconds":null,"#,
+        r#""h2_max_window_update_stream0_per_window":null,"sozu_id_header":null,"#,
+        r#""answers":{"503":"HTTP/1.1 503 Busy\r\n\r\n"},"elide_x_real_ip":null,"send_x_real_ip":true,"#,
+        r#""h2_max_header_fields":null,"interface":null,"forwarded_headers":2,"#,
+        r#""h2_stream_refusal_percent":null}}}}"#
+    ),
+    concat!(
+        r#"{"id":"SAVE-1","content":{"request_type":{"ACTIVATE_LISTENER":{"#,
+        r#""address":{"ip":{"inner":{"V4":2130706433}},"port":8080},"#,
+        r#""proxy":0,"from_scm":false,"interface":null}}}}"#
+    ),
+    concat!(
+        r#"{"id":"SAVE-2","content":{"request_type":{"ADD_CLUSTER":{"cluster_id":"app","#,
+        r#""sticky_session":false,"https_redirect":false,"proxy_protocol":null,"load_balancing":0,"#,
+        r#""answer_503":null,"load_metric":null,"http2":null,"answers":{},"https_redirect_port":null,"#,
+        r#""authorized_hashes":[],"www_authenticate":null,"max_connections_per_ip":null,"#,
+        r#""retry_after":null,"health_check":null,"udp":null,"max_connections_per_subnet":null,"#,
+        r#""affinity_header":null,"affinity_cookie":null,"shard_percent":null,"#,
+        r#""shard_min_backends":null,"shard_mode":null,"max_connection_attempts":null}}}}"#
+    ),
+    concat!(
+        r#"{"id":"SAVE-3","content":{"request_type":{"ADD_HTTP_FRONTEND":{"cluster_id":"app","#,
+        r#""address":{"ip":{"inner":{"V4":2130706433}},"port":8080},"hostname":"example.com","#,
+        r#""path":{"kind":0,"value":"/"},"method":null,"position":2,"tags":{"owner":"us"},"#,
+        r#""redirect":null,"required_auth":null,"redirect_scheme":null,"redirect_template":null,"#,
+        r#""rewrite_host":null,"rewrite_path":null,"rewrite_port":null,"headers":[],"hsts":null,"#,
+        r#""header_predicates":[]}}}}"#
+    ),
+    concat!(
+        r#"{"id":"SAVE-4","content":{"request_type":{"ADD_BACKEND":{"cluster_id":"app","#,
+        r#""backend_id":"app-0","address":{"ip":{"inner":{"V6":{"low":1,"high":0}}},"port":1026},"#,
+        r#""sticky_id":null,"load_balancing_parameters":{"weight":100},"backup":null,"unix_path":null}}}}"#
+    ),
+];
+
+fn golden() -> Vec<u8> {
+    GOLDEN.iter().flat_map(|record| [record.as_bytes(), b"\n\0"].concat()).collect()
+}
+
+fn load(file: &[u8]) -> ConfigState {
+    let mut state = ConfigState::default();
+    for request in read_state(file, 200_000) {
+        let order = Order::from_request(&request.expect("a record")).expect("an order");
+        state.apply(&order).expect("accepted");
+    }
+    state
+}
+
+fn outcomes(file: &[u8], record_bytes_max: usize) -> Vec<Result<proto::Request, StateFileError>> {
+    read_state(file, record_bytes_max).collect()
+}
+
+fn remove(id: &str) -> String {
+    format!("{{\"id\":\"1\",\"content\":{{\"request_type\":{{\"REMOVE_CLUSTER\":\"{id}\"}}}}}}\n\0")
+}
+
+#[test]
+fn what_is_read_is_written_again_to_the_byte() {
+    let state = load(&golden());
+    let mut written = Vec::new();
+    let records = write_state(&state, &mut written).expect("memory takes it");
+    assert_eq!(records, GOLDEN.len());
+    assert_eq!(String::from_utf8(written), String::from_utf8(golden()));
+}
+
+#[test]
+fn members_of_later_versions_may_be_missing_and_unknown_ones_may_be_there() {
+    let old = concat!(
+        r#"{"id":"0","content":{"request_type":{"ADD_CLUSTER":{"cluster_id":"app","sticky_session":false,"#,
+        r#""https_redirect":false,"load_balancing":0,"from_the_future":[1]}}}}"#,
+        "\n\0"
+    );
+    assert_eq!(load(old.as_bytes()).counts().clusters, 1);
+}
+
+#[test]
+fn a_damaged_record_is_named_and_the_next_is_read() {
+    let file = [remove("a"), "{\"id\":3}\n\0".into(), remove("b")].concat();
+    let outcomes = outcomes(file.as_bytes(), 200_000);
+    let expected = proto::Request::from(RequestType::RemoveCluster("b".into()));
+    assert_eq!(outcomes.len(), 3);
+    assert_eq!(outcomes[2].as_ref().expect("readable"), &expected);
+    let error = outcomes[1].as_ref().expect_err("damaged").to_string();
+    let start = format!("record 1 at byte {}: not a request: ", remove("a").len());
+    assert!(error.starts_with(&start), "{error}");
+}
+
+#[test]
+fn a_file_that_was_cut_says_so() {
+    let whole = [remove("a"), remove("b")].concat();
+    for cut in [1, 2, 10] {
+        let outcomes = outcomes(&whole.as_bytes()[..whole.len() - cut], 200_000);
+        assert_eq!(outcomes.len(), 2);
+        let error = outcomes[1].as_ref().expect_err("cut").to_string();
+        assert!(error.ends_with("the file ends in the middle of it"), "{error}");
+    }
+    assert!(outcomes(b"", 200_000).is_empty());
+    assert!(outcomes(b"\n", 200_000).is_empty());
+}
+
+#[test]
+fn a_record_over_the_limit_ends_the_reading_before_it_is_held() {
+    let limit = remove("a").len() - 2;
+    let file = [remove("a"), remove(&"x".repeat(1000)), remove("b")].concat();
+    let at_limit = outcomes(file.as_bytes(), limit);
+    assert_eq!(at_limit.len(), 2);
+    assert!(at_limit[0].is_ok());
+    let error = at_limit[1].as_ref().expect_err("too long").to_string();
+    assert!(error.contains(&format!("longer than {limit} bytes")), "{error}");
+}
