@@ -163,7 +163,7 @@ impl<L> Listeners<L> {
     pub fn remove_frontend(&mut self, frontend: &HttpFrontend) {
         if let Some(router) = self.routers.get_mut(&frontend.address()) {
             router.remove(frontend);
-            if router.len() == 0 {
+            if router.is_empty() {
                 self.routers.remove(&frontend.address());
             }
         }

@@ -147,7 +147,7 @@ impl Control {
             let key = ListenerKey::from_wire(&socket.address, socket.interface.as_deref())
                 .map_err(|_| ControlError::Protocol("a listening socket without an address"))?;
             let listener: TcpListener = adopt_listener(fd);
-            worker.offer_socket(key, listener);
+            worker.offer_socket(&key, listener);
         }
         Ok(())
     }

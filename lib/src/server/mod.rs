@@ -102,20 +102,15 @@ fn serve(
         wait(poll, events, sleep)?;
         time = now();
         worker.tick(time, unix_ms());
-        if control.has_unread() || events.iter().any(|event| event.token() == CHANNEL) {
-            if ending != Some(Exit::Orphaned) {
-                match control.receive(worker)? {
-                    Wish::Serve => {}
-                    Wish::Stop => return Ok(Exit::Stopped),
-                    Wish::Drain => {
-                        ending = Some(Exit::Drained);
-                        worker.drain();
-                    }
-                    Wish::Orphaned => {
-                        log::warn!("the main process is gone: finishing what is in flight");
-                        ending = Some(Exit::Orphaned);
-                        worker.drain();
-                    }
+        let told = control.has_unread() || events.iter().any(|event| event.token() == CHANNEL);
+        if told && ending != Some(Exit::Orphaned) {
+            match control.receive(worker)? {
+                Wish::Serve => {}
+                Wish::Stop => return Ok(Exit::Stopped),
+                Wish::Drain => ending = Some(begin_end(worker, Exit::Drained)),
+                Wish::Orphaned => {
+                    log::warn!("the main process is gone: finishing what is in flight");
+                    ending = Some(begin_end(worker, Exit::Orphaned));
                 }
             }
         }
@@ -133,6 +128,11 @@ fn serve(
             control.flush()?;
         }
     }
+}
+
+fn begin_end(worker: &mut Worker<Kernel>, exit: Exit) -> Exit {
+    worker.drain();
+    exit
 }
 
 /// Tells main that nothing is in flight any more.

@@ -1,6 +1,6 @@
 //! Applying a revision: the state first, then the tables that are derived from it.
 
-use kakehi_command::order::Order;
+use kakehi_command::order::{ListenerKey, Order};
 use kakehi_command::proto::Request;
 use kakehi_command::state::Effect;
 
@@ -66,9 +66,9 @@ impl<N: Network> Worker<N> {
     }
 
     /// A listening socket of this worker's slot came.
-    pub fn offer_socket(&mut self, key: kakehi_command::order::ListenerKey, socket: N::Listener) {
+    pub fn offer_socket(&mut self, key: &ListenerKey, socket: N::Listener) {
         self.shared.listeners.offer_socket(key.clone(), socket);
-        if let Some(index) = self.shared.listeners.find(&key) {
+        if let Some(index) = self.shared.listeners.find(key) {
             let active = self.shared.listeners.get(index).is_some_and(|entry| entry.config().active());
             if active && let Err(error) = self.open_listener(index) {
                 log::error!("{error}");

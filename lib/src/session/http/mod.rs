@@ -248,10 +248,11 @@ impl<S: Stream> HttpSession<S> {
     }
 
     fn step_head<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
-        if !self.request.unparsed().is_empty() && self.scanner.should_parse(self.request.unparsed()) {
-            if let Some(step) = self.begin(shared) {
-                return step;
-            }
+        if !self.request.unparsed().is_empty()
+            && self.scanner.should_parse(self.request.unparsed())
+            && let Some(step) = self.begin(shared)
+        {
+            return step;
         }
         if self.request.is_full() {
             return self.refuse(&Refusal::new(431, "the request head is larger than a buffer"), shared);

@@ -158,17 +158,17 @@ impl<S: Stream> HttpSession<S> {
                 self.response_scanner = HeadScanner::default();
                 self.response.drop_unparsed(consumed);
                 self.response.begin(out, no_body());
-                return Ok(true);
+                Ok(true)
             }
             Rewritten::Dropped { consumed } => {
                 self.response_scanner = HeadScanner::default();
                 self.response.drop_unparsed(consumed);
                 shared.give_back(&mut Some(out));
-                return Ok(true);
+                Ok(true)
             }
             Rewritten::Partial if !full => {
                 shared.give_back(&mut Some(out));
-                return Ok(false);
+                Ok(false)
             }
             Rewritten::Partial | Rewritten::TooLarge => {
                 shared.give_back(&mut Some(out));
