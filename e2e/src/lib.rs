@@ -29,8 +29,10 @@ pub mod process;
 mod proxy;
 mod queries;
 pub mod requests;
+mod skip;
 
 pub use binary::kakehi_binary;
 pub use cli::{Cli, CliOutput};
 pub use command::{CommandClient, ReceiveError};
 pub use proxy::{Proxy, ProxyBuilder, await_replaced, send_signal};
+pub use skip::skipped;

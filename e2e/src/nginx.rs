@@ -26,7 +26,7 @@ impl Nginx {
     /// If it is installed and does not start.
     pub fn start(name: &str) -> Option<Nginx> {
         let Some(binary) = find() else {
-            eprintln!("SKIPPED: nginx is not installed; .ci/run installs it");
+            crate::skipped("nginx is not installed; .ci/run installs it");
             return None;
         };
         let directory = tempfile::tempdir().expect("a directory for nginx");

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 /// The embedded configuration has a fixed port: if a neighbour holds it, this cannot be tested here.
 fn start() -> Option<Proxy> {
     if Client::try_connect(([127, 0, 0, 1], 8080).into()).is_ok() {
-        eprintln!("SKIPPED: something listens on 127.0.0.1:8080 already");
+        kakehi_e2e::skipped("something listens on 127.0.0.1:8080 already");
         return None;
     }
     let cores = std::thread::available_parallelism().expect("the kernel knows").get();
