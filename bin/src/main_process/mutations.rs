@@ -18,7 +18,7 @@ use kakehi_command::state::{Change, ConfigState, Effect};
 use super::clients::{ClientId, failure};
 use super::feed::Feed;
 use super::files::{Finding, Finished, Job, Prepared, Snapshot, Source};
-use super::gather::{Gather, Lost};
+use super::gather::Gather;
 use super::sockets::{BindError, ListenSockets, Opened};
 use super::supervisor::{Supervisor, event, send_sockets};
 use super::tasks::{Apply, Done, Task, Work};
@@ -317,11 +317,11 @@ fn plan_sockets(
 }
 
 fn listeners_interrupted(orders: &[Order]) -> BTreeSet<&ListenerKey> {
-    let interrupts = |order| match order {
+    let interrupted = orders.iter().filter_map(|order| match order {
         Order::DeactivateListener { key, .. } | Order::RemoveListener { key, .. } => Some(key),
         _ => None,
-    };
-    orders.iter().filter_map(interrupts).collect()
+    });
+    interrupted.collect()
 }
 
 fn listener_of(effect: &Effect) -> Option<ListenerKey> {
@@ -345,7 +345,7 @@ fn done_loading(accepted: usize, refused: usize) -> Done {
     Done { message, events: vec![event(EventKind::StateLoaded)], ..Done::default() }
 }
 
-pub(super) fn notes_of(orders: &[Order]) -> Vec<String> {
+fn notes_of(orders: &[Order]) -> Vec<String> {
     let mut notes: Vec<String> = orders.iter().flat_map(Order::notes).collect();
     notes.sort_unstable();
     notes.dedup();

@@ -213,7 +213,7 @@ mod tests {
         let error = other.open(&key).unwrap_err().to_string();
         assert_eq!(
             error,
-            format!("cannot listen on {}: another process listens on it X)
+            format!("cannot listen on {}: the port is taken (something listens on it already)", key.address)
         );
         assert!(!other.is_open(&key));
     }

@@ -99,15 +99,12 @@ fn join(errors: &[BindError]) -> String {
     texts.join("\n")
 }
 
-/// Runs the main process until it is stopped.
+/// Runs the main process until it is stopped. The configuration's warnings are the caller's to show.
 ///
 /// # Errors
 /// The start failed, and nothing of it is left; or, rarely, the loop lost what it cannot do without.
 pub(crate) fn run(config: Config, options: StartOptions) -> Result<ExitCode, StartError> {
     let worker_log = install_logger(&config)?;
-    for warning in &config.warnings {
-        log::warn!("{warning}");
-    }
     let limit = descriptors::raise_limit(config.max_connections as u64)?;
     log::debug!("{limit} file descriptors per process");
     // Before the first thread is started: threads inherit the mask.
@@ -174,9 +171,6 @@ fn install_logger(config: &Config) -> Result<WorkerLog, StartError> {
 fn initial_state(config: &Config) -> Result<Configuration, StartError> {
     let mut state = ConfigState::default();
     state.transact(&config.orders)?;
-    for note in super::mutations::notes_of(&config.orders) {
-        log::warn!("configuration: {note}");
-    }
     let mut configuration = Configuration { state, revision: 1, last_verb: "start" };
     if let Some(path) = config.saved_state.as_deref().filter(|path| is_wanted(path)) {
         let base = Snapshot { state: configuration.state, revision: configuration.revision };
