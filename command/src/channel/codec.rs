@@ -244,3 +244,109 @@ impl FrameReader {
         self.end = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::proto::Response;
+
+    const MAX: usize = 20_000;
+
+    fn frame(payload: &[u8]) -> Vec<u8> {
+        let length = (payload.len() + LENGTH_BYTES) as u64;
+        [&length.to_le_bytes(), payload].concat()
+    }
+
+    /// Feeds `input` in pieces of the given sizes, over and over, and gathers what comes out.
+    fn read(input: &[u8], pieces: &[usize], frame_bytes_max: usize) -> Vec<Result<Vec<u8>, FrameError>> {
+        let mut reader = FrameReader::new(frame_bytes_max);
+        let mut frames = Vec::new();
+        let mut pieces = pieces.iter().cycle();
+        let mut rest = input;
+        while !rest.is_empty() && !reader.has_failed() {
+            let piece = rest.len().min(*pieces.next().expect("a cycle"));
+            let taken = reader.feed(&rest[..piece]);
+            rest = &rest[taken..];
+            assert!(reader.capacity_bytes() <= reader.frame_bytes_max());
+            while let Some(payload) = reader.next_payload() {
+                frames.push(payload.map(<[u8]>::to_vec));
+            }
+            assert!(!reader.has_frame(), "what has_frame promises, next_payload gives");
+            assert!(reader.buffered_bytes() < reader.frame_bytes_max(), "the largest frame leaves room for no more");
+        }
+        frames
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_gives_the_same_frames(
+            payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..9000), 0..8),
+            pieces in prop::collection::vec(1_usize..10_000, 1..20),
+        ) {
+            let input: Vec<u8> = payloads.iter().flat_map(|payload| frame(payload)).collect();
+            let expected: Vec<_> = payloads.into_iter().map(Ok).collect();
+            prop_assert_eq!(read(&input, &pieces, MAX), expected);
+        }
+
+        #[test]
+        fn garbage_gives_the_same_in_any_split_and_never_more_than_the_limit(
+            input in prop::collection::vec(prop_oneof![3 => Just(0_u8), 1 => 0_u8..30, 1 => any::<u8>()], 0..600),
+            pieces in prop::collection::vec(1_usize..40, 1..20),
+            max in LENGTH_BYTES..200,
+        ) {
+            let frames = read(&input, &pieces, max);
+            for (index, frame) in frames.iter().enumerate() {
+                match frame {
+                    Ok(payload) => prop_assert!(payload.len() + LENGTH_BYTES <= max),
+                    Err(FrameError::TooShort { length }) => prop_assert!(*length < LENGTH_BYTES as u64),
+                    Err(error) => prop_assert!(error.is_fatal() && index + 1 == frames.len()),
+                }
+            }
+            prop_assert_eq!(frames, read(&input, &[input.len().max(1)], max));
+        }
+
+        #[test]
+        fn a_message_round_trips(text in ".{0,100}", status in 0..3) {
+            let message = Response { status, message: text, content: None };
+            let mut bytes = vec![1, 2, 3];
+            encode_frame_within(&message, MAX, &mut bytes).expect("it is small");
+            let frames = read(&bytes[3..], &[5], MAX);
+            prop_assert_eq!(frames.len(), 1);
+            let payload = frames[0].as_ref().expect("a frame");
+            prop_assert_eq!(Response::decode(payload.as_slice()).expect("a message"), message);
+        }
+    }
+
+    #[test]
+    fn the_limit_counts_the_prefix() {
+        let whole = frame(&[7; 92]);
+        assert_eq!(read(&whole, &[100], 100), [Ok(vec![7; 92])]);
+        assert_eq!(read(&whole, &[1], 99), [Err(FrameError::TooLarge { length: 100, max: 99 })]);
+
+        let message = Response { status: 0, message: "x".repeat(86), content: None };
+        let mut out = Vec::new();
+        assert_eq!(
+            encode_frame_within(&message, 97, &mut out),
+            Err(FrameError::TooLarge { length: 98, max: 97 })
+        );
+        assert!(out.is_empty());
+        encode_frame_within(&message, 98, &mut out).expect("it fits");
+        assert_eq!(out.len(), 98);
+    }
+
+    #[test]
+    fn a_promise_allocates_nothing_and_a_drained_reader_shrinks() {
+        let mut reader = FrameReader::new(2_000_000);
+        assert_eq!(reader.feed(&2_000_000_u64.to_le_bytes()), 8);
+        assert_eq!(reader.capacity_bytes(), BUFFER_BYTES_START);
+        assert_eq!(reader.next_payload(), None);
+
+        assert_eq!(reader.feed(&vec![0; 1_999_992]), 1_999_992);
+        assert_eq!(reader.feed(&[1]), 0, "the largest frame fills the reader");
+        assert_eq!(reader.next_payload().expect("whole").expect("sound").len(), 1_999_992);
+        assert_eq!(reader.next_payload(), None);
+        assert_eq!(reader.capacity_bytes(), BUFFER_BYTES_START);
+    }
+}

@@ -18,3 +18,6 @@ pub use blocking::BlockingChannel;
 pub use channel::{Channel, ChannelError, Flushed, Received};
 pub use codec::{FrameError, FrameReader, LENGTH_BYTES, encode_frame};
 pub use scm::FDS_PER_MESSAGE_MAX;
+
+#[cfg(test)]
+mod tests;

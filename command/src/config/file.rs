@@ -39,9 +39,14 @@ pub(super) struct Present<'d> {
 }
 
 impl Present<'_> {
+    /// Whether the value is the declared default.
+    pub(super) fn is_default(&self) -> bool {
+        let default = self.key.default.replace('_', "-");
+        literal(self.value).is_some_and(|written| written.eq_ignore_ascii_case(&default))
+    }
+
     /// Whether the value asks for something: not when it is the default, or switches off.
     pub(super) fn is_used(&self) -> bool {
-        let written = literal(self.value);
         let is_off = match self.value {
             DeValue::Boolean(flag) => !flag && self.key.default.is_empty(),
             DeValue::String(text) => text.is_empty(),
@@ -49,8 +54,7 @@ impl Present<'_> {
             DeValue::Table(table) => table.is_empty(),
             _ => false,
         };
-        let default = self.key.default.replace('_', "-");
-        !is_off && written.is_none_or(|written| !written.eq_ignore_ascii_case(&default))
+        !is_off && !self.is_default()
     }
 }
 
@@ -76,7 +80,7 @@ impl<'d> Section<'d> {
 
     /// Where a key's value stands, or else where the section starts.
     pub(super) fn place_of(&self, name: &str) -> Place {
-        self.raw(name).map_or(self.place, |value| place_of(value))
+        self.raw(name).map_or(self.place, place_of)
     }
 
     pub(super) fn flag(&self, name: &str) -> Option<bool> {
@@ -158,6 +162,21 @@ impl<'d> Section<'d> {
         let mut sections: Vec<_> = named(&self.key_path(name), table, keys).collect();
         sections.sort_by_key(|(_, section)| section.place);
         sections
+    }
+
+    /// The table under a key.
+    #[cfg(test)]
+    pub(super) fn table(&self, name: &str) -> Option<Section<'d>> {
+        let Shape::Table(keys) = self.declared(name).shape else { return None };
+        let value = self.raw(name)?;
+        let table = value.get_ref().as_table()?;
+        Some(Section { table, keys, path: self.key_path(name), place: place_of(value) })
+    }
+
+    /// The keys it may hold.
+    #[cfg(test)]
+    pub(super) fn keys(&self) -> &'static [Key] {
+        self.keys
     }
 
     /// The declared keys that are present.
@@ -309,12 +328,7 @@ fn choice_any_case(choices: &'static [&'static str], text: &str) -> Option<&'sta
 
 fn out_of_range(number: &DeInteger<'_>, min: u64, max: u64) -> Option<String> {
     let fits = integer(number).is_some_and(|value| (min..=max).contains(&value));
-    (!fits).then(|| match max {
-        max if max >= u64::from(u32::MAX) => {
-            format!("{number} is out of range: at least {min}, at most {max}")
-        }
-        max => format!("{number} is out of range: {min} to {max}"),
-    })
+    (!fits).then(|| format!("{number} is out of range: {min} to {max}"))
 }
 
 fn not_one_of(text: &str, choices: &[&str]) -> String {
@@ -369,6 +383,7 @@ fn literal(value: &DeValue<'_>) -> Option<String> {
         DeValue::String(text) => format!("\"{}\"", text.replace('_', "-").escape_debug()),
         DeValue::Integer(number) => integer(number)?.to_string(),
         DeValue::Boolean(flag) => flag.to_string(),
+        DeValue::Table(table) if table.is_empty() => "{}".to_owned(),
         DeValue::Array(items) => {
             let items: Option<Vec<_>> = items.iter().map(|item| literal(item.get_ref())).collect();
             format!("[{}]", items?.join(", "))
