@@ -1,0 +1,77 @@
+//! `backend`: the addresses that serve a cluster.
+
+use std::net::SocketAddr;
+
+use kakehi_command::proto::request::RequestType;
+use kakehi_command::proto::{AddBackend, LoadBalancingParams, RemoveBackend};
+
+use super::CliError;
+use super::client::Proxy;
+
+/// Verbs of `backend`.
+#[derive(clap::Subcommand, Debug)]
+#[command(disable_help_subcommand = true)]
+pub(super) enum Backend {
+    /// Add a backend to a cluster, or change it; it serves from the next request on
+    Add(Add),
+    /// Remove a backend: requests in flight finish, later ones go elsewhere
+    Remove {
+        #[command(flatten)]
+        key: Key,
+    },
+}
+
+/// Which backend of which cluster.
+#[derive(clap::Args, Debug)]
+pub(super) struct Key {
+    /// The cluster, which must exist
+    #[arg(short, long, value_name = "CLUSTER")]
+    id: String,
+    /// Name of the backend
+    #[arg(long, value_name = "BACKEND")]
+    backend_id: String,
+    /// Where it listens
+    #[arg(short, long, value_name = "IP:PORT")]
+    address: SocketAddr,
+}
+
+/// Arguments of `backend add`.
+#[derive(clap::Args, Debug)]
+pub(super) struct Add {
+    #[command(flatten)]
+    key: Key,
+    #[arg(short, long, hide = true)]
+    sticky_id: Option<String>,
+    /// Use it only while no other backend of the cluster is available
+    #[arg(short, long, value_name = "true|false", hide_possible_values = true)]
+    backup: Option<bool>,
+    #[arg(long, hide = true, value_name = "PATH|@NAME")]
+    unix_path: Option<String>,
+}
+
+impl Backend {
+    /// Sends the request and shows the answer.
+    pub(super) fn run(self, proxy: &Proxy) -> Result<(), CliError> {
+        proxy.tell(match self {
+            Self::Add(add) => RequestType::AddBackend(add.backend()),
+            Self::Remove { key: Key { id: cluster_id, backend_id, address } } => {
+                RequestType::RemoveBackend(RemoveBackend { cluster_id, backend_id, address: address.into() })
+            }
+        })
+    }
+}
+
+impl Add {
+    fn backend(self) -> AddBackend {
+        AddBackend {
+            cluster_id: self.key.id,
+            backend_id: self.key.backend_id,
+            address: self.key.address.into(),
+            sticky_id: self.sticky_id,
+            // No flag sets the weight; zero stands for the default, as Sōzu's command line sends it.
+            load_balancing_parameters: Some(LoadBalancingParams { weight: 0 }),
+            backup: self.backup,
+            unix_path: self.unix_path,
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! [`Proxy`]: the running proxy as verbs see it. One request, one final answer.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kakehi_command::channel::{BlockingChannel, ChannelError};
+use kakehi_command::config::Config;
+use kakehi_command::proto::request::RequestType;
+use kakehi_command::proto::response_content::ContentType;
+use kakehi_command::proto::{Request, Response, ResponseStatus};
+
+use super::output::Output;
+use super::{CliError, Globals, runtime_dir, settings};
+
+type Channel = BlockingChannel<Request, Response>;
+
+/// How long to wait for each message of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// `--timeout`, or the configuration's `ctl_command_timeout`.
+    AsConfigured,
+    /// For ever, unless `--timeout` says otherwise: the answer comes when the last session has ended.
+    Unlimited,
+}
+
+/// A connection to the proxy, and the way to show what it answers.
+pub(super) struct Proxy {
+    channel: RefCell<Channel>,
+    socket: PathBuf,
+    config: Config,
+    /// Of `--timeout`; zero means none.
+    timeout: Option<Duration>,
+    /// How answers are shown.
+    pub(super) output: Output,
+}
+
+/// A final answer that is not a failure.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) message: String,
+    pub(super) content: Option<ContentType>,
+}
+
+impl Proxy {
+    /// Connects to the proxy that the global flags mean.
+    pub(super) fn new(globals: &Globals) -> Result<Self, CliError> {
+        let config = settings::load_settings(globals.config.as_deref())?;
+        let socket = config.command_socket.clone();
+        if globals.config.is_none()
+            && let Some(directory) = socket.parent()
+            && directory.exists()
+        {
+            // In /tmp another user may have put a socket there first.
+            runtime_dir::check(directory)?;
+        }
+        let channel = Channel::connect(&socket, config.max_command_buffer_size).map_err(|error| match error {
+            ChannelError::Io(error) => {
+                CliError::Unreachable { socket: socket.clone(), config: globals.config.clone(), error }
+            }
+            error => CliError::Channel { socket: socket.clone(), error },
+        })?;
+        Ok(Self {
+            channel: RefCell::new(channel),
+            socket,
+            config,
+            timeout: globals.timeout.map(Duration::from_millis),
+            output: Output::new(globals.json),
+        })
+    }
+
+    /// The configuration that named the socket. It has no orders.
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Asks, waits for the final answer, and shows it as its content asks for.
+    pub(super) fn tell(&self, request: RequestType) -> Result<(), CliError> {
+        let answer = self.ask(request, Patience::AsConfigured)?;
+        self.output.answer(&answer)
+    }
+
+    /// Asks, and waits for the final answer; PROCESSING in between is patience well spent, nothing more.
+    ///
+    /// # Errors
+    /// [`CliError::Refused`] for a FAILURE.
+    pub(super) fn ask(&self, request: RequestType, patience: Patience) -> Result<Answer, CliError> {
+        self.send(request)?;
+        loop {
+            let response = self.receive(patience)?;
+            let content = response.content.and_then(|content| content.content_type);
+            match ResponseStatus::try_from(response.status) {
+                Ok(ResponseStatus::Processing) => {}
+                Ok(ResponseStatus::Ok) => return Ok(Answer { message: response.message, content }),
+                Ok(ResponseStatus::Failure) | Err(_) => return Err(CliError::Refused(response.message)),
+            }
+        }
+    }
+
+    /// Sends a request whose answers are read one by one.
+    pub(super) fn send(&self, request: RequestType) -> Result<(), CliError> {
+        let request = Request { request_type: Some(request) };
+        let limit = self.limit(Patience::AsConfigured);
+        self.channel
+            .borrow_mut()
+            .send_deadline(&request, limit)
+            .map_err(|error| self.channel_error(error, limit))
+    }
+
+    /// The next message, PROCESSING included.
+    pub(super) fn receive(&self, patience: Patience) -> Result<Response, CliError> {
+        let limit = self.limit(patience);
+        self.channel.borrow_mut().receive_deadline(limit).map_err(|error| self.channel_error(error, limit))
+    }
+
+    fn limit(&self, patience: Patience) -> Option<Duration> {
+        match (self.timeout, patience) {
+            (Some(Duration::ZERO), _) | (None, Patience::Unlimited) => None,
+            (Some(limit), _) => Some(limit),
+            (None, Patience::AsConfigured) => self.config.ctl_command_timeout,
+        }
+    }
+
+    fn channel_error(&self, error: ChannelError, limit: Option<Duration>) -> CliError {
+        let socket = self.socket.clone();
+        match (error, limit) {
+            (ChannelError::TimedOut, Some(limit)) => CliError::Silent { socket, limit },
+            (error, _) => CliError::Channel { socket, error },
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! `cluster add`: one flag for each property of a cluster.
+//!
+//! Properties that this version does not serve are accepted and sent, hidden from the help: the proxy
+//! says which of them it refuses and which it leaves out of account.
+
+use std::collections::BTreeMap;
+
+use kakehi_command::proto::{Cluster, LoadBalancingAlgorithms, ProxyProtocolConfig, ShardMode};
+
+use super::super::{CliError, values};
+
+/// Arguments of `cluster add`.
+#[derive(clap::Args, Debug)]
+pub(in super::super) struct Add {
+    /// Name of the cluster
+    #[arg(short, long, value_name = "CLUSTER")]
+    id: String,
+    /// How requests are spread over the backends; all but round_robin are accepted and not served yet
+    #[arg(long, value_name = "POLICY", value_enum, ignore_case = true, default_value = "round_robin")]
+    load_balancing_policy: Policy,
+    /// Connects to try for one request, the first included [default: the configuration's
+    /// max_connection_attempts, 5]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
+    max_connection_attempts: Option<u32>,
+
+    #[arg(short, long, hide = true)]
+    sticky_session: bool,
+    #[arg(short = 'r', long, hide = true)]
+    https_redirect: bool,
+    #[arg(long, hide = true)]
+    https_redirect_port: Option<u16>,
+    #[arg(long, hide = true)]
+    send_proxy: bool,
+    #[arg(long, hide = true)]
+    expect_proxy: bool,
+    #[arg(long, hide = true)]
+    http2: bool,
+    #[arg(long, hide = true)]
+    www_authenticate: Option<String>,
+    #[arg(long, hide = true, value_name = "USER:HEX")]
+    authorized_hash: Vec<String>,
+    #[arg(long, hide = true, value_name = "CODE=BODY", value_parser = values::split_pair)]
+    answer: Vec<(String, String)>,
+    #[arg(long, hide = true, conflicts_with = "affinity_cookie")]
+    affinity_header: Option<String>,
+    #[arg(long, hide = true)]
+    affinity_cookie: Option<String>,
+    #[arg(long, hide = true)]
+    shard_percent: Option<u32>,
+    #[arg(long, hide = true)]
+    shard_min_backends: Option<u32>,
+    #[arg(long, hide = true)]
+    shard_strict: bool,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+#[value(rename_all = "snake_case")]
+enum Policy {
+    RoundRobin,
+    Random,
+    PowerOfTwo,
+    LeastLoaded,
+    Hrw,
+    Maglev,
+}
+
+impl From<Policy> for LoadBalancingAlgorithms {
+    fn from(policy: Policy) -> Self {
+        match policy {
+            Policy::RoundRobin => Self::RoundRobin,
+            Policy::Random => Self::Random,
+            Policy::PowerOfTwo => Self::PowerOfTwo,
+            Policy::LeastLoaded => Self::LeastLoaded,
+            Policy::Hrw => Self::Hrw,
+            Policy::Maglev => Self::Maglev,
+        }
+    }
+}
+
+impl Add {
+    /// The cluster these arguments describe.
+    pub(super) fn cluster(self) -> Result<Cluster, CliError> {
+        let proxy_protocol = match (self.send_proxy, self.expect_proxy) {
+            (true, true) => Some(ProxyProtocolConfig::RelayHeader),
+            (true, false) => Some(ProxyProtocolConfig::SendHeader),
+            (false, true) => Some(ProxyProtocolConfig::ExpectHeader),
+            (false, false) => None,
+        };
+        Ok(Cluster {
+            cluster_id: self.id,
+            sticky_session: self.sticky_session,
+            https_redirect: self.https_redirect,
+            https_redirect_port: self.https_redirect_port.map(u32::from),
+            proxy_protocol: proxy_protocol.map(i32::from),
+            load_balancing: LoadBalancingAlgorithms::from(self.load_balancing_policy).into(),
+            http2: self.http2.then_some(true),
+            www_authenticate: self.www_authenticate,
+            authorized_hashes: self.authorized_hash,
+            answers: answers(self.answer)?,
+            affinity_header: self.affinity_header,
+            affinity_cookie: self.affinity_cookie,
+            shard_percent: self.shard_percent,
+            shard_min_backends: self.shard_min_backends,
+            shard_mode: self.shard_strict.then_some(ShardMode::Strict.into()),
+            max_connection_attempts: self.max_connection_attempts,
+            ..Cluster::default()
+        })
+    }
+}
+
+/// Answers by status code; `file://PATH` stands for the file's content.
+fn answers(answers: Vec<(String, String)>) -> Result<BTreeMap<String, String>, CliError> {
+    let read = |(code, body): (String, String)| match body.strip_prefix("file://") {
+        Some(path) => Ok((code, values::file_text(path.as_ref())?)),
+        None => Ok((code, body)),
+    };
+    answers.into_iter().map(read).collect()
+}

@@ -1,0 +1,91 @@
+//! `cluster`: named services. [`add`] is the long list of what a cluster can have, [`list`] shows them.
+
+mod add;
+mod list;
+
+use kakehi_command::proto::request::RequestType;
+use kakehi_command::proto::{FrontendFilters, QueryClusterByDomain, QueryClustersHashes};
+
+use super::CliError;
+use super::client::{Patience, Proxy};
+use super::unserved::Unserved;
+
+pub(super) use list::render;
+
+/// Verbs of `cluster`.
+#[derive(clap::Subcommand, Debug)]
+#[command(disable_help_subcommand = true)]
+pub(super) enum Cluster {
+    /// List all clusters and whether the workers agree on them, or show one in full
+    List {
+        /// Show this cluster, with its frontends and backends
+        #[arg(short, long, value_name = "CLUSTER", conflicts_with = "domain")]
+        id: Option<String>,
+        /// Show the clusters with a frontend for this host, and path if one is given
+        #[arg(short, long, value_name = "HOST[/PATH]")]
+        domain: Option<String>,
+    },
+    /// Add a cluster, or change one: what is not given returns to its default
+    Add(Box<add::Add>),
+    /// Remove a cluster, with its frontends and backends
+    Remove {
+        #[arg(short, long, value_name = "CLUSTER")]
+        id: String,
+    },
+    /// Show the access-log tags of a cluster's frontends
+    Tags {
+        #[arg(short, long, value_name = "CLUSTER")]
+        id: String,
+    },
+
+    #[command(hide = true)]
+    ConnectionAttempts(Unserved),
+    #[command(hide = true)]
+    CloseSessions(Unserved),
+    #[command(hide = true)]
+    H2(Unserved),
+    #[command(hide = true)]
+    HealthCheck(Unserved),
+}
+
+impl Cluster {
+    /// Sends the request and shows the answer.
+    pub(super) fn run(self, proxy: &Proxy) -> Result<(), CliError> {
+        proxy.tell(match self {
+            Self::List { id: Some(id), .. } => RequestType::QueryClusterById(id),
+            Self::List { domain: Some(domain), .. } => by_domain(&domain),
+            Self::List { .. } => RequestType::QueryClustersHashes(QueryClustersHashes {}),
+            Self::Add(add) => RequestType::AddCluster(add.cluster()?),
+            Self::Remove { id } => RequestType::RemoveCluster(id),
+            Self::Tags { id } => return tags(proxy, id),
+            Self::ConnectionAttempts(verb) => return Err(verb.refuse("cluster connection-attempts")),
+            Self::CloseSessions(verb) => return Err(verb.refuse("cluster close-sessions")),
+            Self::H2(verb) => return Err(verb.refuse("cluster h2")),
+            Self::HealthCheck(verb) => return Err(verb.refuse("cluster health-check")),
+        })
+    }
+}
+
+/// `HOST` or `HOST/PATH`; the path keeps its slash.
+fn by_domain(domain: &str) -> RequestType {
+    let (hostname, path) = domain.split_at(domain.find('/').unwrap_or(domain.len()));
+    let path = (!path.is_empty()).then(|| path.to_owned());
+    RequestType::QueryClustersByDomain(QueryClusterByDomain { hostname: hostname.to_owned(), path })
+}
+
+fn tags(proxy: &Proxy, id: String) -> Result<(), CliError> {
+    let filters = FrontendFilters {
+        http: false,
+        https: false,
+        tcp: false,
+        domain: None,
+        cluster_id: Some(id.clone()),
+    };
+    let answer = proxy.ask(RequestType::ListFrontends(filters), Patience::AsConfigured)?;
+    let tags = list::Tags::gather(id, answer.content.as_ref());
+    if proxy.output.is_json() {
+        proxy.output.json(&tags)
+    } else {
+        proxy.output.answer_by(&answer, |_| tags.render(proxy.output.width()))
+    }
+}

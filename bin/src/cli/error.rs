@@ -1,0 +1,77 @@
+//! [`CliError`]: everything that makes a verb end with exit status 1, in the operator's words.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kakehi_command::channel::ChannelError;
+use kakehi_command::config::ConfigErrors;
+
+use super::runtime_dir::RuntimeDirError;
+use crate::demo::DemoError;
+use crate::main_process::StartError;
+
+/// Why a verb did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CliError {
+    /// The configuration file; one line for each error.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    #[error(transparent)]
+    RuntimeDir(#[from] RuntimeDirError),
+    /// A file named on the command line.
+    #[error("cannot read {path}: {error}")]
+    File { path: PathBuf, error: io::Error },
+    #[error(
+        "cannot reach the proxy at {socket}: {error}\n{}",
+        advice(error.kind(), config.as_deref()),
+        socket = socket.display()
+    )]
+    Unreachable { socket: PathBuf, config: Option<PathBuf>, error: io::Error },
+    #[error(
+        "no answer within {} ms from the proxy at {}. It may still do what it was asked; --timeout waits \
+         longer",
+        limit.as_millis(),
+        socket.display()
+    )]
+    Silent { socket: PathBuf, limit: Duration },
+    #[error("the conversation with the proxy at {} broke off: {error}", socket.display())]
+    Channel { socket: PathBuf, error: ChannelError },
+    /// The proxy answered by FAILURE. Sōzu's words, which scripts look for.
+    #[error("Request failed: {0}")]
+    Refused(String),
+    #[error("`{verb}` is not served yet by this version")]
+    NotServed { verb: &'static str },
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("the demo backend: {0}")]
+    Demo(#[from] DemoError),
+    #[error("cannot print the answer: {0}")]
+    Print(io::Error),
+}
+
+impl CliError {
+    /// Whether the reader of our output has gone away, as `head` does: nothing to complain about.
+    pub(super) fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Print(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// What to do when the proxy cannot be reached.
+fn advice(kind: io::ErrorKind, config: Option<&std::path::Path>) -> String {
+    let (flag, other) = match config {
+        Some(path) => (format!(" --config {}", path.display()), String::new()),
+        None => {
+            (String::new(), "; a proxy with a configuration file is found by --config FILE".to_owned())
+        }
+    };
+    match kind {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            format!("Is it running? `kakehi start{flag}` starts it{other}.")
+        }
+        io::ErrorKind::PermissionDenied => {
+            "This user may not use the socket (command_socket_mode in the configuration).".to_owned()
+        }
+        _ => format!("It should have been started by `kakehi start{flag}`{other}."),
+    }
+}

@@ -1,0 +1,285 @@
+//! `frontend http add` and `remove`: one rule, and where it sends.
+//!
+//! What this version does not serve is accepted and sent, hidden from the help: the proxy refuses what
+//! must not be left out of account.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use kakehi_command::proto::request::RequestType;
+use kakehi_command::proto::{
+    Header, HeaderMatchKind, HeaderPosition, HeaderPredicate, HstsConfig, PathRule, PathRuleKind,
+    RedirectPolicy, RedirectScheme, RequestHttpFrontend, RulePosition,
+};
+
+use super::super::values;
+
+/// A year: how long browsers remember HSTS unless told.
+const HSTS_SECONDS_DEFAULT: u32 = 31_536_000;
+
+/// Verbs of `frontend http`.
+#[derive(clap::Subcommand, Debug)]
+#[command(disable_help_subcommand = true)]
+pub(in super::super) enum Http {
+    /// Add a frontend: requests that match go to a cluster, or are denied
+    Add(Box<Add>),
+    /// Remove a frontend, given by the same match and the same destination
+    Remove(Box<Remove>),
+}
+
+/// Which requests a frontend is about.
+#[derive(clap::Args, Debug)]
+struct Match {
+    /// Address of the listener
+    #[arg(short, long, value_name = "IP:PORT")]
+    address: SocketAddr,
+    /// Host name; `*.example.com` for one label before it, `*` for every host
+    #[arg(long, visible_alias = "host", value_name = "HOST")]
+    hostname: String,
+    /// Paths that begin so; all of them if no path is given
+    #[arg(short, long, value_name = "PREFIX")]
+    path_prefix: Option<String>,
+    /// Paths that match this regular expression
+    #[arg(long, value_name = "REGEX")]
+    path_regex: Option<String>,
+    /// This path alone
+    #[arg(long, value_name = "PATH")]
+    path_equals: Option<String>,
+    /// Requests with this method alone
+    #[arg(short, long, value_name = "METHOD")]
+    method: Option<String>,
+    #[arg(long, hide = true, value_name = "KIND=NAME[=VALUE]", value_parser = predicate)]
+    match_header: Vec<HeaderPredicate>,
+}
+
+/// Where a frontend sends.
+#[derive(clap::Subcommand, Clone, Debug)]
+enum Destination {
+    /// Send the requests to a cluster
+    Id { cluster: String },
+    /// Answer 401
+    Deny,
+}
+
+/// Arguments of `frontend http remove`.
+#[derive(clap::Args, Debug)]
+#[command(disable_help_subcommand = true, subcommand_value_name = "DESTINATION")]
+#[command(subcommand_help_heading = "Destination")]
+pub(in super::super) struct Remove {
+    #[command(flatten)]
+    matching: Match,
+    #[command(subcommand)]
+    destination: Destination,
+}
+
+/// Arguments of `frontend http add`.
+#[derive(clap::Args, Debug)]
+#[command(disable_help_subcommand = true, subcommand_value_name = "DESTINATION")]
+#[command(subcommand_help_heading = "Destination")]
+pub(in super::super) struct Add {
+    #[command(flatten)]
+    matching: Match,
+    /// Tags for the access log, as `key=value, key=value`
+    #[arg(long, value_name = "TAGS", value_parser = values::tags)]
+    tags: Option<BTreeMap<String, String>>,
+    #[arg(long, hide = true, value_enum)]
+    redirect: Option<Redirect>,
+    #[arg(long, hide = true, value_enum)]
+    redirect_scheme: Option<Scheme>,
+    #[arg(long, hide = true)]
+    redirect_template: Option<String>,
+    #[arg(long, hide = true)]
+    rewrite_host: Option<String>,
+    #[arg(long, hide = true)]
+    rewrite_path: Option<String>,
+    #[arg(long, hide = true)]
+    rewrite_port: Option<u16>,
+    #[arg(long, hide = true)]
+    required_auth: bool,
+    #[arg(long, hide = true, value_name = "POSITION=NAME=VALUE", value_parser = header)]
+    header: Vec<Header>,
+    #[command(flatten)]
+    hsts: Hsts,
+    #[command(subcommand)]
+    destination: Destination,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+#[value(rename_all = "snake_case")]
+enum Redirect {
+    Forward,
+    Permanent,
+    Unauthorized,
+    SilentClose,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum Scheme {
+    UseSame,
+    UseHttp,
+    UseHttps,
+}
+
+#[derive(clap::Args, Debug)]
+struct Hsts {
+    #[arg(long, hide = true)]
+    hsts_max_age: Option<u32>,
+    #[arg(long, hide = true)]
+    hsts_include_subdomains: bool,
+    #[arg(long, hide = true)]
+    hsts_preload: bool,
+    #[arg(long, hide = true)]
+    hsts_force_replace_backend: bool,
+    #[arg(
+        long,
+        hide = true,
+        conflicts_with_all = ["hsts_max_age", "hsts_include_subdomains", "hsts_preload", "hsts_force_replace_backend"]
+    )]
+    hsts_disabled: bool,
+}
+
+impl Http {
+    /// The request these arguments stand for.
+    pub(super) fn request(self) -> RequestType {
+        match self {
+            Self::Add(add) => RequestType::AddHttpFrontend(add.frontend()),
+            Self::Remove(remove) => {
+                RequestType::RemoveHttpFrontend(remove.matching.frontend(remove.destination))
+            }
+        }
+    }
+}
+
+impl Match {
+    fn frontend(self, destination: Destination) -> RequestHttpFrontend {
+        let (kind, value) = match (self.path_prefix, self.path_regex, self.path_equals) {
+            (Some(prefix), _, _) => (PathRuleKind::Prefix, prefix),
+            (None, Some(regex), _) => (PathRuleKind::Regex, regex),
+            (None, None, Some(path)) => (PathRuleKind::Equals, path),
+            (None, None, None) => (PathRuleKind::Prefix, String::new()),
+        };
+        RequestHttpFrontend {
+            cluster_id: match destination {
+                Destination::Id { cluster } => Some(cluster),
+                Destination::Deny => None,
+            },
+            address: self.address.into(),
+            hostname: self.hostname,
+            path: PathRule { kind: kind.into(), value },
+            method: self.method,
+            position: RulePosition::Tree.into(),
+            header_predicates: self.match_header,
+            ..RequestHttpFrontend::default()
+        }
+    }
+}
+
+impl Add {
+    fn frontend(self) -> RequestHttpFrontend {
+        RequestHttpFrontend {
+            tags: self.tags.unwrap_or_default(),
+            redirect: self.redirect.map(|redirect| RedirectPolicy::from(redirect).into()),
+            required_auth: self.required_auth.then_some(true),
+            redirect_scheme: self.redirect_scheme.map(|scheme| RedirectScheme::from(scheme).into()),
+            redirect_template: self.redirect_template,
+            rewrite_host: self.rewrite_host,
+            rewrite_path: self.rewrite_path,
+            rewrite_port: self.rewrite_port.map(u32::from),
+            headers: self.header,
+            hsts: self.hsts.config(),
+            ..self.matching.frontend(self.destination)
+        }
+    }
+}
+
+impl Hsts {
+    /// `None` if no flag was given; any but `--hsts-disabled` enables it.
+    fn config(&self) -> Option<HstsConfig> {
+        if self.hsts_disabled {
+            return Some(HstsConfig { enabled: Some(false), ..HstsConfig::default() });
+        }
+        let flags = self.hsts_include_subdomains || self.hsts_preload || self.hsts_force_replace_backend;
+        (flags || self.hsts_max_age.is_some()).then(|| HstsConfig {
+            enabled: Some(true),
+            max_age: Some(self.hsts_max_age.unwrap_or(HSTS_SECONDS_DEFAULT)),
+            include_subdomains: self.hsts_include_subdomains.then_some(true),
+            preload: self.hsts_preload.then_some(true),
+            force_replace_backend: self.hsts_force_replace_backend.then_some(true),
+        })
+    }
+}
+
+impl From<Redirect> for RedirectPolicy {
+    fn from(redirect: Redirect) -> Self {
+        match redirect {
+            Redirect::Forward => Self::Forward,
+            Redirect::Permanent => Self::Permanent,
+            Redirect::Unauthorized => Self::Unauthorized,
+            Redirect::SilentClose => Self::SilentClose,
+        }
+    }
+}
+
+impl From<Scheme> for RedirectScheme {
+    fn from(scheme: Scheme) -> Self {
+        match scheme {
+            Scheme::UseSame => Self::UseSame,
+            Scheme::UseHttp => Self::UseHttp,
+            Scheme::UseHttps => Self::UseHttps,
+        }
+    }
+}
+
+/// Parser of `POSITION=NAME=VALUE`.
+fn header(text: &str) -> Result<Header, String> {
+    let (position, rest) = values::split_pair(text)?;
+    let (key, val) = values::split_pair(&rest)?;
+    let position = match position.as_str() {
+        "request" => HeaderPosition::Request,
+        "response" => HeaderPosition::Response,
+        "both" => HeaderPosition::Both,
+        other => return Err(format!("`{other}` is not one of request, response, both")),
+    };
+    Ok(Header { position: position.into(), key, val })
+}
+
+/// Parser of `exact=NAME=VALUE`, `regex=NAME=RE`, `present=NAME`.
+fn predicate(text: &str) -> Result<HeaderPredicate, String> {
+    let (kind, rest) = values::split_pair(text)?;
+    let kind = match kind.as_str() {
+        "exact" => HeaderMatchKind::Exact,
+        "regex" => HeaderMatchKind::Regex,
+        "present" => {
+            return Ok(HeaderPredicate { name: rest, kind: HeaderMatchKind::Present.into(), value: None });
+        }
+        other => return Err(format!("`{other}` is not one of exact, regex, present")),
+    };
+    let (name, value) = values::split_pair(&rest)?;
+    Ok(HeaderPredicate { name, kind: kind.into(), value: Some(value) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_name_their_position() {
+        let expected = Header { position: HeaderPosition::Both.into(), key: "x".into(), val: "a=b".into() };
+        assert_eq!(header("both=x=a=b"), Ok(expected));
+        assert!(header("both=x").is_err());
+        assert!(header("neither=x=y").is_err());
+    }
+
+    #[test]
+    fn predicates_name_their_kind() {
+        let check = |text: &str, kind: HeaderMatchKind, value: Option<&str>| {
+            let value = value.map(str::to_owned);
+            assert_eq!(predicate(text), Ok(HeaderPredicate { name: "x".into(), kind: kind.into(), value }));
+        };
+        check("exact=x=a=b", HeaderMatchKind::Exact, Some("a=b"));
+        check("regex=x=^a$", HeaderMatchKind::Regex, Some("^a$"));
+        check("present=x", HeaderMatchKind::Present, None);
+        assert!(predicate("exact=x").is_err());
+        assert!(predicate("absent=x").is_err());
+    }
+}

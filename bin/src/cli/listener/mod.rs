@@ -1,0 +1,45 @@
+//! `listener`: bound addresses and their settings. [`http`] has the arguments, [`list`] shows them.
+
+mod h2;
+mod http;
+mod list;
+
+use kakehi_command::proto::ListListeners;
+use kakehi_command::proto::request::RequestType;
+
+use super::CliError;
+use super::client::Proxy;
+use super::unserved::Unserved;
+
+pub(super) use list::render;
+
+/// Verbs of `listener`.
+#[derive(clap::Subcommand, Debug)]
+#[command(disable_help_subcommand = true)]
+pub(super) enum Listener {
+    /// List the listeners and their settings
+    List,
+    /// Work on HTTP listeners
+    #[command(subcommand)]
+    Http(http::Http),
+
+    #[command(hide = true)]
+    Https(Unserved),
+    #[command(hide = true)]
+    Tcp(Unserved),
+    #[command(hide = true)]
+    Udp(Unserved),
+}
+
+impl Listener {
+    /// Sends the request and shows the answer.
+    pub(super) fn run(self, proxy: &Proxy) -> Result<(), CliError> {
+        proxy.tell(match self {
+            Self::List => RequestType::ListListeners(ListListeners {}),
+            Self::Http(http) => http.request(proxy.config())?,
+            Self::Https(verb) => return Err(verb.refuse("listener https")),
+            Self::Tcp(verb) => return Err(verb.refuse("listener tcp")),
+            Self::Udp(verb) => return Err(verb.refuse("listener udp")),
+        })
+    }
+}

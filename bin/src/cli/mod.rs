@@ -1,0 +1,189 @@
+//! The command line: Sōzu's verbs, and a `start` that needs nothing.
+//!
+//! One file per noun: its arguments and their help, the request they stand for, and how the answer is
+//! shown. [`client`] is the conversation with a running proxy, [`settings`] where to find it, [`output`]
+//! what goes to which stream; [`start`] runs the main process itself. Nothing here judges an order: the
+//! proxy does, so that the command line and every other controller are told the same.
+//!
+//! Exit status: 0 done; 1 refused, failed, or not reachable; 2 arguments that make no sense. Read
+//! [`Verb`] first.
+
+mod backend;
+mod client;
+mod cluster;
+mod config;
+mod error;
+mod events;
+mod frontend;
+mod listener;
+mod logging;
+mod metrics;
+mod output;
+mod reload;
+mod runtime_dir;
+mod settings;
+mod shutdown;
+mod start;
+mod state;
+mod status;
+mod table;
+mod unserved;
+mod values;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::demo;
+use crate::worker;
+
+use client::Proxy;
+use error::CliError;
+use unserved::Unserved;
+
+/// Help is wrapped at the terminal's width, but never wider than reads well.
+const HELP_CHARS_MAX: usize = 100;
+
+#[derive(Parser, Debug)]
+#[command(
+    name = "kakehi",
+    version,
+    about = "A reverse proxy that changes while it runs",
+    after_help = "Without --config the configuration embedded in the program is used: `kakehi start` runs a demo \
+                  on 127.0.0.1:8080, and every other verb finds it.\n\
+                  Not served yet by this version: upgrade, certificate, connection-limit, and listeners and \
+                  frontends other than http.",
+    max_term_width = HELP_CHARS_MAX,
+    arg_required_else_help = true,
+)]
+struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Flags of every verb, before or after it.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Global options")]
+struct Globals {
+    /// Configuration file; without one, the configuration embedded in the program
+    #[arg(short, long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How long to wait for the proxy, in milliseconds, 0 for ever [default: the configuration's
+    /// ctl_command_timeout, 1000]
+    #[arg(short, long, global = true, value_name = "MS")]
+    timeout: Option<u64>,
+    /// Print answers as JSON
+    #[arg(short, long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Run the proxy in the foreground, until Ctrl-C
+    Start,
+    /// Stop the proxy: refuse new connections, finish the open ones
+    Shutdown(shutdown::Shutdown),
+    /// Show the workers and whether they answer
+    Status,
+    /// Work on a configuration file; needs no running proxy
+    #[command(subcommand)]
+    Config(config::Config),
+    /// Apply a configuration file to the running proxy
+    Reload(reload::Reload),
+    /// Save and load what the running proxy is configured to do
+    #[command(subcommand)]
+    State(state::State),
+    /// Add, remove and list clusters: named services
+    #[command(subcommand)]
+    Cluster(cluster::Cluster),
+    /// Add and remove backends: addresses that serve a cluster
+    #[command(subcommand)]
+    Backend(backend::Backend),
+    /// Add, remove and list frontends: rules that send requests to clusters
+    #[command(subcommand)]
+    Frontend(frontend::Frontend),
+    /// Add, update, remove, activate, deactivate and list listeners
+    #[command(subcommand)]
+    Listener(listener::Listener),
+    /// Show and configure metrics
+    #[command(subcommand)]
+    Metrics(metrics::Metrics),
+    /// Show what happens in the proxy, as it happens
+    Events,
+    /// Change the log filter
+    Logging(logging::Logging),
+
+    #[command(hide = true)]
+    Upgrade(Unserved),
+    #[command(hide = true)]
+    Certificate(Unserved),
+    #[command(hide = true)]
+    ConnectionLimit(Unserved),
+    #[command(hide = true)]
+    SubnetConnectionLimit(Unserved),
+    #[command(hide = true)]
+    ConnectionAttempts(Unserved),
+    #[command(hide = true)]
+    Top(Unserved),
+
+    /// Serve a greeting over HTTP, as a backend to try the proxy with
+    #[command(hide = true)]
+    DemoBackend(demo::DemoBackend),
+    /// Carry traffic for the main process that started this one
+    #[command(hide = true)]
+    Worker,
+}
+
+/// Runs the verb in `arguments` (the program's name first) and gives the process' exit status.
+pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help that cannot be printed, to a closed pipe say, leaves nothing to be done.
+            let _unprinted = error.print();
+            return u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
+        }
+    };
+    let Cli { globals, verb } = cli;
+    match verb.run(&globals) {
+        Ok(code) => code,
+        Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Verb {
+    fn run(self, globals: &Globals) -> Result<ExitCode, CliError> {
+        let done = |()| ExitCode::SUCCESS;
+        match self {
+            Self::Start => start::run(globals),
+            Self::Worker => Ok(worker::run()),
+            Self::DemoBackend(demo) => Ok(demo.run().map(done)?),
+            Self::Config(config) => config.run(globals).map(done),
+            Self::Upgrade(unserved) => Err(unserved.refuse("upgrade")),
+            Self::Certificate(unserved) => Err(unserved.refuse("certificate")),
+            Self::ConnectionLimit(unserved) => Err(unserved.refuse("connection-limit")),
+            Self::SubnetConnectionLimit(unserved) => Err(unserved.refuse("subnet-connection-limit")),
+            Self::ConnectionAttempts(unserved) => Err(unserved.refuse("connection-attempts")),
+            Self::Top(unserved) => Err(unserved.refuse("top")),
+            Self::Shutdown(shutdown) => shutdown.run(&Proxy::new(globals)?).map(done),
+            Self::Status => status::run(&Proxy::new(globals)?).map(done),
+            Self::Reload(reload) => reload.run(&Proxy::new(globals)?).map(done),
+            Self::State(state) => state.run(&Proxy::new(globals)?).map(done),
+            Self::Cluster(cluster) => cluster.run(&Proxy::new(globals)?).map(done),
+            Self::Backend(backend) => backend.run(&Proxy::new(globals)?).map(done),
+            Self::Frontend(frontend) => frontend.run(&Proxy::new(globals)?).map(done),
+            Self::Listener(listener) => listener.run(&Proxy::new(globals)?).map(done),
+            Self::Metrics(metrics) => metrics.run(&Proxy::new(globals)?).map(done),
+            Self::Events => events::run(&Proxy::new(globals)?).map(done),
+            Self::Logging(logging) => logging.run(&Proxy::new(globals)?).map(done),
+        }
+    }
+}
