@@ -1,6 +1,8 @@
 //! The fields that tell a backend who asked, and through what: `X-Forwarded-*`, `Forwarded` (RFC 7239), `X-Real-IP`.
 //!
-//! There is no list of trusted proxies yet: what a client says about itself is passed on, ours comes after it.
+//! There is no list of trusted proxies yet: what a client says about itself is passed on, ours comes after it. With
+//! [`ForwardedHeaders::Rfc7239`] a client's `X-Forwarded-For`, `-Proto`, `-Port` and `-Host` are removed; every other
+//! setting lets the family that it does not add to through.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -38,7 +40,11 @@ impl Forward<'_> {
     /// ours, or unwanted.
     pub(super) fn takes_over(&self, field: Field) -> bool {
         match field {
-            Field::XForwardedFor => self.x_forwarded(),
+            Field::XForwardedFor => self.x_forwarded() || self.forwarded == ForwardedHeaders::Rfc7239,
+            // Two families that contradict each other help nobody but an attacker: only ours is left.
+            Field::XForwardedProto | Field::XForwardedPort | Field::XForwardedHost => {
+                self.forwarded == ForwardedHeaders::Rfc7239
+            }
             Field::Forwarded => self.rfc7239(),
             // One address: with a client's beside ours, a backend might believe the wrong one.
             Field::XRealIp => self.send_x_real_ip || self.elide_x_real_ip,

@@ -294,10 +294,10 @@ fn request_error(
     }
 }
 
-/// Whether the request line ends in a well-formed version (RFC 9112 §2.3).
+/// Whether a well-formed version stands where it belongs in the request line (RFC 9112 §2.3).
 fn names_other_version(input: &[u8]) -> bool {
     let line = input.split(|&byte| byte == b'\r').next().unwrap_or_default();
-    let version = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
+    let version = line.splitn(3, |&byte| byte == b' ').nth(2).unwrap_or_default();
     matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
         if major.is_ascii_digit() && minor.is_ascii_digit())
 }

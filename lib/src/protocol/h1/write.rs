@@ -136,7 +136,7 @@ pub fn write_request(
         }
     }
     forward.write(&mut out, head.fields)?;
-    if !has_request_id {
+    if !has_request_id && !forward.sozu_id_header.eq_ignore_ascii_case("X-Request-Id") {
         out.field("X-Request-Id", forward.request_id.as_bytes())?;
     }
     out.field(forward.sozu_id_header, forward.request_id.as_bytes())?;

@@ -173,3 +173,101 @@ impl Write for Counter {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+
+    /// Writes an answer into `space` bytes; head and body apart, both empty if nothing was written.
+    fn write(answer: &Answer<'_>, space: usize) -> (String, String) {
+        let mut out = vec![0; space];
+        let length = write_answer(&mut out, answer, "Sozu-Id");
+        let text = String::from_utf8(out[..length].to_vec()).unwrap();
+        text.split_once("\r\n\r\n").map(|(head, body)| (head.to_owned(), body.to_owned())).unwrap_or_default()
+    }
+
+    fn json(body: &str) -> &str {
+        body.split_once("<pre>\n").unwrap().1.split_once("\n</pre>").unwrap().0
+    }
+
+    #[test]
+    fn the_head_says_what_the_client_needs() {
+        let (head, body) = write(&Answer { close: false, ..Answer::new(404, ID) }, 4096);
+        assert_eq!(
+            head,
+            format!(
+                "HTTP/1.1 404 Not Found\r\nCache-Control: no-cache\r\nContent-Type: text/html; charset=utf-8\r\n\
+                 Content-Length: {}\r\nSozu-Id: {ID}",
+                body.len()
+            )
+        );
+        let (head, _) = write(&Answer::new(503, ID), 4096);
+        assert!(head.contains("\r\nConnection: close\r\n"), "{head}");
+        let (head, _) = write(&Answer { location: Some("https://a/x"), ..Answer::new(301, ID) }, 4096);
+        assert!(head.contains("\r\nLocation: https://a/x\r\n") && !head.contains("Cache-Control"), "{head}");
+        let (head, _) = write(&Answer { location: Some("https://a/\r\nX: y"), ..Answer::new(301, ID) }, 4096);
+        assert!(!head.contains("Location") && !head.contains("X: y"), "{head}");
+    }
+
+    #[test]
+    fn a_head_only_answer_announces_the_body_it_leaves_out() {
+        let answer = Answer::new(502, ID);
+        let (head, body) = write(&answer, 4096);
+        let (head_only, nothing) = write(&Answer { head_only: true, ..answer }, 4096);
+        assert_eq!((head_only, nothing.as_str()), (head, ""));
+        assert!(!body.is_empty());
+    }
+
+    #[test]
+    fn what_is_echoed_cannot_leave_its_place() {
+        let nasty = "a/</pre><script>\"'&\\\r\n\u{1b}\u{85}é";
+        let answer = Answer { route: nasty, message: nasty, cluster_id: Some(nasty), ..Answer::new(503, ID) };
+        let (_, body) = write(&answer, 8192);
+        let json = json(&body);
+        assert!(!json.contains(['<', '>', '&', '\'', '\r', '\u{1b}', '\u{85}']), "{json}");
+        assert_eq!(json.lines().count(), 7, "{json}");
+        let escaped =
+            r"a/\u003c/pre\u003e\u003cscript\u003e\u0022\u0027\u0026\u005c\u000d\u000a\u001b\u0085é";
+        assert_eq!(json.matches(escaped).count(), 3, "{json}");
+    }
+
+    #[test]
+    fn the_json_block_names_what_the_status_calls_for() {
+        let full = Answer {
+            route: "a/x",
+            cluster_id: Some("c"),
+            backend_id: Some("b"),
+            message: "m",
+            ..Answer::new(503, ID)
+        };
+        let (_, body) = write(&full, 4096);
+        assert_eq!(
+            json(&body),
+            format!(
+                "{{\n  \"status_code\": 503,\n  \"route\": \"a/x\",\n  \"request_id\": \"{ID}\",\n  \
+                 \"cluster_id\": \"c\",\n  \"backend_id\": \"b\",\n  \"message\": \"m\"\n}}"
+            )
+        );
+        let (_, body) = write(&Answer { status: 404, ..full }, 4096);
+        assert!(!json(&body).contains("cluster_id") && !json(&body).contains("backend_id"), "{body}");
+    }
+
+    #[test]
+    fn detail_goes_before_the_answer_does() {
+        let long = "<".repeat(100_000);
+        let answer = Answer { route: &long, message: &long, cluster_id: Some(&long), ..Answer::new(503, ID) };
+        let mut seen = [false; 3];
+        for space in 0..6000 {
+            let (head, body) = write(&answer, space);
+            if head.is_empty() {
+                assert!(space < ANSWER_BYTES_MIN, "nothing in {space} bytes");
+                continue;
+            }
+            assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
+            seen[usize::from(!body.is_empty()) + usize::from(body.contains("route"))] = true;
+        }
+        assert_eq!(seen, [true; 3], "head alone, status alone, everything");
+    }
+}
