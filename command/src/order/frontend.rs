@@ -8,9 +8,9 @@ use std::{
 };
 
 use super::{
-    ClusterId, HostPattern, OrderError, address,
+    Case, ClusterId, HostPattern, OrderError, address, compile_expression,
     error::{Excerpt, excerpt},
-    is_token, regex_error, wire_enum,
+    is_token, wire_enum,
 };
 use crate::proto;
 
@@ -220,9 +220,9 @@ impl PathRule {
             return Err(OrderError::invalid("path", text, "is longer than 8192 bytes"));
         }
         match wire_enum("path.kind", wire.kind)? {
-            proto::PathRuleKind::Regex => match regex_error(text) {
-                Some(reason) => Err(OrderError::invalid("path", text, reason)),
-                None => Ok(Self::Regex(text.as_str().into())),
+            proto::PathRuleKind::Regex => match compile_expression(text, Case::Counts) {
+                Ok(_) => Ok(Self::Regex(text.as_str().into())),
+                Err(reason) => Err(OrderError::invalid("path", text, reason)),
             },
             // No request target has such characters (RFC 9112 §3.2): the rule would never match.
             _ if text.chars().any(|c| c.is_control() || c == ' ') => {

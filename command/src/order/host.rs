@@ -12,7 +12,7 @@
 
 use std::{fmt, net::Ipv6Addr, sync::Arc};
 
-use super::{OrderError, regex_error};
+use super::{Case, OrderError, compile_expression};
 
 /// Longest host name, in bytes (RFC 1035 §2.3.4, as text without the final dot).
 pub const HOST_BYTES_MAX: usize = 253;
@@ -151,9 +151,8 @@ fn parse_regex(text: &str) -> Result<Arc<str>, OrderError> {
                 if source.is_empty() {
                     return Err(refuse("has an empty expression"));
                 }
-                if let Some(reason) = regex_error(source) {
-                    return Err(OrderError::invalid(FIELD, text, reason));
-                }
+                compile_expression(source, Case::Ignored)
+                    .map_err(|reason| OrderError::invalid(FIELD, text, reason))?;
                 normalised.extend(["/", source, "/"]);
             }
         }

@@ -8,6 +8,7 @@
 mod backend;
 mod cluster;
 mod error;
+mod expression;
 mod frontend;
 mod host;
 mod ids;
@@ -21,6 +22,7 @@ use crate::proto::{self, request::RequestType};
 pub use backend::{Backend, BackendKey, STICKY_ID_BYTES_MAX, WEIGHT_DEFAULT, WEIGHT_MAX};
 pub use cluster::{Cluster, LoadBalancing};
 pub use error::{EXCERPT_BYTES_MAX, Excerpt, Noun, OrderError};
+pub use expression::{Case, REGEX_COMPILED_BYTES_MAX, compile_expression};
 pub use frontend::{
     HttpFrontend, Identity, METHOD_BYTES_MAX, PATH_BYTES_MAX, PathRule, Redirect, RulePosition,
     TAG_BYTES_MAX, TAGS_MAX,
@@ -223,27 +225,6 @@ fn wire_enum<E: TryFrom<i32>>(field: &'static str, wire: i32) -> Result<E, Order
 fn is_token(text: &str) -> bool {
     !text.is_empty()
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
-}
-
-/// Most bytes that one compiled expression of a host or a path may take.
-///
-/// A worker holds every expression compiled, and building one must not stall its loop.
-pub const REGEX_COMPILED_BYTES_MAX: usize = 256 * 1024;
-
-/// Why an expression cannot be used, if it cannot. Whoever compiles it later uses the same limit.
-fn regex_error(source: &str) -> Option<String> {
-    match regex::RegexBuilder::new(source).size_limit(REGEX_COMPILED_BYTES_MAX).build() {
-        Ok(_) => None,
-        Err(regex::Error::CompiledTooBig(max)) => {
-            Some(format!("has an expression that does not compile: it takes more than {max} bytes"))
-        }
-        // The parser's text repeats the expression and draws below it; its last line is the reason.
-        Err(error) => {
-            let text = error.to_string();
-            let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            Some(format!("has an expression that does not compile: {reason}"))
-        }
-    }
 }
 
 #[cfg(test)]

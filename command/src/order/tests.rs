@@ -63,14 +63,8 @@ fn what_is_no_order_is_refused_by_name() {
 #[test]
 fn later_features_are_refused_as_such() {
     check_refused(RequestType::AddHttpsListener(Default::default()), "HTTPS listeners and frontends are not");
-    check_refused(
-        RequestType::AddTcpFrontend(Default::default()).into(),
-        "TCP listeners and frontends are not",
-    );
+    check_refused(RequestType::AddTcpFrontend(Default::default()), "TCP listeners and frontends are not");
     check_refused(RequestType::SetHealthCheck(Default::default()), "health checks are not served yet");
     let https = proto::ActivateListener { address: local(443), proxy: 1, ..Default::default() };
-    check_refused(
-        RequestType::ActivateListener(https).into(),
-        "HTTPS listeners and frontends are not served yet",
-    );
+    check_refused(RequestType::ActivateListener(https), "HTTPS listeners and frontends are not served yet");
 }
