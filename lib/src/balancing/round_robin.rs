@@ -37,13 +37,6 @@ impl RoundRobin {
         }
     }
 
-    /// The member at `index` was removed, and the last one took its place.
-    pub fn swap_removed(&mut self, index: usize) {
-        if index < self.waits.len() {
-            self.waits.swap_remove(index);
-        }
-    }
-
     /// Chooses among `members` members: `weight` gives the weight of one, or `None` if it cannot be chosen
     /// now. A weight of 0 counts as 1. `None` if there is nobody to choose.
     ///
@@ -52,9 +45,10 @@ impl RoundRobin {
         // Allocates only when a member is new.
         self.waits.resize(members, NEW);
         let mut chosen: Option<Turn> = None;
-        for (index, wait) in self.waits.iter().enumerate() {
+        for (index, wait) in self.waits.iter_mut().enumerate() {
             let Some(weight) = weight(index) else { continue };
             let turn = Turn::new(index, *wait, weight.max(1));
+            *wait = turn.wait;
             if chosen.as_ref().is_none_or(|best| turn.wait < best.wait) {
                 chosen = Some(turn);
             }
@@ -162,16 +156,21 @@ mod tests {
 
     #[test]
     fn the_turns_of_others_survive_a_removal() {
-        let rotate = |remove: fn(&mut RoundRobin)| {
-            let mut rotation = RoundRobin::default();
-            turns(&mut rotation, &[Some(1); 4], 6);
-            remove(&mut rotation);
-            turns(&mut rotation, &[Some(1); 3], 4)
-        };
+        let mut rotation = RoundRobin::default();
+        turns(&mut rotation, &[Some(1); 4], 6);
         // 2 and 3 were next; they are 1 and 2 now.
-        assert_eq!(rotate(|rotation| rotation.removed(0)), [1, 2, 0, 1]);
-        // 3, which took the place of 0, and 2 were next.
-        assert_eq!(rotate(|rotation| rotation.swap_removed(0)), [0, 2, 1, 0]);
+        rotation.removed(0);
+        assert_eq!(turns(&mut rotation, &[Some(1); 3], 4), [1, 2, 0, 1]);
+    }
+
+    #[test]
+    fn a_new_member_joins_the_rotation() {
+        let mut rotation = RoundRobin::default();
+        turns(&mut rotation, &[Some(1); 2], 3);
+        let after = turns(&mut rotation, &[Some(1); 3], 9);
+        for index in 0..3 {
+            assert_eq!(after.iter().filter(|&&turn| turn == index).count(), 3, "{index} of {after:?}");
+        }
     }
 
     proptest! {

@@ -63,7 +63,8 @@ impl HostExpression {
         let fits = self.segments.iter().all(|segment| {
             labels.next().is_some_and(|label| match segment {
                 Segment::Literal(literal) => **literal == *label,
-                Segment::Expression(regex) => regex.is_match(label),
+                // No host has an empty label; `.*` is not asked what it thinks of one.
+                Segment::Expression(regex) => !label.is_empty() && regex.is_match(label),
             })
         });
         fits && labels.next().is_none()
@@ -115,7 +116,8 @@ mod tests {
         check("/a|b/.test", "b.test", true);
         check("/a|b/.test", "bc.test", false);
         check("/.*/.test", "a.b.test", false);
-        check("/.*/.test", ".test", true);
+        check("/.*/.test", ".test", false);
+        check("/.*/", "", false);
         check("/.*/.test", "test", false);
         check("x./[0-9]+/.test", "x.7.test", true);
         check("x./[0-9]+/.test", "y.7.test", false);

@@ -5,7 +5,8 @@ use regex::Regex;
 
 use super::*;
 
-/// A rule in short: `[pre|post] [METHOD] host path`, the path `=/equals`, `~/expression` or `/prefix`.
+/// A rule in short: `[pre|post] [METHOD] host path`, the path `=/equals`, `~/expression`,
+/// `/prefix` or `^` for the empty prefix.
 fn rule(text: &str) -> HttpFrontend {
     let mut words: Vec<&str> = text.split(' ').collect();
     let position = match words[0] {
@@ -20,6 +21,7 @@ fn rule(text: &str) -> HttpFrontend {
     let (kind, path) = match words[1].split_at(1) {
         ("=", path) => (PathRuleKind::Equals, path),
         ("~", path) => (PathRuleKind::Regex, path),
+        ("^", path) => (PathRuleKind::Prefix, path),
         _ => (PathRuleKind::Prefix, words[1]),
     };
     HttpFrontend::from_wire(RequestHttpFrontend {
@@ -111,7 +113,7 @@ fn the_most_specific_path_wins() {
     check(&rules[1..], "GET a.test /12", Some("a.test ~/[0-9]+"));
     check(&rules[1..], "GET a.test /12a", None);
     check(&["a.test ~/a.*", "a.test ~/abcdef|/abc"], "GET a.test /abc", Some("a.test ~/abcdef|/abc"));
-    check(&["a.test  "], "GET a.test *", Some("a.test  "));
+    check(&["a.test ^", "a.test /"], "GET a.test *", Some("a.test ^"));
 }
 
 #[test]
@@ -213,12 +215,16 @@ fn fits_host(pattern: &HostPattern, host: &str) -> bool {
     let host = host.to_lowercase();
     match pattern {
         HostPattern::Exact(exact) => **exact == *host,
-        HostPattern::Wildcard(suffix) => host.split_once('.').is_some_and(|(_, rest)| rest == &**suffix),
+        HostPattern::Wildcard(suffix) => {
+            host.split_once('.').is_some_and(|(label, rest)| !label.is_empty() && rest == &**suffix)
+        }
         HostPattern::Regex(text) => {
             let (segments, labels) = (text.split('.'), host.split('.'));
             segments.clone().count() == labels.clone().count()
                 && segments.zip(labels).all(|(segment, label)| match segment.strip_prefix('/') {
-                    Some(source) => anchored(source.trim_end_matches('/'), true).is_match(label),
+                    Some(source) => {
+                        !label.is_empty() && anchored(source.trim_end_matches('/'), true).is_match(label)
+                    }
                     None => segment == label,
                 })
         }
@@ -276,7 +282,7 @@ const HOSTS: &[&str] = &[
     "/[a-c]/",
     "c",
 ];
-const PATHS: &[&str] = &["", "/", "/a", "/a/", "/a/b", "/ab", "=/a", "=/a/b", "~/a.*", "~/a/?b", "~.*"];
+const PATHS: &[&str] = &["^", "/", "/a", "/a/", "/a/b", "/ab", "=/a", "=/a/b", "~/a.*", "~/a/?b", "~.*"];
 
 fn a_rule() -> impl Strategy<Value = String> {
     use proptest::sample::select;
