@@ -73,10 +73,10 @@ mod tests {
 
     #[test]
     fn a_blocked_signal_is_read() {
-        // The test runs in its own thread: the mask is this thread's, and so is the signal.
+        // The test runs in a thread of its own: the mask is this thread's, and raise(3) sends to it.
         let signals = Signals::open().unwrap();
         assert_eq!(signals.next().unwrap(), None);
-        nix::sys::pthread::pthread_kill(nix::sys::pthread::pthread_self(), Signal::SIGTERM).unwrap();
+        nix::sys::signal::raise(Signal::SIGTERM).unwrap();
         assert_eq!(signals.next().unwrap(), Some(Asked::Stop));
         assert_eq!(signals.next().unwrap(), None);
     }
