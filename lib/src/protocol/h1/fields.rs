@@ -3,7 +3,7 @@
 use httparse::Header;
 
 use super::error::FramingError;
-use crate::protocol::http::field::Field;
+use crate::protocol::http::field::{Field, FieldSet};
 use crate::protocol::http::{Framing, Version};
 
 /// Most names in `Connection` that are looked for among the other fields: the search costs fields x options.
@@ -24,9 +24,12 @@ impl<'b> ConnectionOptions<'b> {
         ConnectionOptions { names: [&[]; CONNECTION_OPTIONS_MAX], count: 0, close: false, keep_alive: false }
     }
 
-    /// Gathers the options of every `Connection` line.
-    pub(super) fn of(fields: &[Header<'b>]) -> Result<ConnectionOptions<'b>, FramingError> {
+    /// Gathers the options of every `Connection` line, if there are any.
+    pub(super) fn of(fields: &[Header<'b>], seen: FieldSet) -> Result<ConnectionOptions<'b>, FramingError> {
         let mut options = ConnectionOptions::empty();
+        if !seen.contains(Field::Connection) {
+            return Ok(options);
+        }
         for field in fields {
             if Field::of(field.name) == Field::Connection {
                 options.add(field.value)?;
@@ -88,6 +91,8 @@ pub(super) struct Facts<'b> {
     pub(super) content_length: Option<u64>,
     pub(super) connection: ConnectionOptions<'b>,
     pub(super) expect_continue: bool,
+    /// The kinds of fields there are, so that nobody searches for one in vain.
+    pub(super) seen: FieldSet,
     coding: Coding,
 }
 
@@ -100,10 +105,13 @@ impl<'b> Facts<'b> {
             content_length: None,
             connection: ConnectionOptions::empty(),
             expect_continue: false,
+            seen: FieldSet::default(),
             coding: Coding::Absent,
         };
         for field in fields {
-            match Field::of(field.name) {
+            let kind = Field::of(field.name);
+            facts.seen.insert(kind);
+            match kind {
                 Field::Host => {
                     facts.host = Some(field.value);
                     facts.hosts += 1;

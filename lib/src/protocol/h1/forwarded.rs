@@ -12,7 +12,7 @@ use kakehi_command::order::ForwardedHeaders;
 use super::error::HeadTooLarge;
 use super::fields::{is_token_byte, is_value_byte};
 use super::write::HeadWriter;
-use crate::protocol::http::field::Field;
+use crate::protocol::http::field::{Field, FieldSet};
 
 /// What a request's way to the backend adds to its head.
 #[derive(Debug, Clone, Copy)]
@@ -53,12 +53,17 @@ impl Forward<'_> {
     }
 
     /// Writes our part, given the fields the client sent.
-    pub(super) fn write(&self, out: &mut HeadWriter<'_>, fields: &[Header<'_>]) -> Result<(), HeadTooLarge> {
+    pub(super) fn write(
+        &self,
+        out: &mut HeadWriter<'_>,
+        fields: &[Header<'_>],
+        seen: FieldSet,
+    ) -> Result<(), HeadTooLarge> {
         if self.x_forwarded() {
-            self.write_x_forwarded(out, fields)?;
+            self.write_x_forwarded(out, fields, seen)?;
         }
         if self.rfc7239() {
-            self.write_forwarded(out, fields)?;
+            self.write_forwarded(out, fields, seen)?;
         }
         if self.send_x_real_ip {
             out.formatted_field("X-Real-IP", format_args!("{}", self.peer_ip()))?;
@@ -66,26 +71,36 @@ impl Forward<'_> {
         Ok(())
     }
 
-    fn write_x_forwarded(&self, out: &mut HeadWriter<'_>, fields: &[Header<'_>]) -> Result<(), HeadTooLarge> {
+    fn write_x_forwarded(
+        &self,
+        out: &mut HeadWriter<'_>,
+        fields: &[Header<'_>],
+        seen: FieldSet,
+    ) -> Result<(), HeadTooLarge> {
         out.push(b"X-Forwarded-For: ")?;
-        for value in values(fields, Field::XForwardedFor) {
+        for value in values(fields, seen, Field::XForwardedFor) {
             out.push(value)?;
             out.push(b", ")?;
         }
         out.formatted(format_args!("{}\r\n", self.peer_ip()))?;
-        if !has(fields, Field::XForwardedProto) {
+        if !seen.contains(Field::XForwardedProto) {
             out.field("X-Forwarded-Proto", self.scheme().as_bytes())?;
         }
-        if !has(fields, Field::XForwardedPort) {
+        if !seen.contains(Field::XForwardedPort) {
             out.formatted_field("X-Forwarded-Port", format_args!("{}", self.public.port()))?;
         }
         Ok(())
     }
 
     /// `proto=http;for="192.0.2.1:4711";by=198.51.100.1`; addresses with a colon are quoted (RFC 7239 §6).
-    fn write_forwarded(&self, out: &mut HeadWriter<'_>, fields: &[Header<'_>]) -> Result<(), HeadTooLarge> {
+    fn write_forwarded(
+        &self,
+        out: &mut HeadWriter<'_>,
+        fields: &[Header<'_>],
+        seen: FieldSet,
+    ) -> Result<(), HeadTooLarge> {
         out.push(b"Forwarded: ")?;
-        for value in values(fields, Field::Forwarded).filter(|value| is_forwarded(value)) {
+        for value in values(fields, seen, Field::Forwarded).filter(|value| is_forwarded(value)) {
             out.push(value)?;
             out.push(b", ")?;
         }
@@ -116,16 +131,13 @@ impl Forward<'_> {
 }
 
 /// The values of all fields of one kind, empty ones left out.
-fn values<'b>(fields: &[Header<'b>], kind: Field) -> impl Iterator<Item = &'b [u8]> {
+fn values<'b>(fields: &[Header<'b>], seen: FieldSet, kind: Field) -> impl Iterator<Item = &'b [u8]> {
+    let fields = if seen.contains(kind) { fields } else { &[] };
     fields
         .iter()
         .filter(move |field| Field::of(field.name) == kind)
         .map(|field| field.value)
-        .filter(|v| !v.is_empty())
-}
-
-fn has(fields: &[Header<'_>], kind: Field) -> bool {
-    fields.iter().any(|field| Field::of(field.name) == kind)
+        .filter(|value| !value.is_empty())
 }
 
 /// Whether a line is a list of `name=value` pairs (RFC 7239 §4). One that is not is dropped: appended to, it could

@@ -12,6 +12,7 @@ use memchr::memchr_iter;
 use super::error::{FramingError, RequestError, ResponseError};
 use super::fields::Facts;
 use super::target::Authority;
+use crate::protocol::http::field::FieldSet;
 use crate::protocol::http::{Framing, HeadLimits, RequestMethod, Version};
 
 pub use super::scan::HeadScanner;
@@ -81,6 +82,8 @@ pub struct RequestHead<'h, 'b> {
     pub keep_alive: bool,
     /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1). Never in HTTP/1.0.
     pub expect_continue: bool,
+    /// The kinds of fields among `fields`.
+    pub(super) seen: FieldSet,
 }
 
 impl<'b> RequestHead<'_, 'b> {
@@ -112,6 +115,8 @@ pub struct ResponseHead<'h, 'b> {
     pub content_length_of_absent_body: Option<u64>,
     /// Whether the backend keeps the connection open after this message.
     pub keep_alive: bool,
+    /// The kinds of fields among `fields`.
+    pub(super) seen: FieldSet,
 }
 
 impl<'b> ResponseHead<'_, 'b> {
@@ -196,6 +201,7 @@ fn check_request<'h, 'b>(
         framing,
         keep_alive: facts.connection.keep_alive(version),
         expect_continue: facts.expect_continue && version == Version::Http11,
+        seen: facts.seen,
     })
 }
 
@@ -261,6 +267,7 @@ fn check_response<'h, 'b>(
         framing,
         content_length_of_absent_body,
         keep_alive: facts.connection.keep_alive(version) && framing != Framing::UntilClose,
+        seen: facts.seen,
     })
 }
 

@@ -14,7 +14,7 @@ use super::error::HeadTooLarge;
 use super::fields::ConnectionOptions;
 use super::forwarded::Forward;
 use super::head::{RequestHead, ResponseHead};
-use crate::protocol::http::field::Field;
+use crate::protocol::http::field::{Field, FieldSet};
 use crate::protocol::http::{Framing, Version};
 
 pub use super::body::Relay;
@@ -87,8 +87,11 @@ impl fmt::Write for HeadWriter<'_> {
 }
 
 /// The connection options of a head that was accepted; there cannot be too many.
-fn connection_options<'b>(fields: &[Header<'b>]) -> Result<ConnectionOptions<'b>, HeadTooLarge> {
-    ConnectionOptions::of(fields).map_err(|_| HeadTooLarge)
+fn connection_options<'b>(
+    fields: &[Header<'b>],
+    seen: FieldSet,
+) -> Result<ConnectionOptions<'b>, HeadTooLarge> {
+    ConnectionOptions::of(fields, seen).map_err(|_| HeadTooLarge)
 }
 
 /// Whether a field is written by us rather than copied, or not at all, in either direction.
@@ -120,7 +123,7 @@ pub fn write_request(
         "" => out.formatted_field("Host", format_args!("{}", forward.public))?,
         authority => out.field("Host", authority.as_bytes())?,
     }
-    let options = connection_options(head.fields)?;
+    let options = connection_options(head.fields, head.seen)?;
     let mut has_request_id = false;
     for field in head.fields {
         let kind = Field::of(field.name);
@@ -135,7 +138,7 @@ pub fn write_request(
             out.field(field.name, field.value)?;
         }
     }
-    forward.write(&mut out, head.fields)?;
+    forward.write(&mut out, head.fields, head.seen)?;
     if !has_request_id && !forward.sozu_id_header.eq_ignore_ascii_case("X-Request-Id") {
         out.field("X-Request-Id", forward.request_id.as_bytes())?;
     }
@@ -221,7 +224,7 @@ fn copy_response_fields(
     trailers: bool,
     except: &str,
 ) -> Result<(), HeadTooLarge> {
-    let options = connection_options(head.fields)?;
+    let options = connection_options(head.fields, head.seen)?;
     for field in head.fields {
         let kind = Field::of(field.name);
         let dropped = is_ours(kind)

@@ -109,9 +109,36 @@ impl Field {
     }
 }
 
+/// Which kinds of fields a head has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FieldSet(u32);
+
+const _: () = assert!((Field::Other as u32) < u32::BITS, "a bit for each kind");
+
+impl FieldSet {
+    /// Notes that there is one of this kind.
+    pub fn insert(&mut self, field: Field) {
+        self.0 |= 1 << field as u32;
+    }
+
+    /// Whether there is one of this kind.
+    pub fn contains(self, field: Field) -> bool {
+        self.0 & (1 << field as u32) != 0
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Field;
+    use super::{Field, FieldSet};
+
+    #[test]
+    fn a_set_holds_what_was_put_in() {
+        let mut set = FieldSet::default();
+        assert!(!set.contains(Field::Host));
+        set.insert(Field::Host);
+        set.insert(Field::Other);
+        assert!(set.contains(Field::Host) && set.contains(Field::Other) && !set.contains(Field::Connection));
+    }
 
     #[test]
     fn every_known_name_is_found_in_any_case() {
