@@ -2,6 +2,7 @@
 
 use kakehi_command::proto::request::RequestType;
 use kakehi_command::proto::{PathRuleKind, RequestHttpFrontend, RulePosition};
+use kakehi_e2e::deadline::await_true;
 use kakehi_e2e::http::{Backend, Client, get};
 use kakehi_e2e::{Proxy, requests};
 
@@ -67,14 +68,22 @@ fn most_specific_path_wins_in_any_order_of_insertion() {
     fixture.route("root", "a.test", path(PathRuleKind::Prefix, "/"));
     fixture.route("v1", "a.test", path(PathRuleKind::Prefix, "/api/v1"));
     fixture.route("exact", "a.test", path(PathRuleKind::Equals, "/api/v1/exact"));
-    fixture.route("regex", "a.test", path(PathRuleKind::Regex, "/item/[0-9]+"));
     fixture.check("a.test", "/", "root");
     fixture.check("a.test", "/api", "api");
     fixture.check("a.test", "/api/v2", "api");
     fixture.check("a.test", "/api/v1/x", "v1");
     fixture.check("a.test", "/api/v1/exact", "exact");
+}
+
+#[test]
+fn regex_path_serves_what_no_plain_path_does() {
+    let mut fixture = Fixture::new();
+    fixture.route("regex", "a.test", path(PathRuleKind::Regex, "/item/[0-9]+"));
+    fixture.route("api", "a.test", path(PathRuleKind::Prefix, "/api"));
     fixture.check("a.test", "/item/42", "regex");
-    fixture.check("a.test", "/item/42/x", "root");
+    fixture.check("a.test", "/item/42/x", "404");
+    fixture.check("a.test", "/item/", "404");
+    fixture.check("a.test", "/api/item/42", "api");
 }
 
 #[test]
@@ -120,8 +129,10 @@ fn round_robin_gives_each_backend_its_turn() {
     for _ in 0..60 {
         assert_eq!(client.get("a.test", "/").status(), 200);
     }
-    let served: Vec<_> = backends.iter().map(Backend::served).collect();
-    assert_eq!(served, [20, 20, 20]);
+    let served = || -> Vec<_> { backends.iter().map(Backend::served).collect() };
+    // A backend counts after it has answered, which may be after the client has its answer.
+    await_true("all are counted", || served().iter().sum::<usize>() == 60);
+    assert_eq!(served(), [20, 20, 20]);
 }
 
 #[test]
@@ -141,6 +152,7 @@ fn weights_share_the_work_out() {
     for _ in 0..40 {
         client.get("a.test", "/");
     }
+    await_true("all are counted", || light.served() + heavy.served() == 40);
     assert_eq!((light.served(), heavy.served()), (10, 30));
 }
 
