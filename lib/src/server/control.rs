@@ -23,7 +23,7 @@ const FRAMES_PER_TURN_MAX: usize = 256;
 
 /// The largest frame between main and a worker, both directions: an answer that lists everything of
 /// 100,000 clusters fits. State and orders come in smaller parts.
-pub const FRAME_BYTES_MAX: usize = 256 << 20;
+pub const FRAME_BYTES_MAX: usize = 64 << 20;
 
 /// What main wants of the loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

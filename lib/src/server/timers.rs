@@ -29,7 +29,7 @@ const LISTS: usize = OVERDUE + 1;
 /// Ends a list; also "in no list".
 const NONE: u32 = u32::MAX;
 
-const _: () = assert!(LEVELS as u32 * LEVEL_BITS >= u64::BITS);
+const _: () = assert!(LEVELS * LEVEL_BITS as usize >= u64::BITS as usize);
 
 /// Deadlines by key.
 ///
@@ -190,7 +190,6 @@ impl TimerWheel {
     fn link(&mut self, key: usize, deadline: u64) {
         let list = self.list_for(deadline);
         let head = self.heads[list];
-        // `list` is below LISTS, `key` below NONE: both fit.
         let (key_link, list_link) = (to_link(key), to_link(list));
         self.entries[key] = Entry { deadline, previous: NONE, next: head, list: list_link };
         if let Some(entry) = self.entries.get_mut(head as usize) {
@@ -269,7 +268,7 @@ struct Slot {
 
 /// The digit of `tick` on `level`.
 fn digit(tick: u64, level: u32) -> usize {
-    (tick >> (level * LEVEL_BITS)) as usize % LEVEL_SLOTS
+    ((tick >> (level * LEVEL_BITS)) & 0x3F) as usize
 }
 
 /// An index as a link; `NONE` for one out of range, which [`TimerWheel::set`] rules out.

@@ -389,3 +389,6 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             | Kind::TimedOut
     )
 }
+
+#[cfg(test)]
+mod tests;
