@@ -1,7 +1,8 @@
 //! What travels on a connection, as pure machines: bytes in, bytes and facts out.
 //!
-//! Nothing here reads a clock, owns a socket, logs or allocates per message. [`http`] is the message model that
-//! every version of HTTP shares; [`h1`] is HTTP/1.0 and HTTP/1.1 on the wire (RFC 9112).
+//! Nothing here reads a clock, owns a socket, logs or allocates per message. [`http`] is the
+//! message model that every version of HTTP shares; [`h1`] is HTTP/1.0 and HTTP/1.1 on the wire
+//! (RFC 9112).
 
 pub mod h1;
 pub mod http;

@@ -17,12 +17,12 @@ use super::fields::{is_token_byte, is_value_byte};
 use crate::protocol::http::Framing;
 use crate::protocol::http::field::Field;
 
-/// Longest chunk size with its extension, CRLF included. Extensions have no use between strangers; RFC 9112 §7.1.1
-/// asks to limit them.
+/// Longest chunk size with its extension, CRLF included. Extensions have no use between strangers;
+/// RFC 9112 §7.1.1 asks to limit them.
 pub const CHUNK_HEAD_BYTES_MAX: usize = 256;
 
-/// By how many bytes chunk heads may outweigh the data they announce, each head having 16 bytes free. Bounds the
-/// work that bytes which nobody receives can cause (CVE-2023-39326 was this).
+/// By how many bytes chunk heads may outweigh the data they announce, each head having 16 bytes
+/// free. Bounds the work that bytes which nobody receives can cause (CVE-2023-39326 was this).
 pub const CHUNK_OVERHEAD_BYTES_MAX: u64 = 16 * 1024;
 
 /// Longest trailer line, CRLF included. A line is held back until it is whole, so buffers must exceed this.
@@ -98,9 +98,10 @@ impl BodyReader {
 
     /// Takes input from the front of `bytes` and puts what is to be passed on in its place.
     ///
-    /// Output is `bytes[..produced]`; input not taken begins at `consumed` and must be given again, with more behind
-    /// it. That is at most one line: with [`TRAILER_LINE_BYTES_MAX`] bytes of input there is always progress or
-    /// an error. Once the body is complete nothing is taken. Where lengths delimit it, nothing moves.
+    /// Output is `bytes[..produced]`; input not taken begins at `consumed` and must be given again,
+    /// with more behind it. That is at most one line: with [`TRAILER_LINE_BYTES_MAX`] bytes of
+    /// input there is always progress or an error. Once the body is complete nothing is taken.
+    /// Where lengths delimit it, nothing moves.
     pub fn advance(&mut self, bytes: &mut [u8]) -> Result<Progress, BodyError> {
         let mut cursor = Cursor { bytes, read: 0, written: 0 };
         while self.step(&mut cursor)? {}
@@ -113,7 +114,8 @@ impl BodyReader {
         self.state == State::Done
     }
 
-    /// Tells that the sender closed the connection. Only a body without announced end may end so (RFC 9112 §8).
+    /// Tells that the sender closed the connection. Only a body without announced end may end so
+    /// (RFC 9112 §8).
     pub fn at_eof(&mut self) -> Result<(), BodyError> {
         match self.state {
             State::UntilClose => {
@@ -129,8 +131,8 @@ impl BodyReader {
         }
     }
 
-    /// How many of the next bytes are data that passes as it is, if that is known: a hint for choosing a path that
-    /// copies less. 0 between chunks and when complete.
+    /// How many of the next bytes are data that passes as it is, if that is known: a hint for
+    /// choosing a path that copies less. 0 between chunks and when complete.
     pub fn remaining_hint(&self) -> Option<u64> {
         match self.state {
             State::Length { left } | State::ChunkData { left } => Some(left),

@@ -228,8 +228,8 @@ pub enum BodyError {
 }
 
 impl BodyError {
-    /// The status we answer a *request* body with, if no response was begun. A response body that fails is a 502
-    /// as long as its head was not passed on, and a cut connection afterwards.
+    /// The status we answer a *request* body with, if no response was begun. A response body that
+    /// fails is a 502 as long as its head was not passed on, and a cut connection afterwards.
     pub fn status(&self) -> u16 {
         match self {
             BodyError::ChunkSize

@@ -156,8 +156,8 @@ impl<'b> Facts<'b> {
 }
 
 impl Coding {
-    /// This coding followed by those of one more line. Parameters count as part of the name, so that nothing but
-    /// the bare word is taken for `chunked`; nor are empty members skipped.
+    /// This coding followed by those of one more line. Parameters count as part of the name, so
+    /// that nothing but the bare word is taken for `chunked`; nor are empty members skipped.
     fn and(self, value: &[u8]) -> Coding {
         value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).fold(self, |before, name| {
             match (before, name.eq_ignore_ascii_case(b"chunked")) {

@@ -1,8 +1,10 @@
-//! The fields that tell a backend who asked, and through what: `X-Forwarded-*`, `Forwarded` (RFC 7239), `X-Real-IP`.
+//! The fields that tell a backend who asked, and through what: `X-Forwarded-*`, `Forwarded` (RFC
+//! 7239), `X-Real-IP`.
 //!
-//! There is no list of trusted proxies yet: what a client says about itself is passed on, ours comes after it. With
-//! [`ForwardedHeaders::Rfc7239`] a client's `X-Forwarded-For`, `-Proto`, `-Port` and `-Host` are removed; every other
-//! setting lets the family that it does not add to through.
+//! There is no list of trusted proxies yet: what a client says about itself is passed on, ours
+//! comes after it. With [`ForwardedHeaders::Rfc7239`] a client's `X-Forwarded-For`, `-Proto`,
+//! `-Port` and `-Host` are removed; every other setting lets the family that it does not add to
+//! through.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -36,8 +38,8 @@ pub struct Forward<'a> {
 }
 
 impl Forward<'_> {
-    /// Whether a client's field of this kind is left out of the copy: because it is merged with ours, replaced by
-    /// ours, or unwanted.
+    /// Whether a client's field of this kind is left out of the copy: because it is merged with
+    /// ours, replaced by ours, or unwanted.
     pub(super) fn takes_over(&self, field: Field) -> bool {
         match field {
             Field::XForwardedFor => self.x_forwarded() || self.forwarded == ForwardedHeaders::Rfc7239,
@@ -140,8 +142,8 @@ fn values<'b>(fields: &[Header<'b>], seen: FieldSet, kind: Field) -> impl Iterat
         .filter(|value| !value.is_empty())
 }
 
-/// Whether a line is a list of `name=value` pairs (RFC 7239 §4). One that is not is dropped: appended to, it could
-/// swallow what we add, an unbalanced quote above all.
+/// Whether a line is a list of `name=value` pairs (RFC 7239 §4). One that is not is dropped:
+/// appended to, it could swallow what we add, an unbalanced quote above all.
 fn is_forwarded(value: &[u8]) -> bool {
     let mut rest = value;
     loop {

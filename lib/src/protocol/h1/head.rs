@@ -1,8 +1,8 @@
 //! Message heads: bytes to a checked [`RequestHead`] or [`ResponseHead`] that borrows them.
 //!
-//! The syntax of lines is httparse's; what it lets pass and RFC 9112 calls dangerous is refused here: bare line
-//! feeds, repeated or malformed `Host`, ambiguous framing. A head is only handed out when all of it was checked,
-//! so nothing behind this module looks at raw bytes again.
+//! The syntax of lines is httparse's; what it lets pass and RFC 9112 calls dangerous is refused
+//! here: bare line feeds, repeated or malformed `Host`, ambiguous framing. A head is only handed
+//! out when all of it was checked, so nothing behind this module looks at raw bytes again.
 
 use std::mem::MaybeUninit;
 
@@ -21,8 +21,8 @@ pub use super::target::Target;
 /// Most field lines of any head, whatever [`HeadLimits`] says: their slots live on the stack (8 KiB).
 pub const FIELDS_MAX: usize = 256;
 
-/// Most empty lines tolerated before a request line. RFC 9112 §2.2 asks for at least one, for clients that send
-/// a stray CRLF after a body.
+/// Most empty lines tolerated before a request line. RFC 9112 §2.2 asks for at least one, for
+/// clients that send a stray CRLF after a body.
 pub const EMPTY_LINES_MAX: usize = 4;
 
 /// Room for the field lines of one head. Costs nothing to make: slots are initialised as they are filled.
@@ -55,7 +55,8 @@ pub enum Parsed<T> {
     Complete {
         /// The head.
         head: T,
-        /// Bytes it takes in the input, skipped empty lines included: what follows is body, or the next message.
+        /// Bytes it takes in the input, skipped empty lines included: what follows is body, or the
+        /// next message.
         bytes: usize,
     },
 }
@@ -67,8 +68,8 @@ pub struct RequestHead<'h, 'b> {
     pub method: &'b str,
     /// What is asked for.
     pub target: Target<'b>,
-    /// Host and port as sent: those of the target if it names them, else of `Host`. Empty only in a request of
-    /// HTTP/1.0 that names none.
+    /// Host and port as sent: those of the target if it names them, else of `Host`. Empty only in a
+    /// request of HTTP/1.0 that names none.
     pub authority: &'b str,
     /// The authority without its port, in the case it was sent; IPv6 addresses keep their brackets.
     pub host: &'b str,
@@ -80,7 +81,8 @@ pub struct RequestHead<'h, 'b> {
     pub framing: Framing,
     /// Whether the client expects the connection to stay open (RFC 9112 §9.3).
     pub keep_alive: bool,
-    /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1). Never in HTTP/1.0.
+    /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1).
+    /// Never in HTTP/1.0.
     pub expect_continue: bool,
     /// The kinds of fields among `fields`.
     pub(super) seen: FieldSet,
@@ -109,9 +111,11 @@ pub struct ResponseHead<'h, 'b> {
     pub version: Version,
     /// All field lines as sent, in order.
     pub fields: &'h [Header<'b>],
-    /// How the body is delimited. [`Framing::None`] for 1xx, 204, 304, answers to `HEAD`, and 2xx to `CONNECT`.
+    /// How the body is delimited. [`Framing::None`] for 1xx, 204, 304, answers to `HEAD`, and 2xx
+    /// to `CONNECT`.
     pub framing: Framing,
-    /// `Content-Length` where it describes a body that is not sent: answers to `HEAD`, and 304 (RFC 9110 §8.6).
+    /// `Content-Length` where it describes a body that is not sent: answers to `HEAD`, and 304 (RFC
+    /// 9110 §8.6).
     pub content_length_of_absent_body: Option<u64>,
     /// Whether the backend keeps the connection open after this message.
     pub keep_alive: bool,
@@ -277,7 +281,8 @@ fn empty_lines_bytes(input: &[u8]) -> Result<usize, RequestError> {
     if lines > EMPTY_LINES_MAX { Err(RequestError::EmptyLines) } else { Ok(lines * 2) }
 }
 
-/// Whether a line ends in LF alone. RFC 9112 §2.2 allows to accept it, and whoever does not sees another head.
+/// Whether a line ends in LF alone. RFC 9112 §2.2 allows to accept it, and whoever does not sees
+/// another head.
 fn has_bare_line_feed(head: &[u8]) -> bool {
     memchr_iter(b'\n', head).any(|at| at == 0 || head.get(at - 1) != Some(&b'\r'))
 }

@@ -6,10 +6,10 @@ use super::head::EMPTY_LINES_MAX;
 
 /// Follows a head as it grows and tells when parsing it is worth while.
 ///
-/// A parser that starts over with each arriving byte costs the square of the head's length, which a slow client
-/// can make large. This looks at each byte once and asks for a parse when the head is whole, and before that only
-/// on the first bytes and whenever they have doubled: garbage is refused early, and all parses together touch
-/// a head at most four times.
+/// A parser that starts over with each arriving byte costs the square of the head's length, which a
+/// slow client can make large. This looks at each byte once and asks for a parse when the head is
+/// whole, and before that only on the first bytes and whenever they have doubled: garbage is
+/// refused early, and all parses together touch a head at most four times.
 #[derive(Debug, Clone, Default)]
 pub struct HeadScanner {
     /// Bytes looked at: all lines before this offset are known.
@@ -32,7 +32,8 @@ impl HeadScanner {
         HeadScanner::default()
     }
 
-    /// Whether to parse `input` now: all bytes of the message so far, which must begin with those of earlier calls.
+    /// Whether to parse `input` now: all bytes of the message so far, which must begin with those
+    /// of earlier calls.
     ///
     /// Always true once the end of the head is in `input`.
     pub fn should_parse(&mut self, input: &[u8]) -> bool {

@@ -9,8 +9,9 @@ pub(super) const HOST_BYTES_MAX: usize = 255;
 
 /// The target of a request, in one of its four forms (RFC 9112 §3.2).
 ///
-/// Printable ASCII without `#` in every form: anything else belongs percent-encoded, and neighbours differ on what
-/// to do with it. Otherwise kept byte for byte; nothing is decoded or normalised here.
+/// Printable ASCII without `#` in every form: anything else belongs percent-encoded, and neighbours
+/// differ on what to do with it. Otherwise kept byte for byte; nothing is decoded or normalised
+/// here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target<'b> {
     /// `/path?query`.
@@ -19,7 +20,8 @@ pub enum Target<'b> {
     Absolute {
         /// Host and port, as sent.
         authority: &'b str,
-        /// Path and query; `/` when the target has none, `*` for an `OPTIONS` that has none (RFC 9112 §3.2.4).
+        /// Path and query; `/` when the target has none, `*` for an `OPTIONS` that has none (RFC
+        /// 9112 §3.2.4).
         path: &'b str,
     },
     /// `host:port`, of `CONNECT` alone.

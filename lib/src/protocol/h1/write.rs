@@ -1,10 +1,12 @@
 //! Message heads as we write them: one canonical form, whatever the other side sent.
 //!
 //! - Lines end in CRLF, `name: value` has one space, the version is HTTP/1.1.
-//! - Fields keep their order, the case of their names, and their values byte for byte (obs-text included).
-//! - Hop-by-hop fields are gone: those of [`Field::HopByHop`], `Connection`, and what `Connection` names as far as
-//!   [`Field::yields_to_connection`] allows.
-//! - `Host`, `Content-Length`, `Transfer-Encoding` and `Connection` are written from what was understood, once each.
+//! - Fields keep their order, the case of their names, and their values byte for byte (obs-text
+//!   included).
+//! - Hop-by-hop fields are gone: those of [`Field::HopByHop`], `Connection`, and what `Connection`
+//!   names as far as [`Field::yields_to_connection`] allows.
+//! - `Host`, `Content-Length`, `Transfer-Encoding` and `Connection` are written from what was
+//!   understood, once each.
 
 use std::fmt;
 
@@ -50,8 +52,8 @@ impl<'a> HeadWriter<'a> {
         Ok(())
     }
 
-    /// Adds a field line. Neither part may hold CR, LF or NUL: what comes from peers was parsed, what comes from the
-    /// operator was checked as an order.
+    /// Adds a field line. Neither part may hold CR, LF or NUL: what comes from peers was parsed,
+    /// what comes from the operator was checked as an order.
     pub fn field(&mut self, name: &str, value: &[u8]) -> Result<(), HeadTooLarge> {
         debug_assert!(!name.bytes().chain(value.iter().copied()).any(|byte| b"\r\n\0".contains(&byte)));
         self.push(name.as_bytes())?;
@@ -104,9 +106,10 @@ fn is_ours(field: Field) -> bool {
 
 /// Writes the head of a request as the backend shall see it; returns its length.
 ///
-/// Back connections are kept alive, so there is no `Connection` field. A request of HTTP/1.0 becomes one of 1.1: if it
-/// named no host, `Host` is the address it was sent to (RFC 9112 §3.3), and its `Expect` is dropped, since the client
-/// would not understand the `100 Continue` (RFC 9110 §10.1.1).
+/// Back connections are kept alive, so there is no `Connection` field. A request of HTTP/1.0
+/// becomes one of 1.1: if it named no host, `Host` is the address it was sent to (RFC 9112 §3.3),
+/// and its `Expect` is dropped, since the client would not understand the `100 Continue` (RFC 9110
+/// §10.1.1).
 ///
 /// Fails only for want of space, and the client's head is then too large for us (431).
 pub fn write_request(
@@ -157,8 +160,9 @@ pub struct Reply<'a> {
     pub request_id: &'a str,
     /// The client's version.
     pub client: Version,
-    /// Close the connection to the client after this response. Implied where the client could not find the end
-    /// of the body otherwise: see [`Framing::ends_with_connection`], which the session must heed too.
+    /// Close the connection to the client after this response. Implied where the client could not
+    /// find the end of the body otherwise: see [`Framing::ends_with_connection`], which the session
+    /// must heed too.
     pub close: bool,
 }
 
@@ -216,8 +220,8 @@ fn write_status_line(out: &mut HeadWriter<'_>, head: &ResponseHead<'_, '_>) -> R
     out.formatted(format_args!("HTTP/1.1 {:03} {}\r\n", head.status, head.reason))
 }
 
-/// Copies what of a backend's fields is meant for the client; `Trailer` only if trailers will come, and nothing of
-/// the name `except`.
+/// Copies what of a backend's fields is meant for the client; `Trailer` only if trailers will come,
+/// and nothing of the name `except`.
 fn copy_response_fields(
     out: &mut HeadWriter<'_>,
     head: &ResponseHead<'_, '_>,

@@ -1,7 +1,8 @@
 //! The answers we write ourselves, when there is no backend's to pass on.
 //!
-//! Built in: an HTML page with a JSON block for machines. Everything echoed is escaped, for JSON and then for HTML,
-//! and cut to a bound. Always with `Content-Length`, so that an answer alone never costs a connection.
+//! Built in: an HTML page with a JSON block for machines. Everything echoed is escaped, for JSON
+//! and then for HTML, and cut to a bound. Always with `Content-Length`, so that an answer alone
+//! never costs a connection.
 
 use std::fmt::{self, Write};
 
@@ -122,7 +123,8 @@ impl fmt::Display for Body<'_> {
         }
         write!(
             out,
-            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{status} {reason}</title></head>\n\
+            "<!DOCTYPE html>\n<html lang=\"en\">\n\
+             <head><meta charset=\"utf-8\"><title>{status} {reason}</title></head>\n\
              <body><h1>{status} {reason}</h1>\n<pre>\n{{\n  \"status_code\": {status}"
         )?;
         if *detail == Detail::Full {
@@ -145,8 +147,9 @@ fn member(out: &mut fmt::Formatter<'_>, name: &str, value: Option<&str>) -> fmt:
     }
 }
 
-/// Text inside a JSON string inside HTML, cut to [`ECHO_BYTES_MAX`]. Everything with a meaning in either becomes
-/// a JSON escape, which means nothing to HTML, so the block parses as JSON even when copied from the page's source.
+/// Text inside a JSON string inside HTML, cut to [`ECHO_BYTES_MAX`]. Everything with a meaning in
+/// either becomes a JSON escape, which means nothing to HTML, so the block parses as JSON even when
+/// copied from the page's source.
 struct Escaped<'a>(&'a str);
 
 impl fmt::Display for Escaped<'_> {
@@ -198,8 +201,8 @@ mod tests {
         assert_eq!(
             head,
             format!(
-                "HTTP/1.1 404 Not Found\r\nCache-Control: no-cache\r\nContent-Type: text/html; charset=utf-8\r\n\
-                 Content-Length: {}\r\nSozu-Id: {ID}",
+                "HTTP/1.1 404 Not Found\r\nCache-Control: no-cache\r\n\
+                 Content-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\nSozu-Id: {ID}",
                 body.len()
             )
         );

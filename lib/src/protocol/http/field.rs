@@ -13,12 +13,13 @@ pub enum Field {
     TransferEncoding,
     /// `Connection`: hop-by-hop, and the names of further hop-by-hop fields.
     Connection,
-    /// `Keep-Alive`, `Proxy-Connection`, `TE`, `Upgrade`, `Proxy-Authenticate`, `Proxy-Authorization`,
-    /// `Proxy-Authentication-Info`: they speak to the next hop, which is us.
+    /// `Keep-Alive`, `Proxy-Connection`, `TE`, `Upgrade`, `Proxy-Authenticate`,
+    /// `Proxy-Authorization`, `Proxy-Authentication-Info`: they speak to the next hop, which is us.
     ///
-    /// RFC 9110 §7.6.1 lists the first four. The proxy credentials apply to the next proxy that asked for them
-    /// (§11.7.1 to §11.7.3); we ask for none, and handing them to a backend would leak what a client meant for
-    /// a forward proxy. A dropped `Upgrade` makes the backend answer as if it could not upgrade (§7.8).
+    /// RFC 9110 §7.6.1 lists the first four. The proxy credentials apply to the next proxy that
+    /// asked for them (§11.7.1 to §11.7.3); we ask for none, and handing them to a backend would
+    /// leak what a client meant for a forward proxy. A dropped `Upgrade` makes the backend answer
+    /// as if it could not upgrade (§7.8).
     HopByHop,
     /// `Expect` (RFC 9110 §10.1.1).
     Expect,
@@ -38,8 +39,9 @@ pub enum Field {
     XRealIp,
     /// `X-Request-Id`.
     XRequestId,
-    /// Credentials, cookies, conditions, `Content-*`, cache directives: end-to-end and passed on as they are, but
-    /// out of place in trailers (RFC 9110 §6.5.1) and beyond the reach of `Connection`.
+    /// Credentials, cookies, conditions, `Content-*`, cache directives: end-to-end and passed on as
+    /// they are, but out of place in trailers (RFC 9110 §6.5.1) and beyond the reach of
+    /// `Connection`.
     EndToEnd,
     /// Everything else.
     Other,
@@ -102,8 +104,9 @@ impl Field {
         self == Field::Other
     }
 
-    /// Whether the field may not travel as a trailer (RFC 9110 §6.5.1): it says something about framing, routing,
-    /// credentials, the connection, forwarding, or how to process the content, which came before it.
+    /// Whether the field may not travel as a trailer (RFC 9110 §6.5.1): it says something about
+    /// framing, routing, credentials, the connection, forwarding, or how to process the content,
+    /// which came before it.
     pub fn is_forbidden_in_trailers(self) -> bool {
         self != Field::Other
     }

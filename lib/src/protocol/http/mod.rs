@@ -30,8 +30,9 @@ pub enum Framing {
 }
 
 impl Framing {
-    /// Whether a client of this version learns the end of such a *response* only from the end of the connection,
-    /// which therefore must be closed after it. Chunks are unknown to HTTP/1.0: they are stripped.
+    /// Whether a client of this version learns the end of such a *response* only from the end of
+    /// the connection, which therefore must be closed after it. Chunks are unknown to HTTP/1.0:
+    /// they are stripped.
     pub fn ends_with_connection(self, client: Version) -> bool {
         match self {
             Framing::None | Framing::Length(_) => false,

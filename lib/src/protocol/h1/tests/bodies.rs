@@ -15,8 +15,8 @@ pub(super) struct Outcome {
     pub(super) consumed: usize,
 }
 
-/// Feeds a body in pieces, as a session does: what is not consumed is given again, with the next piece behind it.
-/// Bytes behind the input are noise, so that nothing can be read there unnoticed.
+/// Feeds a body in pieces, as a session does: what is not consumed is given again, with the next
+/// piece behind it. Bytes behind the input are noise, so that nothing can be read there unnoticed.
 pub(super) fn relay_in_pieces(
     mut reader: BodyReader,
     input: &[u8],
@@ -205,7 +205,8 @@ proptest! {
         // What was passed on as chunks is well-formed as far as it goes.
         if let (true, Ok(outcome)) = (relay_kept, whole) {
             let again = relay(BodyReader::new(Framing::Chunked, Relay::Keep), &outcome.output);
-            prop_assert_eq!(again.map(|again| (again.output, again.complete)), Ok((outcome.output, outcome.complete)));
+            let again = again.map(|again| (again.output, again.complete));
+            prop_assert_eq!(again, Ok((outcome.output, outcome.complete)));
         }
     }
 

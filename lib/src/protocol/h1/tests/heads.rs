@@ -111,7 +111,8 @@ fn read_in_pieces(input: &[u8], cuts: &[prop::sample::Index], read: impl Fn(&[u8
     Outcome::Partial
 }
 
-/// A head is read alike in any split. What is refused may take the scanner until the input has doubled to notice.
+/// A head is read alike in any split. What is refused may take the scanner until the input has
+/// doubled to notice.
 fn check_split(
     input: &[u8],
     cuts: &[prop::sample::Index],
