@@ -50,13 +50,11 @@ metrics! {
     ListenerConnectionCapped "listener.connection_capped" Count Connections "Client connections turned away at a limit."
     ListenerConnectionNoBuffer "listener.connection_no_buffer" Count Connections "Client connections turned away because no buffer was left."
     AcceptErrors "accept.errors" Count Events "Times that accepting failed for want of descriptors or memory."
-    ProtocolHttp "protocol.http" Gauge Connections "Client connections that speak plain HTTP."
 
     // Requests.
     Requests "requests" Count Requests "Requests whose head was read."
     HttpRequests "http.requests" Count Requests "HTTP requests whose head was read."
     HttpActiveRequests "http.active_requests" Gauge Requests "HTTP requests in flight."
-    WebsocketActiveRequests "websocket.active_requests" Gauge Requests "Upgraded connections that are open."
     HttpErrors "http.errors" Count Requests "Requests that ended in an error of either side."
     HttpFrontendParseErrors "http.frontend_parse_errors" Count Requests "Requests that could not be parsed."
     HttpBackendParseErrors "http.backend_parse_errors" Count Requests "Responses that could not be parsed."

@@ -265,8 +265,8 @@ impl<N: Network> Worker<N> {
                     // Out of descriptors or memory: the connections wait in the kernel's queue, and are
                     // looked at again when a session ends or the next one comes.
                     self.shared.metrics.incr(Metric::AcceptErrors);
-                    log::warn!("accept: {error}");
                     if !self.starved.contains(&index) {
+                        log::warn!("accept: {error}; until a connection ends, others wait in the kernel");
                         self.starved.push(index);
                     }
                     return;
@@ -278,6 +278,7 @@ impl<N: Network> Worker<N> {
 
     fn accepted(&mut self, listener: ListenerIndex, mut stream: N::Stream, address: std::net::SocketAddr) {
         self.shared.metrics.incr(Metric::ListenerAcceptedTotal);
+        self.shared.metrics.incr(Metric::ListenerAcceptedHttp);
         let full = self.sessions.len() >= self.shared.settings.connections_max;
         let parched = !self.shared.thirsty.is_empty();
         if full || parched {

@@ -13,7 +13,7 @@ use kakehi_command::order::{Backend, BackendKey as BackendIdentity, Cluster, Clu
 use slab::Slab;
 
 use crate::balancing::RoundRobin;
-use crate::health::Backoff;
+use crate::health::{BackendTurn, Backoff};
 use crate::net::{Peer, Stream};
 
 /// Names a backend in the table of this worker. Valid while a connection to it is counted.
@@ -254,17 +254,13 @@ impl<S: Stream> Backends<S> {
     }
 
     /// A connect failed: the backend is left alone for a while. `random` draws how long.
-    pub fn connect_failed(&mut self, key: BackendKey, now: Instant, random: u64) {
-        if let Some(node) = self.nodes.get_mut(key) {
-            node.backoff.failed(now, random);
-        }
+    pub fn connect_failed(&mut self, key: BackendKey, now: Instant, random: u64) -> Option<BackendTurn> {
+        self.nodes.get_mut(key)?.backoff.failed(now, random)
     }
 
     /// A connect succeeded.
-    pub fn connect_succeeded(&mut self, key: BackendKey, now: Instant) {
-        if let Some(node) = self.nodes.get_mut(key) {
-            node.backoff.succeeded(now);
-        }
+    pub fn connect_succeeded(&mut self, key: BackendKey, now: Instant) -> Option<BackendTurn> {
+        self.nodes.get_mut(key)?.backoff.succeeded(now)
     }
 
     /// Idle connections in the pool.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use crate::health::BackendTurn;
 use crate::listener::Listeners;
 use crate::metrics::{Metric, Metrics};
 use crate::net::buffers::{Buffer, BufferPool, Use};
@@ -109,6 +110,35 @@ impl<N: Network> Shared<N> {
         self.seed ^= self.seed << 25;
         self.seed ^= self.seed >> 27;
         self.seed.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    /// A connect to this backend failed: it is left alone for a while.
+    pub fn connect_failed(&mut self, key: BackendKey) {
+        self.metrics.incr(Metric::BackendConnectionsError);
+        let random = self.random();
+        let turn = self.backends.connect_failed(key, self.now, random);
+        self.tell(key, turn);
+    }
+
+    /// A connect to this backend succeeded.
+    pub fn connect_succeeded(&mut self, key: BackendKey) {
+        let turn = self.backends.connect_succeeded(key, self.now);
+        self.tell(key, turn);
+    }
+
+    fn tell(&mut self, key: BackendKey, turn: Option<BackendTurn>) {
+        let (Some(turn), Some(backend)) = (turn, self.backends.backend(key)) else { return };
+        let (cluster, id, address) = (backend.cluster_id(), backend.backend_id(), backend.address());
+        match turn {
+            BackendTurn::Down => {
+                self.metrics.incr(Metric::BackendDown);
+                log::warn!("backend {id} of cluster {cluster} at {address} is down");
+            }
+            BackendTurn::Up => {
+                self.metrics.incr(Metric::BackendUp);
+                log::info!("backend {id} of cluster {cluster} at {address} is up again");
+            }
+        }
     }
 
     /// Forgets a token whose socket is closed.

@@ -182,9 +182,7 @@ impl<S: Stream> HttpSession<S> {
         shared: &mut Shared<N>,
     ) -> Result<(), Trouble> {
         if let Some(key) = self.back.as_ref().map(|back| back.key) {
-            let random = shared.random();
-            shared.backends.connect_failed(key, shared.now, random);
-            shared.metrics.incr(Metric::BackendConnectionsError);
+            shared.connect_failed(key);
         }
         self.drop_back(shared);
         self.attach(shared)
@@ -236,7 +234,7 @@ impl<S: Stream> HttpSession<S> {
             shared.metrics.add(Metric::BackBytesOut, written);
             if !back.connected {
                 back.connected = true;
-                shared.backends.connect_succeeded(back.key, shared.now);
+                shared.connect_succeeded(back.key);
             }
         }
         match flush {
@@ -350,11 +348,9 @@ fn connect<S: Stream, N: Network<Stream = S>>(
             Some(Back { peer, key, reused: false, connected: false, since: shared.now })
         }
         Err(error) => {
-            log::warn!("connect to {address}: {error}");
+            log::debug!("connect to {address}: {error}");
             shared.release_token(token);
-            let random = shared.random();
-            shared.backends.connect_failed(key, shared.now, random);
-            shared.metrics.incr(Metric::BackendConnectionsError);
+            shared.connect_failed(key);
             None
         }
     }

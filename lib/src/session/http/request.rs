@@ -61,6 +61,7 @@ pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin<'_>, shared: &mut S
     match parse_request(bytes, &mut storage, &limits) {
         Ok(Parsed::Partial) => Begin::Partial,
         Ok(Parsed::Complete { head, bytes: consumed }) => {
+            shared.metrics.incr(Metric::Requests);
             shared.metrics.incr(Metric::HttpRequests);
             let id = shared.ids.next(shared.unix_ms);
             match forward(&head, origin, id, shared) {
