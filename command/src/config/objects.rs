@@ -86,7 +86,8 @@ impl Builder<'_, '_> {
         }
         if kind != ListenerKind::Http {
             let text = format!(
-                "{kind} listeners are not served yet by this version: this one is skipped, with all that is on it"
+                "{kind} listeners are not served yet by this version: this one is skipped, with all that is \
+                 on it"
             );
             self.diagnostics.warning(section.place_of("protocol"), section.key_path("protocol"), text);
             return;
@@ -112,7 +113,11 @@ impl Builder<'_, '_> {
             if other.interface == interface {
                 Some(format!("{} is already the address of {at}", address.value))
             } else if other.kind != kind {
-                Some(format!("{} is shared with {at}, which is {}: listeners of one address, on whatever interfaces, speak the same protocol", address.value, other.kind))
+                Some(format!(
+                    "{} is shared with {at}, which is {}: listeners of one address, on whatever interfaces, \
+                     speak the same protocol",
+                    address.value, other.kind
+                ))
             } else {
                 None
             }
@@ -171,7 +176,8 @@ impl Builder<'_, '_> {
         let backends = self.required(section, "backends");
         let protocol = self.required(section, "protocol").and_then(|()| section.choice("protocol"));
         if protocol == Some("tcp") {
-            let text = "tcp clusters are not served yet by this version: this one is skipped, with its frontends and backends";
+            let text = "tcp clusters are not served yet by this version: this one is skipped, with its \
+                        frontends and backends";
             self.diagnostics.warning(section.place_of("protocol"), section.key_path("protocol"), text);
             return;
         }
@@ -248,7 +254,8 @@ impl Builder<'_, '_> {
         if listener.kind != ListenerKind::Http {
             let kind = listener.kind;
             let text = format!(
-                "the listener at {}, {at}, is {kind}, which is not served yet by this version: this frontend is skipped",
+                "the listener at {}, {at}, is {kind}, which is not served yet by this version: this frontend \
+                 is skipped",
                 address.value
             );
             self.diagnostics.warning(address.place, section.key_path("address"), text);
@@ -347,8 +354,8 @@ impl Builder<'_, '_> {
             }
         };
         if addresses.iter().any(|address| address.port() == DEMO_PORT) && !self.origin.is_embedded() {
-            let text = "port 0 stands for the demo backend, which only runs when no configuration file is given: \
-                        this backend is left out; put the address of one of yours here";
+            let text = "port 0 stands for the demo backend, which only runs when no configuration file is \
+                        given: this backend is left out; put the address of one of yours here";
             self.diagnostics.warning(place, key, text);
             return Vec::new();
         }
