@@ -77,7 +77,7 @@ impl ProxyBuilder {
         write!(
             self.tables,
             "\n[clusters.{id}]\nprotocol = \"http\"\n\
-             frontends = [{{ address = \"{listener}\", hostname = \"{hostname}\" }}]\nbackends = [{}]\n",
+             frontends = [{{ address = \"{listener}\", hostname = \"{hostname}\", path = \"/\" }}]\nbackends = [{}]\n",
             backends.join(", ")
         )
         .expect("writing into a string");

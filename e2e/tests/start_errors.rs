@@ -43,7 +43,7 @@ fn taken_port_is_named() {
         .tables(&format!("[[listeners]]\nprotocol = \"http\"\naddress = \"{address}\"\n"));
     let output = start_fails(&builder);
     assert!(output.contains(&address.to_string()), "{output}");
-    assert!(output.to_lowercase().contains("in use"), "{output}");
+    assert!(output.contains("taken"), "{output}");
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn wrong_value_names_file_line_and_key() {
         let said = config_fails(&format!("# first line\n{line}\n"));
         assert!(said.contains(key), "{line}: {said}");
         assert!(
-            said.contains("proxy.toml:2:") || said.contains("proxy.toml:3:"),
+            (2..=4).any(|line| said.contains(&format!("proxy.toml:{line}:"))),
             "{line}: the line is not named: {said}"
         );
     }
