@@ -51,7 +51,7 @@ pub(super) struct Add {
 
 impl Backend {
     /// Sends the request and shows the answer.
-    pub(super) fn run(self, proxy: &Proxy) -> Result<(), CliError> {
+    pub(super) fn run(self, proxy: &mut Proxy) -> Result<(), CliError> {
         proxy.tell(match self {
             Self::Add(add) => RequestType::AddBackend(add.backend()),
             Self::Remove { key: Key { id: cluster_id, backend_id, address } } => {

@@ -1,6 +1,5 @@
 //! [`Proxy`]: the running proxy as verbs see it. One request, one final answer.
 
-use std::cell::RefCell;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,13 +23,15 @@ pub(super) enum Patience {
     Unlimited,
 }
 
-/// A connection to the proxy, and the way to show what it answers.
+/// The proxy that the global flags mean, and the way to show what it answers.
 pub(super) struct Proxy {
-    channel: RefCell<Channel>,
-    socket: PathBuf,
     config: Config,
+    /// Of `--config`.
+    config_file: Option<PathBuf>,
     /// Of `--timeout`; zero means none.
     timeout: Option<Duration>,
+    /// Connected at the first request: what is wrong with that is said without a proxy.
+    channel: Option<Channel>,
     /// How answers are shown.
     pub(super) output: Output,
 }
@@ -43,28 +44,13 @@ pub(super) struct Answer {
 }
 
 impl Proxy {
-    /// Connects to the proxy that the global flags mean.
+    /// Reads the configuration; connects to nothing yet.
     pub(super) fn new(globals: &Globals) -> Result<Self, CliError> {
-        let config = settings::load_settings(globals.config.as_deref())?;
-        let socket = config.command_socket.clone();
-        if globals.config.is_none()
-            && let Some(directory) = socket.parent()
-            && directory.exists()
-        {
-            // In /tmp another user may have put a socket there first.
-            runtime_dir::check(directory)?;
-        }
-        let channel = Channel::connect(&socket, config.max_command_buffer_size).map_err(|error| match error {
-            ChannelError::Io(error) => {
-                CliError::Unreachable { socket: socket.clone(), config: globals.config.clone(), error }
-            }
-            error => CliError::Channel { socket: socket.clone(), error },
-        })?;
         Ok(Self {
-            channel: RefCell::new(channel),
-            socket,
-            config,
+            config: settings::load_settings(globals.config.as_deref())?,
+            config_file: globals.config.clone(),
             timeout: globals.timeout.map(Duration::from_millis),
+            channel: None,
             output: Output::new(globals.json),
         })
     }
@@ -75,7 +61,7 @@ impl Proxy {
     }
 
     /// Asks, waits for the final answer, and shows it as its content asks for.
-    pub(super) fn tell(&self, request: RequestType) -> Result<(), CliError> {
+    pub(super) fn tell(&mut self, request: RequestType) -> Result<(), CliError> {
         let answer = self.ask(request, Patience::AsConfigured)?;
         self.output.answer(&answer)
     }
@@ -84,7 +70,7 @@ impl Proxy {
     ///
     /// # Errors
     /// [`CliError::Refused`] for a FAILURE.
-    pub(super) fn ask(&self, request: RequestType, patience: Patience) -> Result<Answer, CliError> {
+    pub(super) fn ask(&mut self, request: RequestType, patience: Patience) -> Result<Answer, CliError> {
         self.send(request)?;
         loop {
             let response = self.receive(patience)?;
@@ -98,19 +84,45 @@ impl Proxy {
     }
 
     /// Sends a request whose answers are read one by one.
-    pub(super) fn send(&self, request: RequestType) -> Result<(), CliError> {
+    pub(super) fn send(&mut self, request: RequestType) -> Result<(), CliError> {
         let request = Request { request_type: Some(request) };
         let limit = self.limit(Patience::AsConfigured);
-        self.channel
-            .borrow_mut()
-            .send_deadline(&request, limit)
-            .map_err(|error| self.channel_error(error, limit))
+        let sent = self.channel()?.send_deadline(&request, limit);
+        sent.map_err(|error| self.channel_error(error, limit))
     }
 
     /// The next message, PROCESSING included.
-    pub(super) fn receive(&self, patience: Patience) -> Result<Response, CliError> {
+    pub(super) fn receive(&mut self, patience: Patience) -> Result<Response, CliError> {
         let limit = self.limit(patience);
-        self.channel.borrow_mut().receive_deadline(limit).map_err(|error| self.channel_error(error, limit))
+        let received = self.channel()?.receive_deadline(limit);
+        received.map_err(|error| self.channel_error(error, limit))
+    }
+
+    fn channel(&mut self) -> Result<&mut Channel, CliError> {
+        let channel = match self.channel.take() {
+            Some(channel) => channel,
+            None => self.connect()?,
+        };
+        Ok(self.channel.insert(channel))
+    }
+
+    fn connect(&self) -> Result<Channel, CliError> {
+        let socket = &self.config.command_socket;
+        if self.config_file.is_none()
+            && let Some(directory) = socket.parent()
+            && directory.exists()
+        {
+            // In /tmp another user may have put a socket there first.
+            runtime_dir::check(directory)?;
+        }
+        Channel::connect(socket, self.config.max_command_buffer_size).map_err(|error| match error {
+            ChannelError::Io(error) => CliError::Unreachable {
+                socket: socket.clone(),
+                config: self.config_file.clone(),
+                error,
+            },
+            error => self.channel_error(error, None),
+        })
     }
 
     fn limit(&self, patience: Patience) -> Option<Duration> {
@@ -122,7 +134,7 @@ impl Proxy {
     }
 
     fn channel_error(&self, error: ChannelError, limit: Option<Duration>) -> CliError {
-        let socket = self.socket.clone();
+        let socket = self.config.command_socket.clone();
         match (error, limit) {
             (ChannelError::TimedOut, Some(limit)) => CliError::Silent { socket, limit },
             (error, _) => CliError::Channel { socket, error },

@@ -13,7 +13,7 @@ use super::table::visible;
 use super::values::address_text;
 
 /// Subscribes, and prints until the connection ends.
-pub(super) fn run(proxy: &Proxy) -> Result<(), CliError> {
+pub(super) fn run(proxy: &mut Proxy) -> Result<(), CliError> {
     proxy.send(RequestType::SubscribeEvents(SubscribeEvents {}))?;
     loop {
         let response = proxy.receive(Patience::Unlimited)?;

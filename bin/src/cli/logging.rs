@@ -15,7 +15,7 @@ pub(super) struct Logging {
 
 impl Logging {
     /// Main and workers change together; workers started later inherit it.
-    pub(super) fn run(self, proxy: &Proxy) -> Result<(), CliError> {
+    pub(super) fn run(self, proxy: &mut Proxy) -> Result<(), CliError> {
         proxy.tell(RequestType::Logging(self.filter))
     }
 }

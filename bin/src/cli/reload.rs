@@ -17,7 +17,7 @@ pub(super) struct Reload {
 
 impl Reload {
     /// Asks the proxy to read the file.
-    pub(super) fn run(self, proxy: &Proxy) -> Result<(), CliError> {
+    pub(super) fn run(self, proxy: &mut Proxy) -> Result<(), CliError> {
         let path = self.file.as_deref().map(values::absolute).transpose()?.unwrap_or_default();
         proxy.tell(RequestType::ReloadConfiguration(path))
     }

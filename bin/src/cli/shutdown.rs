@@ -16,7 +16,7 @@ pub(super) struct Shutdown {
 
 impl Shutdown {
     /// Asks for the stop, and waits until it is done.
-    pub(super) fn run(self, proxy: &Proxy) -> Result<(), CliError> {
+    pub(super) fn run(self, proxy: &mut Proxy) -> Result<(), CliError> {
         let request =
             if self.hard { RequestType::HardStop(HardStop {}) } else { RequestType::SoftStop(SoftStop {}) };
         // Both end when the last worker has, which a soft stop's slowest client decides.

@@ -29,7 +29,7 @@ pub(super) enum State {
 
 impl State {
     /// Sends the request. Paths are sent absolute: the proxy's working directory is not the caller's.
-    pub(super) fn run(self, proxy: &Proxy) -> Result<(), CliError> {
+    pub(super) fn run(self, proxy: &mut Proxy) -> Result<(), CliError> {
         proxy.tell(match self {
             Self::Save { file } => RequestType::SaveState(values::absolute(&file)?),
             Self::Load { file } => RequestType::LoadState(values::absolute(&file)?),

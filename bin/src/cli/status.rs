@@ -8,7 +8,7 @@ use super::client::Proxy;
 use super::table::Table;
 
 /// Asks for the workers' states.
-pub(super) fn run(proxy: &Proxy) -> Result<(), CliError> {
+pub(super) fn run(proxy: &mut Proxy) -> Result<(), CliError> {
     proxy.tell(RequestType::Status(Status {}))
 }
 

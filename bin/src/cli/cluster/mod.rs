@@ -50,7 +50,7 @@ pub(super) enum Cluster {
 
 impl Cluster {
     /// Sends the request and shows the answer.
-    pub(super) fn run(self, proxy: &Proxy) -> Result<(), CliError> {
+    pub(super) fn run(self, proxy: &mut Proxy) -> Result<(), CliError> {
         proxy.tell(match self {
             Self::List { id: Some(id), .. } => RequestType::QueryClusterById(id),
             Self::List { domain: Some(domain), .. } => by_domain(&domain),
@@ -73,7 +73,7 @@ fn by_domain(domain: &str) -> RequestType {
     RequestType::QueryClustersByDomain(QueryClusterByDomain { hostname: hostname.to_owned(), path })
 }
 
-fn tags(proxy: &Proxy, id: String) -> Result<(), CliError> {
+fn tags(proxy: &mut Proxy, id: String) -> Result<(), CliError> {
     let filters = FrontendFilters {
         http: false,
         https: false,

@@ -53,7 +53,7 @@ pub(super) struct List {
 
 impl Frontend {
     /// Sends the request and shows the answer.
-    pub(super) fn run(self, proxy: &Proxy) -> Result<(), CliError> {
+    pub(super) fn run(self, proxy: &mut Proxy) -> Result<(), CliError> {
         proxy.tell(match self {
             Self::List(List { http, https, tcp, domain, cluster_id }) => {
                 RequestType::ListFrontends(FrontendFilters { http, https, tcp, domain, cluster_id })

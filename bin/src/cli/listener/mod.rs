@@ -33,7 +33,7 @@ pub(super) enum Listener {
 
 impl Listener {
     /// Sends the request and shows the answer.
-    pub(super) fn run(self, proxy: &Proxy) -> Result<(), CliError> {
+    pub(super) fn run(self, proxy: &mut Proxy) -> Result<(), CliError> {
         proxy.tell(match self {
             Self::List => RequestType::ListListeners(ListListeners {}),
             Self::Http(http) => http.request(proxy.config())?,

@@ -57,7 +57,7 @@ pub(super) struct Get {
 
 impl Metrics {
     /// Sends the request and shows the answer.
-    pub(super) fn run(self, proxy: &Proxy) -> Result<(), CliError> {
+    pub(super) fn run(self, proxy: &mut Proxy) -> Result<(), CliError> {
         let configure = |change: MetricsConfiguration| RequestType::ConfigureMetrics(change.into());
         match self {
             Self::Get(get) => get.run(proxy),
@@ -69,7 +69,7 @@ impl Metrics {
 }
 
 impl Get {
-    fn run(self, proxy: &Proxy) -> Result<(), CliError> {
+    fn run(self, proxy: &mut Proxy) -> Result<(), CliError> {
         let request = RequestType::QueryMetrics(QueryMetricsOptions {
             list: self.list,
             cluster_ids: self.clusters,

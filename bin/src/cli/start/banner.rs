@@ -62,9 +62,11 @@ impl Banner {
     fn write_trial(&self, trial: &Trial, listener: SocketAddr, out: &mut String) -> std::fmt::Result {
         let Trial { cluster, first: (first, first_address), second: (second, second_address) } = trial;
         let program = &self.program;
+        let is_relative = program.contains('/') && !program.starts_with(['/', '\'']);
+        let place = if is_relative { " in this directory" } else { "" };
         write!(
             out,
-            "\nTry it, from another terminal in this directory:\n\
+            "\nTry it, from another terminal{place}:\n\
              \n  curl http://{listener}/\n\
              \nThen change it while it runs, and curl again after each:\n\
              \n  # A second backend takes its share of the requests.\

@@ -1,0 +1,247 @@
+//! Every verb against a canned proxy: what it asks, what it prints, and its exit status, as golden files.
+
+use std::fs;
+use std::process::Output;
+
+use kakehi_command::proto::{EventKind, Request, Response};
+
+use crate::fake_proxy::{FakeProxy, Then};
+use crate::responses as canned;
+use crate::support::{check_golden, check_no_stale_golden, run};
+
+/// One run of the program.
+struct Case {
+    file: &'static str,
+    command: &'static str,
+    responses: Vec<Response>,
+    then: Then,
+}
+
+fn case(file: &'static str, command: &'static str, response: Response) -> Case {
+    Case { file, command, responses: vec![response], then: Then::Wait }
+}
+
+/// A verb whose answer is not the point.
+fn plain(file: &'static str, command: &'static str) -> Case {
+    case(file, command, canned::ok("Successfully applied request to all workers"))
+}
+
+fn cases() -> Vec<Case> {
+    [process_cases(), cluster_cases(), frontend_cases(), listener_cases(), metrics_cases(), trouble_cases()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn process_cases() -> Vec<Case> {
+    let events = || {
+        vec![
+            canned::event("main", EventKind::EventsSubscribed, None),
+            canned::event("0", EventKind::BackendDown, Some(("app", "app-1", "10.0.0.1:80"))),
+        ]
+    };
+    vec![
+        case("status", "status", canned::workers()),
+        case("status_json", "status --json", canned::workers()),
+        plain("shutdown", "shutdown"),
+        plain("shutdown_hard", "shutdown --hard"),
+        plain("logging", "logging info,kakehi_lib::session=debug"),
+        plain("reload", "reload"),
+        plain("reload_file", "reload -f new.toml"),
+        plain("state_save", "state save -f state.json"),
+        plain("state_load", "state load --file /var/lib/kakehi/state.json"),
+        case("state_stats", "state stats", canned::request_counts()),
+        Case { file: "events", command: "events", responses: events(), then: Then::Close },
+        Case { file: "events_json", command: "-j events", responses: events(), then: Then::Close },
+    ]
+}
+
+fn cluster_cases() -> Vec<Case> {
+    vec![
+        plain("cluster_add", "cluster add -i app"),
+        plain(
+            "cluster_add_everything",
+            "cluster add --id app --load-balancing-policy LEAST_LOADED -s -r --send-proxy --expect-proxy \
+             --http2 --https-redirect-port 8443 --www-authenticate realm --authorized-hash ada:00 \
+             --answer 503=busy --affinity-header x-user --shard-percent 20 --shard-min-backends 4 \
+             --shard-strict --max-connection-attempts 3",
+        ),
+        plain("cluster_remove", "cluster remove --id app"),
+        case("cluster_list", "cluster list", canned::cluster_hashes()),
+        case("cluster_list_id", "cluster list --id app", canned::cluster_in_full()),
+        case("cluster_list_id_json", "cluster list --id app --json", canned::cluster_in_full()),
+        case("cluster_list_domain", "cluster list -d app.example.com/shop/cart", canned::no_cluster()),
+        case("cluster_tags", "cluster tags -i app", canned::tagged_frontends()),
+        case("cluster_tags_json", "cluster tags -i app -j", canned::tagged_frontends()),
+        plain("backend_add", "backend add --id app --backend-id app-1 --address 127.0.0.1:8000"),
+        plain(
+            "backend_add_everything",
+            "backend add -i app --backend-id app-1 -a [::1]:8000 -s one --backup true --unix-path /run/app.sock",
+        ),
+        plain("backend_remove", "backend remove -i app --backend-id app-1 -a 127.0.0.1:8000 --json"),
+    ]
+}
+
+fn frontend_cases() -> Vec<Case> {
+    vec![
+        case("frontend_list", "frontend list", canned::frontends()),
+        plain("frontend_list_filtered", "frontend list --http -d example -i app"),
+        plain("frontend_add", "frontend http add -a 127.0.0.1:80 --hostname app.example.com id app"),
+        plain(
+            "frontend_add_deny",
+            "frontend http add -a 127.0.0.1:80 --host *.example.com --path-regex ^/admin -m POST \
+             --tags owner=ada,tier=1 deny",
+        ),
+        plain(
+            "frontend_add_everything",
+            "frontend http add -a 127.0.0.1:80 --hostname a -p /p --redirect permanent --redirect-scheme \
+             use-https --redirect-template t --rewrite-host h --rewrite-path /q --rewrite-port 81 \
+             --required-auth --header both=x-a=b --match-header present=x-c --hsts-preload id app",
+        ),
+        plain("frontend_remove", "frontend http remove -a 127.0.0.1:80 --hostname a --path-equals /x id app"),
+    ]
+}
+
+fn listener_cases() -> Vec<Case> {
+    vec![
+        case("listener_list", "listener list", canned::listeners()),
+        case("listener_list_json", "listener list --json", canned::listeners()),
+        plain("listener_add", "listener http add -a 127.0.0.1:8080"),
+        plain(
+            "listener_add_everything",
+            "listener http add -a 127.0.0.1:8080 --interface lo --public-address 203.0.113.1:80 --front-timeout 1 \
+             --back-timeout 2 --connect-timeout 3 --request-timeout 4 --forwarded-headers x_forwarded \
+             --sticky-name S --expect-proxy --answer-404 answer.http",
+        ),
+        plain("listener_update", "listener http update -a 127.0.0.1:8080 --front-timeout 5"),
+        plain(
+            "listener_update_everything",
+            "listener http update -a 127.0.0.1:8080 --no-expect-proxy --sozu-id-header X-Id \
+             --forwarded-headers none --answer-503 answer.http --h2-max-concurrent-streams 50",
+        ),
+        plain("listener_remove", "listener http remove -a 127.0.0.1:8080"),
+        plain("listener_activate", "listener http activate -a 127.0.0.1:8080"),
+        plain("listener_deactivate", "listener http deactivate -a 127.0.0.1:8080 --interface lo"),
+    ]
+}
+
+fn metrics_cases() -> Vec<Case> {
+    vec![
+        case("metrics_get", "metrics get", canned::metrics()),
+        case("metrics_get_json", "metrics get -j", canned::metrics_by_worker()),
+        case("metrics_get_workers", "metrics get -w -n requests,latency -k app -b app-1", canned::metrics_by_worker()),
+        case("metrics_get_list", "metrics get --list --no-clusters", canned::metric_names()),
+        plain("metrics_enable", "metrics enable"),
+        plain("metrics_disable", "metrics disable"),
+        plain("metrics_clear", "metrics clear"),
+    ]
+}
+
+fn trouble_cases() -> Vec<Case> {
+    let no_answer = |file, command, then| Case { file, command, responses: Vec::new(), then };
+    let processed = vec![canned::processing("Processing worker request..."), canned::ok("Done.")];
+    vec![
+        case("refused", "cluster remove -i nobody", canned::failure("no cluster \"nobody\"")),
+        case("refused_json", "cluster remove -i nobody -j", canned::failure("no cluster \"nobody\"")),
+        case("control_characters", "status", canned::ok("hello \u{1b}[31mred")),
+        Case { file: "processing", command: "status", responses: processed, then: Then::Wait },
+        no_answer("silent", "status --timeout 50", Then::Wait),
+        no_answer("closed", "status", Then::Close),
+        no_answer("unserved_certificate", "certificate list --json", Then::Close),
+        no_answer("unserved_listener", "listener https add -a 127.0.0.1:443 --help", Then::Close),
+        no_answer("unserved_cluster", "cluster h2 enable -i app", Then::Close),
+        no_answer("arguments_missing", "backend add -i app", Then::Close),
+        no_answer("arguments_conflict", "cluster list -i app -d app.example.com", Then::Close),
+        no_answer("arguments_bad_address", "backend remove -i a --backend-id b -a localhost:80", Then::Close),
+        no_answer("file_missing", "listener http add -a 127.0.0.1:80 --answer-404 nowhere.http", Then::Close),
+    ]
+}
+
+#[test]
+fn verbs_ask_and_print_as_reviewed() {
+    let mut files = Vec::new();
+    for case in cases() {
+        let file = format!("{}.txt", case.file);
+        let command = case.command;
+        check_golden(&format!("answers/{file}"), &transcript(command, case));
+        assert!(!files.contains(&file), "{file} is written twice");
+        files.push(file);
+    }
+    check_no_stale_golden("answers", &files);
+}
+
+#[test]
+fn flags_may_stand_before_or_after_the_verb() {
+    for command in ["-j -t 1000 status", "status -j -t 1000", "--json --timeout 1000 status"] {
+        let text = transcript("status --json", case("", command, canned::workers()));
+        check_golden("answers/status_json.txt", &text);
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config_in(&directory);
+    let proxy = FakeProxy::start(&directory.path().join("kakehi.sock"), vec![canned::listeners()], Then::Wait);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = std::process::Command::new(env!("CARGO_BIN_EXE_kakehi"))
+        .args(["listener", "list", "-c", &config])
+        .current_dir(directory.path())
+        .stdout(writer)
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
+    assert!(proxy.finish().is_some());
+}
+
+/// Writes what a run needs into its directory; gives the config file's name.
+fn config_in(directory: &tempfile::TempDir) -> String {
+    fs::write(directory.path().join("config.toml"), "command_socket = \"kakehi.sock\"\nback_timeout = 33\n").unwrap();
+    fs::write(directory.path().join("answer.http"), "HTTP/1.1 404 Not Found\r\n\r\n").unwrap();
+    "config.toml".to_owned()
+}
+
+/// Runs a case; gives what was asked and what was printed, under the title `shown`.
+fn transcript(shown: &str, case: Case) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config_in(&directory);
+    let proxy = FakeProxy::start(&directory.path().join("kakehi.sock"), case.responses, case.then);
+    // Flags go last, where a verb that is not served must not mind them.
+    let arguments = case.command.split_whitespace().chain(["-c", &config]);
+    let output = run("kakehi", directory.path(), arguments);
+    let text = compose(shown, proxy.finish().as_ref(), &output);
+    text.replace(&directory.path().display().to_string(), "DIR")
+}
+
+fn compose(shown: &str, request: Option<&Request>, output: &Output) -> String {
+    let request = match request {
+        Some(request) => serde_json::to_string_pretty(&set_members(&serde_json::to_value(request).unwrap())).unwrap(),
+        None => "none".to_owned(),
+    };
+    let status = output.status.code().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    format!(
+        "$ kakehi {shown}\n--- request\n{request}\n--- standard output\n{stdout}--- standard error\n{stderr}--- exit status\n{status}\n"
+    )
+}
+
+/// The value without members that are unset or empty: what a request says.
+fn set_members(value: &serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::Object(members) => {
+            let unset = |value: &Value| match value {
+                Value::Null => true,
+                Value::Array(values) => values.is_empty(),
+                Value::Object(members) => members.is_empty(),
+                _ => false,
+            };
+            let set = members.iter().map(|(name, value)| (name.clone(), set_members(value)));
+            // The verb itself may have nothing to say, and still is one.
+            let is_verb = |name: &str| name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+            Value::Object(set.filter(|(name, value)| is_verb(name) || !unset(value)).collect())
+        }
+        other => other.clone(),
+    }
+}

@@ -1,0 +1,11 @@
+//! The command line as operators and scripts see it: help, requests, output and exit status.
+//!
+//! The binary is run as it is; where it needs a proxy, a canned one answers. What a real proxy does with
+//! the requests is tested in `e2e`. One program, so that it is linked once.
+
+mod answers;
+mod config_check;
+mod fake_proxy;
+mod help;
+mod responses;
+mod support;
