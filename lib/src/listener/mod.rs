@@ -31,9 +31,9 @@ impl<L> Listener<L> {
         &self.config
     }
 
-    /// The socket, while it accepts.
-    pub fn socket_mut(&mut self) -> Option<&mut L> {
-        self.socket.as_mut().map(|(socket, _)| socket)
+    /// The socket and its token, while it accepts.
+    pub fn socket_mut(&mut self) -> Option<(&mut L, Token)> {
+        self.socket.as_mut().map(|(socket, token)| (socket, *token))
     }
 }
 
@@ -105,9 +105,9 @@ impl<L> Listeners<L> {
         self.waiting.remove(key)
     }
 
-    /// Forgets a socket that was handed over and is not wanted.
-    pub fn forget_offered(&mut self, key: &ListenerKey) {
-        self.waiting.remove(key);
+    /// Closes the sockets that were handed over and not taken.
+    pub fn forget_offered(&mut self) {
+        self.waiting.clear();
     }
 
     /// The listener accepts on this socket from now on.

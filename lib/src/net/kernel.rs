@@ -61,6 +61,12 @@ impl Network for Kernel {
         self.registry.register(listener, mio::Token(token), Interest::READABLE)
     }
 
+    fn unwatch_listener(&mut self, listener: &mut TcpListener) {
+        if let Err(error) = self.registry.deregister(listener) {
+            log::warn!("a listening socket stays in the poll: {error}");
+        }
+    }
+
     fn accept(&mut self, listener: &mut TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
         let (stream, peer) = listener.accept()?;
         set_nodelay(&stream);

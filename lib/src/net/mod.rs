@@ -56,6 +56,10 @@ pub trait Network {
     fn watch(&mut self, stream: &mut Self::Stream, token: Token) -> io::Result<()>;
     /// Reports waiting connections as `token`.
     fn watch_listener(&mut self, listener: &mut Self::Listener, token: Token) -> io::Result<()>;
+    /// Ends what [`watch_listener`](Self::watch_listener) began. Needed before a listener is closed:
+    /// main holds the same socket, so that the kernel would go on reporting it. Streams, which nobody
+    /// else holds, need no such call.
+    fn unwatch_listener(&mut self, listener: &mut Self::Listener);
     /// Takes the next waiting connection.
     fn accept(&mut self, listener: &mut Self::Listener) -> io::Result<(Self::Stream, SocketAddr)>;
 }

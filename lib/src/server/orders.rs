@@ -21,6 +21,9 @@ impl<N: Network> Worker<N> {
                 self.take_effect(effect)?;
             }
         }
+        // Sockets come before the revision that wants them. One that nobody wanted would take in
+        // connections that nobody accepts.
+        self.shared.listeners.forget_offered();
         self.revision = revision;
         let counts = self.state.counts();
         let metrics = &mut self.shared.metrics;
@@ -51,14 +54,12 @@ impl<N: Network> Worker<N> {
                 if listener.active() {
                     self.open_listener(index)?;
                 } else {
-                    self.shared.listeners.forget_offered(listener.key());
                     self.close_listener(index);
                 }
             }
             Effect::HttpListenerRemoved(key) => {
-                shared.listeners.forget_offered(key);
-                if let Some((_socket, token)) = shared.listeners.remove(key) {
-                    shared.release_token(token);
+                if let Some((socket, token)) = shared.listeners.remove(key) {
+                    shared.drop_listener(socket, token);
                 }
             }
         }
@@ -70,6 +71,7 @@ impl<N: Network> Worker<N> {
         self.shared.listeners.offer_socket(key.clone(), socket);
         if let Some(index) = self.shared.listeners.find(key) {
             let active = self.shared.listeners.get(index).is_some_and(|entry| entry.config().active());
+            // One that is open already takes it after the deactivation that must be under way.
             if active && let Err(error) = self.open_listener(index) {
                 log::error!("{error}");
             }
@@ -85,8 +87,8 @@ impl<N: Network> Worker<N> {
         }
         let key = entry.config().key().clone();
         let Some(mut socket) = shared.listeners.take_offered(&key) else {
-            // At boot the sockets come after the state.
-            return Ok(());
+            // At boot the sockets come after the state; later they come before it.
+            return if self.serving { Err(format!("no socket came for listener {key}")) } else { Ok(()) };
         };
         let token = shared.owners.insert(Owner::Listener(index));
         shared

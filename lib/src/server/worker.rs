@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use kakehi_command::state::ConfigState;
 use slab::Slab;
 
-use crate::listener::{ListenerIndex, Listeners};
+use crate::listener::{Listener, ListenerIndex, Listeners};
 use crate::metrics::{Metric, Metrics};
 use crate::net::buffers::{BufferPool, Use};
 use crate::net::kernel::swallow;
@@ -33,6 +33,9 @@ const YIELDED_PER_TURN_MAX: usize = 64;
 
 /// Sessions that room is made for at start; a larger table grows.
 const SESSIONS_RESERVED_MAX: usize = 1 << 16;
+
+/// When accepting is tried again after the kernel was out of descriptors or memory.
+const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
 /// Resolution of all timeouts. They are configured in seconds.
 const TIMER_TICK: Duration = Duration::from_millis(50);
@@ -159,8 +162,9 @@ impl<N: Network> Worker<N> {
             match self.owner(token) {
                 Some(Owner::Front(index)) => self.dispatch(index, HttpSession::on_timer),
                 Some(Owner::Idle(key)) => self.close_idle(key, token),
+                Some(Owner::Listener(index)) => self.accept(index),
                 // A connection that was idle when the timer was set, and is in use again.
-                Some(Owner::Back(_) | Owner::Listener(_) | Owner::Channel) | None => {}
+                Some(Owner::Back(_) | Owner::Channel) | None => {}
             }
         }
         self.due = due;
@@ -253,7 +257,7 @@ impl<N: Network> Worker<N> {
             if !self.serving {
                 return;
             }
-            let Some(socket) = self.shared.listeners.get_mut(index).and_then(|entry| entry.socket_mut())
+            let Some((socket, token)) = self.shared.listeners.get_mut(index).and_then(Listener::socket_mut)
             else {
                 return;
             };
@@ -263,7 +267,9 @@ impl<N: Network> Worker<N> {
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     // Out of descriptors or memory: the connections wait in the kernel's queue, and are
-                    // looked at again when a session ends or the next one comes.
+                    // looked at again when a session ends, the next one comes, or after a while: without
+                    // a session there may be no other occasion.
+                    self.shared.timers.set(token, self.shared.now + ACCEPT_RETRY);
                     self.shared.metrics.incr(Metric::AcceptErrors);
                     if !self.starved.contains(&index) {
                         log::warn!("accept: {error}; until a connection ends, others wait in the kernel");
@@ -337,8 +343,8 @@ impl<N: Network> Worker<N> {
     /// Takes in what waits already, then closes the socket.
     pub(super) fn close_listener(&mut self, index: ListenerIndex) {
         self.accept(index);
-        if let Some((_socket, token)) = self.shared.listeners.close(index) {
-            self.shared.release_token(token);
+        if let Some((socket, token)) = self.shared.listeners.close(index) {
+            self.shared.drop_listener(socket, token);
         }
     }
 

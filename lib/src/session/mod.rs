@@ -141,6 +141,12 @@ impl<N: Network> Shared<N> {
         }
     }
 
+    /// Closes a listening socket.
+    pub fn drop_listener(&mut self, mut socket: N::Listener, token: Token) {
+        self.net.unwatch_listener(&mut socket);
+        self.release_token(token);
+    }
+
     /// Forgets a token whose socket is closed.
     pub fn release_token(&mut self, token: Token) {
         self.timers.clear(token);

@@ -71,6 +71,8 @@ impl Network for Nowhere {
         Ok(())
     }
 
+    fn unwatch_listener(&mut self, _listener: &mut VecDeque<Scripted>) {}
+
     fn accept(&mut self, listener: &mut VecDeque<Scripted>) -> io::Result<(Scripted, SocketAddr)> {
         let stream = listener.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
         Ok((stream, SocketAddr::from(([127, 0, 0, 1], 4000))))

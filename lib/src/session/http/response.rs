@@ -22,8 +22,10 @@ impl<S: Stream> HttpSession<S> {
         shared: &mut Shared<N>,
     ) -> Result<bool, Trouble> {
         let mut moved = false;
+        let mut head = HeadStep::Partial;
         if self.progress() == Progress::Awaited && !self.response.unparsed().is_empty() {
-            moved |= self.take_head(shared)?;
+            head = self.take_head(shared)?;
+            moved |= head == HeadStep::Taken;
         }
         if self.progress() == Progress::Flowing {
             self.response.advance().map_err(|error| {
@@ -36,7 +38,10 @@ impl<S: Stream> HttpSession<S> {
         if self.response.has_output() {
             moved |= self.flush_response(shared)?;
         }
-        if self.progress() != Progress::Over && !self.response.is_full() {
+        // Behind what may be a whole head nothing is read: the end of the connection, heard before that head
+        // is taken, would pass for a cut within it.
+        let ahead = self.progress() == Progress::Awaited && head != HeadStep::Partial;
+        if self.progress() != Progress::Over && !ahead && !self.response.is_full() {
             moved |= self.read_response(shared)?;
         }
         Ok(moved)
@@ -129,20 +134,22 @@ impl<S: Stream> HttpSession<S> {
 
     /// Parses the head at the start of what came: a 1xx, or the final one. What the last head left to
     /// write was written before.
-    fn take_head<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Result<bool, Trouble> {
+    fn take_head<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Result<HeadStep, Trouble> {
+        if self.response.has_output() {
+            return Ok(HeadStep::Held);
+        }
         let full = self.response.is_full();
-        if self.response.has_output()
-            || !(self.response_scanner.should_parse(self.response.unparsed()) || full)
-        {
-            return Ok(false);
+        if !self.response_scanner.should_parse(self.response.unparsed()) && !full {
+            return Ok(HeadStep::Partial);
         }
         let Some(mut out) = shared.buffer(Use::Response) else {
             self.thirst(shared);
-            return Ok(false);
+            return Ok(HeadStep::Held);
         };
         let Some(exchange) = self.exchange.as_mut() else { return Err(Trouble::Cut) };
-        // The rest of a request that is answered early must never be taken for another request.
-        let last = !self.request.body.is_complete() || exchange.sink_failed || shared.draining;
+        // The rest of a request that is answered early must never be taken for another request. What was
+        // read of it and waits for the back is dropped with the back, so the client has to be told here.
+        let last = !exchange.request_over || exchange.sink_failed || shared.draining;
         let Some(listener) = shared.listeners.get(self.listener) else { return Err(Trouble::Cut) };
         let limits = HeadLimits { fields_max: shared.settings.header_fields_max };
         let sozu_id_header = listener.config().sozu_id_header();
@@ -152,23 +159,23 @@ impl<S: Stream> HttpSession<S> {
                 shared.metrics.count_status(status);
                 self.response.drop_unparsed(consumed);
                 self.response.begin(out, body);
-                Ok(true)
+                Ok(HeadStep::Taken)
             }
             Rewritten::Informational { consumed } => {
                 self.response_scanner = HeadScanner::default();
                 self.response.drop_unparsed(consumed);
                 self.response.begin(out, no_body());
-                Ok(true)
+                Ok(HeadStep::Taken)
             }
             Rewritten::Dropped { consumed } => {
                 self.response_scanner = HeadScanner::default();
                 self.response.drop_unparsed(consumed);
                 shared.give_back(&mut Some(out));
-                Ok(true)
+                Ok(HeadStep::Taken)
             }
             Rewritten::Partial if !full => {
                 shared.give_back(&mut Some(out));
-                Ok(false)
+                Ok(HeadStep::Partial)
             }
             Rewritten::Partial | Rewritten::TooLarge => {
                 shared.give_back(&mut Some(out));
@@ -182,6 +189,17 @@ impl<S: Stream> HttpSession<S> {
             }
         }
     }
+}
+
+/// How far the head at the start of a backend's bytes is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum HeadStep {
+    /// It was taken.
+    Taken,
+    /// More of it has to come.
+    Partial,
+    /// It waits: for a 1xx before it to be written, or for a buffer.
+    Held,
 }
 
 /// What became of the head at the start of a backend's bytes.
