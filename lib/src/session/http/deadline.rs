@@ -44,10 +44,16 @@ impl<S: Stream> HttpSession<S> {
             Stage::Answering => (Awaited::Front, self.front_active + config.front_timeout()),
             Stage::Exchange => match &self.back {
                 Some(back) if !back.connected => (Awaited::Connect, back.since + config.connect_timeout()),
-                _ if self.waits_for_client() => (Awaited::Front, self.front_active + config.front_timeout()),
-                _ => (Awaited::Back, self.back_active + config.back_timeout()),
+                _ if self.waits_for_client() => (Awaited::Front, self.last_active() + config.front_timeout()),
+                _ => (Awaited::Back, self.last_active() + config.back_timeout()),
             },
         })
+    }
+
+    /// When the present wait in an exchange began, at the latest: as long as one side was waited for, the
+    /// other could not do anything, and its silence is no fault of its own.
+    fn last_active(&self) -> Instant {
+        self.front_active.max(self.back_active)
     }
 
     /// In an exchange: the client has to take the answer, or to send more of the request.

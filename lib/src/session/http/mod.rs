@@ -323,6 +323,8 @@ impl<S: Stream> HttpSession<S> {
 
     fn begin_message(&mut self) {
         self.requests += 1;
+        // Of the answer to this one: of the one before, all was.
+        self.response.written = 0;
         self.head_since = None;
         self.scanner = HeadScanner::default();
         self.response_scanner = HeadScanner::default();
@@ -345,6 +347,8 @@ impl<S: Stream> HttpSession<S> {
         let Some(listener) = shared.listeners.get(self.listener).map(|entry| entry.config().clone()) else {
             return Step::End;
         };
+        // The client may have waited for a backend for longer than it may now take to read.
+        self.front_active = shared.now;
         match answer::write(refusal, &listener, shared, None, id) {
             Some(answer) => self.begin_answer(answer),
             None => self.refuse_bare(shared),
