@@ -221,6 +221,32 @@ fn a_refused_transaction_names_every_culprit() {
 }
 
 #[test]
+fn a_frontend_that_outlives_its_cluster_is_added_again_by_a_diff() {
+    let frontend = || add_frontend("a", "a.test", "/");
+    let from = state(&[add_cluster("a"), frontend()]);
+    let to = state(&[frontend()]);
+    // Removing the cluster takes the frontend along.
+    assert_eq!(from.diff(&to), [remove_cluster("a"), frontend()]);
+    assert_eq!(to.diff(&from), [add_cluster("a")]);
+}
+
+#[test]
+fn a_diff_disturbs_no_listener_that_a_patch_can_change() {
+    let known = RequestType::UpdateHttpListener(proto::UpdateHttpListenerConfig {
+        address: local(80),
+        public_address: Some(local(8080)),
+        ..Default::default()
+    });
+    let base = state(&[add_listener(80, None), activate(80, None)]);
+    let known = order(known);
+    let named = state(&[add_listener(80, None), activate(80, None), known.clone()]);
+    assert_eq!(base.diff(&named), [known]);
+    // No patch can take a setting back: the listener is replaced, and active again at the very end.
+    let verbs: Vec<_> = named.diff(&base).iter().map(Order::verb).collect();
+    assert_eq!(verbs, ["remove_listener", "add_http_listener", "activate_listener"]);
+}
+
+#[test]
 fn clusters_are_found_by_host_and_path() {
     let state = state(&[
         add_cluster("a"),

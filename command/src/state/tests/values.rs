@@ -136,12 +136,13 @@ fn any_backend() -> impl Strategy<Value = RequestType> {
     )
 }
 
+/// Few enough that two states often have the same one, with and without its cluster.
 fn any_frontend() -> impl Strategy<Value = RequestType> {
-    let rule =
-        (prop_oneof!["", "a", "b", "c"], prop_oneof![Just("x.test"), Just("*.test"), Just("*")], 0..3_i32);
-    let policy = (0..3_i32, option::of(Just("GET".to_owned())), 80..82_u16, option::of(Just(2)));
-    (rule, policy, any::<bool>()).prop_map(
-        |((id, host, kind), (position, method, port, redirect), remove)| {
+    let rule = (prop_oneof!["", "a", "b", "c"], prop_oneof![Just("x.test"), Just("*")], 0..2_i32);
+    let policy = (0..3_i32, option::weighted(0.1, Just("GET".to_owned())), 80..82_u16);
+    let redirect = option::weighted(0.1, Just(2));
+    (rule, policy, redirect, prop::bool::weighted(0.3)).prop_map(
+        |((id, host, kind), (position, method, port), redirect, remove)| {
             let wire = proto::RequestHttpFrontend {
                 address: local(port),
                 path: proto::PathRule { kind, value: "/p".into() },
