@@ -274,7 +274,10 @@ mod tests {
                 frames.push(payload.map(<[u8]>::to_vec));
             }
             assert!(!reader.has_frame(), "what has_frame promises, next_payload gives");
-            assert!(reader.buffered_bytes() < reader.frame_bytes_max(), "the largest frame leaves room for no more");
+            assert!(
+                reader.buffered_bytes() < reader.frame_bytes_max(),
+                "the largest frame leaves room for no more"
+            );
         }
         frames
     }
