@@ -1,14 +1,14 @@
 //! How long a slot waits before its next worker, so that a crash loop does not eat the machine.
 //!
-//! A worker that served for a while is replaced at once. One that died young is replaced after a delay
-//! that doubles with each young death in a row.
+//! A worker that served for a while is replaced at once, and so is the first that died young: an
+//! accident is no loop. From the second young death in a row on there is a delay, which doubles.
 
 use std::time::Duration;
 
 /// A worker that lives shorter than this died young.
 const YOUNG: Duration = Duration::from_secs(1);
 
-/// The delay after the first young death.
+/// The delay after the second young death in a row.
 const DELAY_FIRST: Duration = Duration::from_millis(100);
 
 /// No delay is longer: an operator who mends the cause should not wait for minutes.
@@ -33,9 +33,12 @@ impl Backoff {
             self.young_deaths = 0;
             return Duration::ZERO;
         }
-        let delay = DELAY_FIRST * 2_u32.pow(self.young_deaths.min(DOUBLINGS_MAX));
-        self.young_deaths = self.young_deaths.saturating_add(1);
-        delay.min(DELAY_MAX)
+        let before = self.young_deaths;
+        self.young_deaths = before.saturating_add(1);
+        match before.checked_sub(1) {
+            None => Duration::ZERO,
+            Some(doublings) => (DELAY_FIRST * 2_u32.pow(doublings.min(DOUBLINGS_MAX))).min(DELAY_MAX),
+        }
     }
 
     /// Young deaths since a worker of this slot last lived long enough.
@@ -60,8 +63,8 @@ mod tests {
     #[test]
     fn young_deaths_double_the_delay_up_to_the_cap() {
         let mut backoff = Backoff::default();
-        let delays: Vec<u128> = (0..11).map(|_| backoff.after_death(SHORT).as_millis()).collect();
-        assert_eq!(delays, [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000]);
+        let delays: Vec<u128> = (0..12).map(|_| backoff.after_death(SHORT).as_millis()).collect();
+        assert_eq!(delays, [0, 100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000]);
     }
 
     #[test]
@@ -71,6 +74,7 @@ mod tests {
         backoff.after_death(SHORT);
         backoff.after_death(YOUNG);
         assert_eq!(backoff.young_deaths(), 0);
+        assert_eq!(backoff.after_death(SHORT), Duration::ZERO);
         assert_eq!(backoff.after_death(SHORT), DELAY_FIRST);
     }
 
