@@ -148,7 +148,9 @@ impl<Tx: Message, Rx: Message + Default> Channel<Tx, Rx> {
         // A full answer must fit behind one that the peer is still reading.
         let max = frame_bytes_max.saturating_mul(2);
         let queued = self.outgoing.waiting_bytes();
-        if queued.saturating_add(message.encoded_len()) > max {
+        let length = message.encoded_len();
+        // What would never fit is the message's fault and not the peer's: the frame's error says so.
+        if length <= frame_bytes_max && queued.saturating_add(length) > max {
             return Err(ChannelError::QueueFull { queued, max });
         }
         self.outgoing.push(message, fds, frame_bytes_max)?;
