@@ -24,7 +24,7 @@ pub(super) enum Backend {
 /// Which backend of which cluster.
 #[derive(clap::Args, Debug)]
 pub(super) struct Key {
-    /// The cluster, which must exist
+    /// Name of the cluster
     #[arg(short, long, value_name = "CLUSTER")]
     id: String,
     /// Name of the backend

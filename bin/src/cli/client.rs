@@ -116,11 +116,9 @@ impl Proxy {
             runtime_dir::check(directory)?;
         }
         Channel::connect(socket, self.config.max_command_buffer_size).map_err(|error| match error {
-            ChannelError::Io(error) => CliError::Unreachable {
-                socket: socket.clone(),
-                config: self.config_file.clone(),
-                error,
-            },
+            ChannelError::Io(error) => {
+                CliError::Unreachable { socket: socket.clone(), config: self.config_file.clone(), error }
+            }
             error => self.channel_error(error, None),
         })
     }

@@ -61,9 +61,7 @@ impl CliError {
 fn advice(kind: io::ErrorKind, config: Option<&std::path::Path>) -> String {
     let (flag, other) = match config {
         Some(path) => (format!(" --config {}", path.display()), String::new()),
-        None => {
-            (String::new(), "; a proxy with a configuration file is found by --config FILE".to_owned())
-        }
+        None => (String::new(), "; a proxy with a configuration file is found by --config FILE".to_owned()),
     };
     match kind {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {

@@ -19,7 +19,9 @@ pub(crate) enum RuntimeDirError {
     #[error("cannot use {path} for the command socket: {error}")]
     Io { path: PathBuf, error: io::Error },
     /// Somebody else could tamper with it.
-    #[error("{path} is not safe for the command socket: {reason}. Remove it, or name another place by XDG_RUNTIME_DIR or by command_socket in a configuration file (-c)")]
+    #[error(
+        "{path} is not safe for the command socket: {reason}. Remove it, or name another place by XDG_RUNTIME_DIR or by command_socket in a configuration file (-c)"
+    )]
     Unsafe { path: PathBuf, reason: &'static str },
 }
 

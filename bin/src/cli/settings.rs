@@ -25,8 +25,5 @@ pub(super) fn load_settings(file: Option<&Path>) -> Result<Config, ConfigErrors>
 
 fn embedded() -> Origin {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    Origin::Embedded {
-        cores: u16::try_from(cores).unwrap_or(u16::MAX),
-        runtime_dir: runtime_dir::path(),
-    }
+    Origin::Embedded { cores: u16::try_from(cores).unwrap_or(u16::MAX), runtime_dir: runtime_dir::path() }
 }

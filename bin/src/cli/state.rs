@@ -15,11 +15,13 @@ use super::{CliError, values};
 pub(super) enum State {
     /// Save the state into a file, written by the proxy
     Save {
+        /// The file; one that exists is replaced
         #[arg(short, long, value_name = "FILE")]
         file: PathBuf,
     },
     /// Apply a saved state on top of the present one; the file is read by the proxy
     Load {
+        /// The file, as `state save` or Sōzu wrote it
         #[arg(short, long, value_name = "FILE")]
         file: PathBuf,
     },

@@ -135,7 +135,8 @@ pub(super) fn visible(text: &str) -> String {
     if !text.contains(|c: char| c.is_control() && c != '\n') {
         return text.to_owned();
     }
-    let escape = |c: char| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.into() };
+    let escape =
+        |c: char| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.into() };
     text.chars().map(escape).collect()
 }
 

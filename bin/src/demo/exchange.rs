@@ -83,7 +83,11 @@ impl<S: Read + Write> Connection<S> {
             // The empty line may have begun at the end of what is here.
             searched = self.unread.len().saturating_sub(END.len() - 1);
             if !self.read_more()? {
-                return if self.unread.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+                return if self.unread.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                };
             }
         }
     }
@@ -177,12 +181,18 @@ fn parse(head: &[u8], greeting: &str) -> Option<Request> {
     }
     let (method, path, version) = (parsed.method?, parsed.path?, parsed.version?);
     let values = |name: &'static str| {
-        parsed.headers.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+        parsed
+            .headers
+            .iter()
+            .filter(move |field| field.name.eq_ignore_ascii_case(name))
+            .map(|field| field.value)
     };
     let first = |name| values(name).next().map(String::from_utf8_lossy);
     let lists = |name, token: &str| {
         values(name).any(|value| {
-            value.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+            value
+                .split(|byte| *byte == b',')
+                .any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
         })
     };
     let body = match (values("transfer-encoding").count(), values("content-length").count()) {
@@ -281,7 +291,10 @@ mod tests {
 
     #[test]
     fn bodies_are_read_to_their_end() {
-        check("POST /1 HTTP/1.1\r\nContent-Length: 4\r\n\r\nGET GET /2 HTTP/1.1\r\n\r\n", &["POST /1.", "GET /2."]);
+        check(
+            "POST /1 HTTP/1.1\r\nContent-Length: 4\r\n\r\nGET GET /2 HTTP/1.1\r\n\r\n",
+            &["POST /1.", "GET /2."],
+        );
         check(
             "POST /1 HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n\
              3;x=y\r\nabc\r\n0A\r\n0123456789\r\n0\r\nTrailer: t\r\n\r\nGET /2 HTTP/1.1\r\n\r\n",
@@ -307,8 +320,7 @@ mod tests {
 
     #[test]
     fn a_client_that_waits_is_told_to_continue() {
-        let (output, _) =
-            converse("PUT / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx");
+        let (output, _) = converse("PUT / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx");
         assert!(output.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"), "{output}");
     }
 

@@ -129,7 +129,11 @@ fn metrics_cases() -> Vec<Case> {
     vec![
         case("metrics_get", "metrics get", canned::metrics()),
         case("metrics_get_json", "metrics get -j", canned::metrics_by_worker()),
-        case("metrics_get_workers", "metrics get -w -n requests,latency -k app -b app-1", canned::metrics_by_worker()),
+        case(
+            "metrics_get_workers",
+            "metrics get -w -n requests,latency -k app -b app-1",
+            canned::metrics_by_worker(),
+        ),
         case("metrics_get_list", "metrics get --list --no-clusters", canned::metric_names()),
         plain("metrics_enable", "metrics enable"),
         plain("metrics_disable", "metrics disable"),
@@ -182,7 +186,8 @@ fn flags_may_stand_before_or_after_the_verb() {
 fn a_reader_that_goes_away_is_no_failure() {
     let directory = tempfile::tempdir().unwrap();
     let config = config_in(&directory);
-    let proxy = FakeProxy::start(&directory.path().join("kakehi.sock"), vec![canned::listeners()], Then::Wait);
+    let proxy =
+        FakeProxy::start(&directory.path().join("kakehi.sock"), vec![canned::listeners()], Then::Wait);
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let status = std::process::Command::new(env!("CARGO_BIN_EXE_kakehi"))
@@ -197,7 +202,8 @@ fn a_reader_that_goes_away_is_no_failure() {
 
 /// Writes what a run needs into its directory; gives the config file's name.
 fn config_in(directory: &tempfile::TempDir) -> String {
-    fs::write(directory.path().join("config.toml"), "command_socket = \"kakehi.sock\"\nback_timeout = 33\n").unwrap();
+    fs::write(directory.path().join("config.toml"), "command_socket = \"kakehi.sock\"\nback_timeout = 33\n")
+        .unwrap();
     fs::write(directory.path().join("answer.http"), "HTTP/1.1 404 Not Found\r\n\r\n").unwrap();
     "config.toml".to_owned()
 }
@@ -216,7 +222,9 @@ fn transcript(shown: &str, case: Case) -> String {
 
 fn compose(shown: &str, request: Option<&Request>, output: &Output) -> String {
     let request = match request {
-        Some(request) => serde_json::to_string_pretty(&set_members(&serde_json::to_value(request).unwrap())).unwrap(),
+        Some(request) => {
+            serde_json::to_string_pretty(&set_members(&serde_json::to_value(request).unwrap())).unwrap()
+        }
         None => "none".to_owned(),
     };
     let status = output.status.code().unwrap();

@@ -28,14 +28,22 @@ pub(crate) fn processing(message: &str) -> Response {
 }
 
 /// An event, reported by `source`.
-pub(crate) fn event(source: &str, kind: EventKind, cluster_and_backend: Option<(&str, &str, &str)>) -> Response {
+pub(crate) fn event(
+    source: &str,
+    kind: EventKind,
+    cluster_and_backend: Option<(&str, &str, &str)>,
+) -> Response {
     let mut event = Event { kind: kind.into(), ..Event::default() };
     if let Some((cluster, backend, at)) = cluster_and_backend {
         event.cluster_id = Some(cluster.to_owned());
         event.backend_id = Some(backend.to_owned());
         event.address = Some(address(at));
     }
-    Response { message: source.to_owned(), status: ResponseStatus::Processing.into(), ..ok_with(ContentType::Event(event)) }
+    Response {
+        message: source.to_owned(),
+        status: ResponseStatus::Processing.into(),
+        ..ok_with(ContentType::Event(event))
+    }
 }
 
 /// Three workers, one of each mood.
@@ -213,7 +221,10 @@ fn address(text: &str) -> SocketAddress {
 }
 
 fn named<const N: usize>(metrics: [(&str, Inner); N]) -> BTreeMap<String, FilteredMetrics> {
-    metrics.into_iter().map(|(name, inner)| (name.to_owned(), FilteredMetrics { inner: Some(inner) })).collect()
+    metrics
+        .into_iter()
+        .map(|(name, inner)| (name.to_owned(), FilteredMetrics { inner: Some(inner) }))
+        .collect()
 }
 
 fn worker_responses<const N: usize>(answers: [(&str, ContentType); N]) -> Response {
@@ -247,11 +258,11 @@ fn http_listener(at: &str, active: bool) -> HttpListenerConfig {
 }
 
 fn cluster_information() -> ClusterInformation {
-    let backend = |id: &str, at: &str, backup: Option<bool>| AddBackend {
+    let backend = |id: &str, at: &str, weight, backup: Option<bool>| AddBackend {
         cluster_id: "app".to_owned(),
         backend_id: id.to_owned(),
         address: address(at),
-        load_balancing_parameters: Some(LoadBalancingParams { weight: 100 }),
+        load_balancing_parameters: Some(LoadBalancingParams { weight }),
         backup,
         ..AddBackend::default()
     };
@@ -264,8 +275,8 @@ fn cluster_information() -> ClusterInformation {
         configuration: Some(cluster),
         http_frontends: vec![http_frontend(Some("app"), "app.example.com", PathRuleKind::Prefix, "/")],
         backends: vec![
-            backend("app-1", "10.0.0.1:80", None),
-            backend("app-2", "[2001:db8::2]:80", Some(true)),
+            backend("app-1", "10.0.0.1:80", 0, None),
+            backend("app-2", "[2001:db8::2]:80", 50, Some(true)),
         ],
         ..ClusterInformation::default()
     }

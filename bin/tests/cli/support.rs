@@ -16,7 +16,8 @@ const REGENERATE: &str = "KAKEHI_REGENERATE";
 pub(crate) fn check_golden(name: &str, actual: &str) {
     let path = golden_directory().join(name);
     if std::env::var_os(REGENERATE).is_some() {
-        fs::create_dir_all(path.parent().expect("a golden file is in a directory")).expect("writable sources");
+        fs::create_dir_all(path.parent().expect("a golden file is in a directory"))
+            .expect("writable sources");
         fs::write(&path, actual).expect("writable sources");
         return;
     }
@@ -43,7 +44,11 @@ pub(crate) fn check_no_stale_golden(name: &str, files: &[String]) {
 ///
 /// # Panics
 /// If it cannot be run.
-pub(crate) fn run(called: &str, directory: &Path, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
+pub(crate) fn run(
+    called: &str,
+    directory: &Path,
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+) -> Output {
     Command::new(env!("CARGO_BIN_EXE_kakehi"))
         .arg0(called)
         .args(arguments)

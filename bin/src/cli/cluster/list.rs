@@ -72,7 +72,10 @@ fn render_full(answers: &[(&str, &ClusterInformations)], width: Option<usize>) -
     for (column, (_, clusters)) in answers.iter().enumerate() {
         let [configurations, http, https, tcp, udp, backends] = &mut sections;
         for cluster in &clusters.vec {
-            cluster.configuration.iter().for_each(|cluster| configurations.hold(cluster_row(cluster), column));
+            cluster
+                .configuration
+                .iter()
+                .for_each(|cluster| configurations.hold(cluster_row(cluster), column));
             cluster.http_frontends.iter().for_each(|front| http.hold(http_row(front), column));
             cluster.https_frontends.iter().for_each(|front| https.hold(http_row(front), column));
             cluster.tcp_frontends.iter().for_each(|front| tcp.hold(tcp_row(front), column));
@@ -83,6 +86,9 @@ fn render_full(answers: &[(&str, &ClusterInformations)], width: Option<usize>) -
     let columns: Vec<String> = answers.iter().map(|(who, _)| title(who)).collect();
     sections.iter().map(|section| section.render(&columns, width)).collect()
 }
+
+/// Of a backend whose weight is not set.
+const WEIGHT_DEFAULT: i32 = 100;
 
 const HTTP_HEAD: &[&str] = &["cluster id", "address", "hostname", "path", "method", "tags"];
 
@@ -153,12 +159,14 @@ fn udp_row(front: &RequestUdpFrontend) -> Vec<String> {
 }
 
 fn backend_row(backend: &AddBackend) -> Vec<String> {
-    let weight = backend.load_balancing_parameters.as_ref().map(|parameters| parameters.weight.to_string());
+    // What counts: command lines send 0 for "not set".
+    let weight = backend.load_balancing_parameters.as_ref().map_or(0, |parameters| parameters.weight);
+    let weight = if weight == 0 { WEIGHT_DEFAULT } else { weight };
     vec![
         backend.cluster_id.clone(),
         backend.backend_id.clone(),
         backend.unix_path.clone().unwrap_or_else(|| address_text(&backend.address)),
-        weight.unwrap_or_default(),
+        weight.to_string(),
         backend.backup.unwrap_or_default().to_string(),
         backend.sticky_id.clone().unwrap_or_default(),
     ]

@@ -29,11 +29,13 @@ pub(super) enum Cluster {
     Add(Box<add::Add>),
     /// Remove a cluster, with its frontends and backends
     Remove {
+        /// Name of the cluster
         #[arg(short, long, value_name = "CLUSTER")]
         id: String,
     },
     /// Show the access-log tags of a cluster's frontends
     Tags {
+        /// Name of the cluster
         #[arg(short, long, value_name = "CLUSTER")]
         id: String,
     },
@@ -74,13 +76,8 @@ fn by_domain(domain: &str) -> RequestType {
 }
 
 fn tags(proxy: &mut Proxy, id: String) -> Result<(), CliError> {
-    let filters = FrontendFilters {
-        http: false,
-        https: false,
-        tcp: false,
-        domain: None,
-        cluster_id: Some(id.clone()),
-    };
+    let filters =
+        FrontendFilters { http: false, https: false, tcp: false, domain: None, cluster_id: Some(id.clone()) };
     let answer = proxy.ask(RequestType::ListFrontends(filters), Patience::AsConfigured)?;
     let tags = list::Tags::gather(id, answer.content.as_ref());
     if proxy.output.is_json() {

@@ -115,9 +115,12 @@ enum Redirect {
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug)]
 enum Scheme {
-    UseSame,
-    UseHttp,
-    UseHttps,
+    #[value(name = "use-same")]
+    Same,
+    #[value(name = "use-http")]
+    Http,
+    #[value(name = "use-https")]
+    Https,
 }
 
 #[derive(clap::Args, Debug)]
@@ -223,9 +226,9 @@ impl From<Redirect> for RedirectPolicy {
 impl From<Scheme> for RedirectScheme {
     fn from(scheme: Scheme) -> Self {
         match scheme {
-            Scheme::UseSame => Self::UseSame,
-            Scheme::UseHttp => Self::UseHttp,
-            Scheme::UseHttps => Self::UseHttps,
+            Scheme::Same => Self::UseSame,
+            Scheme::Http => Self::UseHttp,
+            Scheme::Https => Self::UseHttps,
         }
     }
 }

@@ -63,7 +63,7 @@ struct Settings {
     request_timeout: Option<u32>,
     /// Which headers tell backends about the client
     #[arg(long, value_name = "FAMILY", value_enum)]
-    forwarded_headers: Option<Forwarded>,
+    forwarded_headers: Option<Family>,
     #[arg(long, hide = true)]
     sticky_name: Option<String>,
     #[arg(long, hide = true)]
@@ -129,10 +129,10 @@ struct Answers {
     answer_507: Option<PathBuf>,
 }
 
-/// Names as the configuration file spells them.
+/// Families of forwarded headers, as the configuration file spells them.
 #[derive(clap::ValueEnum, Clone, Copy, Debug)]
 #[value(rename_all = "snake_case")]
-enum Forwarded {
+enum Family {
     Both,
     XForwarded,
     Rfc7239,
@@ -170,11 +170,7 @@ impl Http {
 impl Add {
     fn listener(self, config: &Config) -> Result<HttpListenerConfig, CliError> {
         let settings = self.settings;
-        let answers = Answers {
-            answer_404: self.answer_404,
-            answer_503: self.answer_503,
-            ..Answers::none()
-        };
+        let answers = Answers { answer_404: self.answer_404, answer_503: self.answer_503, ..Answers::none() };
         Ok(HttpListenerConfig {
             address: self.key.address.into(),
             public_address: settings.public_address.map(Into::into),
@@ -258,13 +254,13 @@ impl Answers {
     }
 }
 
-impl From<Forwarded> for ForwardedHeaders {
-    fn from(family: Forwarded) -> Self {
+impl From<Family> for ForwardedHeaders {
+    fn from(family: Family) -> Self {
         match family {
-            Forwarded::Both => Self::Both,
-            Forwarded::XForwarded => Self::XForwarded,
-            Forwarded::Rfc7239 => Self::Rfc7239,
-            Forwarded::None => Self::None,
+            Family::Both => Self::Both,
+            Family::XForwarded => Self::XForwarded,
+            Family::Rfc7239 => Self::Rfc7239,
+            Family::None => Self::None,
         }
     }
 }

@@ -111,8 +111,13 @@ fn shortest(executable: &Path, directory: &Path) -> PathBuf {
 /// A path as one word of a shell's command line.
 fn shell_word(path: &Path) -> String {
     let text = path.display().to_string();
-    let plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '+' | ',' | ':' | '@' | '%');
-    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+    let plain =
+        |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '+' | ',' | ':' | '@' | '%');
+    if !text.is_empty() && text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
 }
 
 #[cfg(test)]
@@ -140,7 +145,8 @@ mod tests {
 
     #[test]
     fn with_a_file_of_their_own_users_are_told_how_to_reach_it() {
-        let banner = Banner { program: "kakehi".to_owned(), config: Some("my proxy.toml".into()), trial: None };
+        let banner =
+            Banner { program: "kakehi".to_owned(), config: Some("my proxy.toml".into()), trial: None };
         let text = banner.text(&ready());
         assert!(text.contains("\n  kakehi status --config 'my proxy.toml'\n"), "{text}");
     }
