@@ -56,9 +56,11 @@ impl<S: Stream> HttpSession<S> {
         self.front_active.max(self.back_active)
     }
 
-    /// In an exchange: the client has to take the answer, or to send more of the request.
+    /// In an exchange: the client has to take the answer, or to send more of the request. Once it is being
+    /// answered it owes nothing more: told that we close, it may well have stopped sending.
     fn waits_for_client(&self) -> bool {
-        let starved = !self.request.body.is_complete() && !self.request.has_output();
+        let awaited = self.exchange.as_ref().is_some_and(|exchange| exchange.progress == Progress::Awaited);
+        let starved = awaited && !self.request.body.is_complete() && !self.request.has_output();
         self.response.has_output() || starved
     }
 

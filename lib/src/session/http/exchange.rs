@@ -99,6 +99,11 @@ impl Exchange {
         self.informed && self.progress == Progress::Awaited
     }
 
+    /// Whether the client said that it sends nothing after this request.
+    pub(super) fn is_last_wanted(&self) -> bool {
+        !self.facts.keep_alive
+    }
+
     pub(super) fn keeps_front(&self) -> bool {
         self.keep_front && self.request_over && !self.sink_failed
     }

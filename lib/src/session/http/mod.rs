@@ -462,13 +462,16 @@ impl<S: Stream> HttpSession<S> {
     /// The answer is sent: what becomes of both connections.
     fn complete<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
         let keep = self.exchange.as_ref().is_some_and(Exchange::keeps_front);
+        // A client that did not ask for the end may be sending its next request: bytes that meet a closed
+        // socket would reset our answer away.
+        let may_send = !self.exchange.as_ref().is_some_and(Exchange::is_last_wanted);
         self.pool_back(shared);
         self.end_exchange(shared);
         for held in [&mut self.request.head, &mut self.response.head, &mut self.response.bytes] {
             shared.give_back(held);
         }
         if !keep {
-            return if self.has_unread() { self.linger() } else { Step::End };
+            return if may_send || self.has_unread() { self.linger() } else { Step::End };
         }
         if self.request.is_drained() {
             shared.give_back(&mut self.request.bytes);
