@@ -13,11 +13,12 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
-use kakehi_command::channel::{Channel, ChannelError, Flushed, FrameError, Received};
+use kakehi_command::channel::{Channel, ChannelError, Flushed, FrameError, LENGTH_BYTES, Received};
 use kakehi_command::proto::{Request, Response, ResponseStatus};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use prost::Message;
 
 use super::supervisor::TOKEN_STEP;
 
@@ -74,7 +75,7 @@ pub(super) struct ClientLimits {
 #[derive(Debug)]
 pub(super) enum Turn {
     /// A request to be answered.
-    Request(Request),
+    Request(Box<Request>),
     /// Something that is none: the answer, and whether the connection ends with it.
     Garbage(FrameError),
     /// Nothing now.
@@ -125,11 +126,7 @@ impl Clients {
     }
 
     /// Accepts who waits at `listener`.
-    pub(super) fn accept(
-        &mut self,
-        listener: &UnixListener,
-        now: Instant,
-    ) {
+    pub(super) fn accept(&mut self, listener: &UnixListener, now: Instant) {
         self.accept_at = None;
         for _ in 0..ACCEPTS_PER_TURN {
             match listener.accept() {
@@ -168,11 +165,11 @@ impl Clients {
             let max = self.limits.clients_max;
             // One attempt: an empty socket takes this much, and nothing is owed beyond it.
             let _attempt = channel
-                .queue(&failure(format!(
-                    "too many clients: {max} are connected (max_command_clients)"
-                )))
+                .queue(&failure(format!("too many clients: {max} are connected (max_command_clients)")))
                 .and_then(|()| channel.flush());
-            return Err(io::Error::other(format!("{max} are connected (max_command_clients); this one is {peer}")));
+            return Err(io::Error::other(format!(
+                "{max} are connected (max_command_clients); this one is {peer}"
+            )));
         }
         let id = ClientId(self.next_token);
         self.next_token.0 += TOKEN_STEP;
@@ -249,7 +246,7 @@ impl Clients {
     }
 
     /// Sends the final answer of the request being worked on.
-    pub(super) fn answer(&mut self, id: ClientId, response: Response, now: Instant) {
+    pub(super) fn answer(&mut self, id: ClientId, response: &Response, now: Instant) {
         debug_assert!(response.status() != ResponseStatus::Processing, "the final answer");
         if let Some(client) = self.clients.get_mut(&id) {
             client.busy = false;
@@ -261,27 +258,24 @@ impl Clients {
     /// Tells the client that its request is still being worked on.
     pub(super) fn processing(&mut self, id: ClientId, message: String, now: Instant) {
         let response = Response { status: ResponseStatus::Processing.into(), message, content: None };
-        self.send(id, response, now);
+        self.send(id, &response, now);
     }
 
     /// Answers what was no request; ends the connection if nothing after it can be understood.
-    pub(super) fn answer_garbage(
-        &mut self,
-        id: ClientId,
-        error: &FrameError,
-        now: Instant,
-    ) {
+    pub(super) fn answer_garbage(&mut self, id: ClientId, error: &FrameError, now: Instant) {
         if let Some(client) = self.clients.get_mut(&id) {
             log::warn!("client {id} ({}) sent no valid request: {error}", client.peer);
             client.finished |= error.is_fatal();
         }
-        self.send(id, failure(error.to_string()), now);
+        self.send(id, &failure(error.to_string()), now);
     }
 
-    /// From now on the client gets events.
+    /// From now on the client gets events; they are the answer, and it may go on asking.
     pub(super) fn subscribe(&mut self, id: ClientId) {
         if let Some(client) = self.clients.get_mut(&id) {
             client.subscribed = true;
+            client.busy = false;
+            self.ready.push_back(id);
         }
     }
 
@@ -290,7 +284,7 @@ impl Clients {
         let subscribers: Vec<ClientId> =
             self.clients.iter().filter(|(_, client)| client.subscribed).map(|(id, _)| *id).collect();
         for id in subscribers {
-            self.send(id, response.clone(), now);
+            self.send(id, response, now);
         }
     }
 
@@ -303,9 +297,8 @@ impl Clients {
     pub(super) fn tidy(&mut self, now: Instant) {
         let mut over = Vec::new();
         for (id, client) in &self.clients {
-            let stalled = client
-                .stalled_since
-                .is_some_and(|since| now.saturating_duration_since(since) >= STALL_MAX);
+            let stalled =
+                client.stalled_since.is_some_and(|since| now.saturating_duration_since(since) >= STALL_MAX);
             if stalled || client.is_over() {
                 over.push((*id, stalled));
             }
@@ -330,14 +323,16 @@ impl Clients {
         self.clients.values().any(|client| client.channel.wants_write())
     }
 
-    fn send(&mut self, id: ClientId, response: Response, now: Instant) {
+    fn send(&mut self, id: ClientId, response: &Response, now: Instant) {
         let Some(client) = self.clients.get_mut(&id) else { return };
-        let sent = match client.channel.queue(&response) {
-            // The client must hear something: an answer of its own that fits in any frame.
-            Err(ChannelError::Frame(error)) => client.channel.queue(&failure(format!(
-                "the answer is too large: {error}; ask for less, or raise the limit"
-            ))),
-            other => other,
+        let frame_bytes = response.encoded_len().saturating_add(LENGTH_BYTES);
+        let max = self.limits.frame_bytes_max;
+        let sent = if frame_bytes <= max {
+            client.channel.queue(response)
+        } else {
+            // The client must hear something: instead of what fits in no frame, a word about it.
+            let error = FrameError::TooLarge { length: frame_bytes as u64, max };
+            client.channel.queue(&failure(format!("the answer is too large: {error}; ask for less")))
         };
         match sent {
             Ok(()) => self.flush(id, now),
@@ -392,7 +387,7 @@ impl Client {
         }
         loop {
             match self.channel.next() {
-                Some(Ok(request)) => return Ok(Turn::Request(request)),
+                Some(Ok(request)) => return Ok(Turn::Request(Box::new(request))),
                 Some(Err(error)) => return Ok(Turn::Garbage(error)),
                 None if self.finished => {
                     self.exhausted = true;
@@ -419,3 +414,6 @@ impl Client {
 pub(super) fn failure(message: impl Into<String>) -> Response {
     Response { status: ResponseStatus::Failure.into(), message: message.into(), content: None }
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,8 +71,7 @@ impl CommandSocket {
     /// The folder is locked (flock) for the while, so that of two instances started together the
     /// second finds the first's socket served, rather than removing it just before it is.
     pub(crate) fn open(path: &Path, mode: u32) -> Result<Self, CommandSocketError> {
-        let failed =
-            |step, source: io::Error| CommandSocketError::Io { path: path.to_owned(), step, source };
+        let failed = |step, source: io::Error| CommandSocketError::Io { path: path.to_owned(), step, source };
         let bytes = path.as_os_str().as_bytes().len();
         if bytes > PATH_BYTES_MAX {
             return Err(CommandSocketError::PathTooLong { path: path.to_owned(), bytes });
@@ -114,8 +113,8 @@ impl CommandSocket {
 
 impl Drop for CommandSocket {
     fn drop(&mut self) {
-        let is_own = fs::symlink_metadata(&self.path)
-            .is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
+        let is_own =
+            fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
         if is_own && let Err(error) = fs::remove_file(&self.path) {
             log::warn!("cannot remove the command socket {}: {error}", self.path.display());
         }
@@ -135,9 +134,7 @@ fn remove_if_abandoned(path: &Path) -> Result<(), CommandSocketError> {
     }
     match is_served(path) {
         Ok(true) => Err(CommandSocketError::Served { path: path.to_owned() }),
-        Ok(false) => {
-            fs::remove_file(path).map_err(|error| failed("remove what a dead instance left", error))
-        }
+        Ok(false) => fs::remove_file(path).map_err(|error| failed("remove what a dead instance left", error)),
         Err(error) => Err(failed("ask whether another instance serves it", error.into())),
     }
 }

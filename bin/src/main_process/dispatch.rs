@@ -211,10 +211,8 @@ mod tests {
 
     #[test]
     fn a_transaction_names_every_culprit() {
-        let requests =
-            vec![add("a"), request(RequestType::Status(Status {})), add("b"), Request::default()];
-        let transaction =
-            request(RequestType::Transaction(Transaction { requests, if_revision: Some(3) }));
+        let requests = vec![add("a"), request(RequestType::Status(Status {})), add("b"), Request::default()];
+        let transaction = request(RequestType::Transaction(Transaction { requests, if_revision: Some(3) }));
         check_refused(&transaction, "order 1: status does not change");
         check_refused(&transaction, "order 3: the request has no type");
     }

@@ -48,11 +48,7 @@ pub(super) struct Gather<A> {
 impl<A> Gather<A> {
     /// Waits for each of `workers`; for none of them it is complete at once.
     pub(super) fn new(workers: impl IntoIterator<Item = WorkerId>) -> Self {
-        Self {
-            waiting: workers.into_iter().collect(),
-            answers: BTreeMap::new(),
-            lost: BTreeMap::new(),
-        }
+        Self { waiting: workers.into_iter().collect(), answers: BTreeMap::new(), lost: BTreeMap::new() }
     }
 
     /// Takes an answer. False if nobody waits for it: not asked, already answered, or given up.

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use kakehi_command::proto::filtered_metrics::Inner;
 use kakehi_command::proto::{
-    AvailableMetrics, BackendMetrics, Bucket, ClusterMetrics, FilteredHistogram, FilteredMetrics, Percentiles,
-    WorkerMetrics,
+    AvailableMetrics, BackendMetrics, Bucket, ClusterMetrics, FilteredHistogram, FilteredMetrics,
+    Percentiles, WorkerMetrics,
 };
 
 type Named = BTreeMap<String, FilteredMetrics>;

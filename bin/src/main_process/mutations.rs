@@ -53,7 +53,8 @@ impl Supervisor {
                 return self.refuse(client, verb, text);
             }
         };
-        self.commit(client, verb, Rc::new([order]), vec![change], done);
+        let orders: Rc<[Order]> = Rc::new([order]);
+        self.commit(client, verb, &orders, vec![change], done);
     }
 
     /// Several changes, all or none.
@@ -73,7 +74,7 @@ impl Supervisor {
         }
         if orders.is_empty() {
             let response = ok("An empty transaction changes nothing", Some(revision_info(revision)));
-            return self.clients.answer(client, response, self.now);
+            return self.clients.answer(client, &response, self.now);
         }
         let changes = match self.configuration.state.transact(&orders) {
             Ok(changes) => changes,
@@ -88,7 +89,7 @@ impl Supervisor {
             content: Some(revision_info(revision + 1)),
             events: orders.iter().filter_map(event_of).collect(),
         };
-        self.commit(client, verb, orders.into(), changes, done);
+        self.commit(client, verb, &orders.into(), changes, done);
     }
 
     /// The file thread has news.
@@ -99,7 +100,7 @@ impl Supervisor {
                 Ok(Finding::Saved(records)) => {
                     self.publish("main", event(EventKind::StateSaved));
                     let response = ok(format!("Saved {records} records"), None);
-                    self.clients.answer(client, response, self.now);
+                    self.clients.answer(client, &response, self.now);
                 }
                 Ok(Finding::Loaded(prepared)) => self.loaded(client, verb, prepared),
                 Ok(Finding::Reloaded(prepared)) => self.reloaded(client, verb, prepared),
@@ -131,10 +132,10 @@ impl Supervisor {
     }
 
     /// The answer to a change that waits for no worker any more.
-    pub(super) fn finish_apply(&mut self, apply: Apply, verb: &'static str) -> Response {
+    pub(super) fn finish_apply(&mut self, apply: Apply) -> Response {
         let Apply { revision, gather, done } = apply;
         let Done { mut message, notes, content, events } = done;
-        log::info!("{verb}: revision {revision} is served by {} workers", gather.answers().len());
+        log::debug!("revision {revision} is served by {} workers", gather.answers().len());
         if gather.answers().is_empty() && gather.lost().is_empty() {
             message.push_str("; no worker runs right now, the next one starts with it");
         }
@@ -182,7 +183,9 @@ impl Supervisor {
         let done = Done {
             message: match orders.len() {
                 0 => "The configuration is what is served already: nothing changes".to_owned(),
-                count => format!("Successfully reloaded the configuration: {count} orders applied by all workers"),
+                count => {
+                    format!("Successfully reloaded the configuration: {count} orders applied by all workers")
+                }
             },
             notes: notes_of(&orders),
             content: None,
@@ -204,13 +207,13 @@ impl Supervisor {
             return self.refuse(client, verb, "the proxy is stopping: nothing changes any more".to_owned());
         }
         if orders.is_empty() {
-            return self.clients.answer(client, ok(done.message, done.content), self.now);
+            return self.clients.answer(client, &ok(done.message, done.content), self.now);
         }
         let touched = listeners_that_differ(&self.configuration.state, &state);
         match plan_sockets(&mut self.sockets, &state, &touched, &orders) {
             Ok(plan) => {
                 self.configuration.state = state;
-                self.send_out(client, verb, orders.into(), plan, done);
+                self.send_out(client, verb, &orders.into(), &plan, done);
             }
             Err(error) => self.refuse(client, verb, format!("nothing has changed: {error}")),
         }
@@ -221,13 +224,13 @@ impl Supervisor {
         &mut self,
         client: ClientId,
         verb: &'static str,
-        orders: Rc<[Order]>,
+        orders: &Rc<[Order]>,
         changes: Vec<Change>,
         done: Done,
     ) {
         let touched = changes.iter().flat_map(Change::effects).filter_map(listener_of).collect();
-        match plan_sockets(&mut self.sockets, &self.configuration.state, &touched, &orders) {
-            Ok(plan) => self.send_out(client, verb, orders, plan, done),
+        match plan_sockets(&mut self.sockets, &self.configuration.state, &touched, orders) {
+            Ok(plan) => self.send_out(client, verb, orders, &plan, done),
             Err(error) => {
                 for change in changes.into_iter().rev() {
                     self.configuration.state.undo(change);
@@ -242,8 +245,8 @@ impl Supervisor {
         &mut self,
         client: ClientId,
         verb: &'static str,
-        orders: Rc<[Order]>,
-        plan: SocketPlan,
+        orders: &Rc<[Order]>,
+        plan: &SocketPlan,
         done: Done,
     ) {
         self.configuration.revision += 1;
@@ -251,7 +254,7 @@ impl Supervisor {
         let revision = self.configuration.revision;
         for worker in self.fleet.workers_mut() {
             send_sockets(worker, &self.sockets, &plan.send);
-            worker.feed(Feed::new(Rc::clone(&orders), revision));
+            worker.feed(Feed::new(Rc::clone(orders), revision));
         }
         for key in &plan.close {
             self.sockets.let_go(key, revision);
@@ -272,7 +275,7 @@ impl Supervisor {
 
     fn refuse(&mut self, client: ClientId, verb: &'static str, text: String) {
         log::info!("client {client}: {verb} refused: {text}");
-        self.clients.answer(client, failure(text), self.now);
+        self.clients.answer(client, &failure(text), self.now);
     }
 }
 

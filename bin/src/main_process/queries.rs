@@ -99,7 +99,7 @@ impl Supervisor {
                 let timeout = self.settings.worker_timeout;
                 self.fan_out(client, verb, timeout, QueryKind::Logging, request);
             }
-            Err(error) => self.clients.answer(client, failure(error.to_string()), self.now),
+            Err(error) => self.clients.answer(client, &failure(error.to_string()), self.now),
         }
     }
 
@@ -156,7 +156,10 @@ impl Supervisor {
 
     /// All processes, with the state that `judge` gives to those that run.
     fn worker_infos(&self, judge: impl Fn(WorkerId, Phase) -> RunState) -> WorkerInfos {
-        let running = self.fleet.workers().map(|worker| (worker.id(), worker.pid(), judge(worker.id(), worker.phase())));
+        let running = self
+            .fleet
+            .workers()
+            .map(|worker| (worker.id(), worker.pid(), judge(worker.id(), worker.phase())));
         let stopped = self.fleet.without_successor().map(|(id, pid)| (id, pid, RunState::Stopped));
         let mut vec: Vec<WorkerInfo> = running
             .chain(stopped)
@@ -181,7 +184,8 @@ impl Supervisor {
         let mut merged = AggregatedMetrics { main: self.own_metrics(options), ..Default::default() };
         let silent = troubles(&gather);
         for (id, answer) in gather.into_answers() {
-            let Some(ContentType::WorkerMetrics(metrics)) = answer.content.and_then(|c| c.content_type) else {
+            let Some(ContentType::WorkerMetrics(metrics)) = answer.content.and_then(|c| c.content_type)
+            else {
                 continue;
             };
             if options.workers {

@@ -134,10 +134,7 @@ impl ListenSockets {
 
     /// The active listeners.
     pub(super) fn keys(&self) -> impl Iterator<Item = &ListenerKey> {
-        self.by_listener
-            .iter()
-            .filter(|(_, listening)| listening.let_go_at.is_none())
-            .map(|(key, _)| key)
+        self.by_listener.iter().filter(|(_, listening)| listening.let_go_at.is_none()).map(|(key, _)| key)
     }
 
     /// The socket of one listener and slot.

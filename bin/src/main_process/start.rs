@@ -25,8 +25,11 @@ pub(crate) struct StartOptions {
     /// The file the configuration came from; `None` for the one embedded in the binary.
     pub(crate) config_path: Option<PathBuf>,
     /// Called once, when all workers serve the whole configuration.
-    pub(crate) on_ready: Box<dyn FnOnce(&Ready)>,
+    pub(crate) on_ready: OnReady,
 }
+
+/// Called once, with what runs.
+pub(crate) type OnReady = Box<dyn FnOnce(&Ready)>;
 
 /// What runs, for the banner.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,8 +177,8 @@ fn initial_state(config: &Config) -> Result<Configuration, StartError> {
     let mut configuration = Configuration { state, revision: 1, last_verb: "start" };
     if let Some(path) = config.saved_state.as_deref().filter(|path| is_wanted(path)) {
         let base = Snapshot { state: configuration.state, revision: configuration.revision };
-        let loaded = files::load(path, base, config.max_command_buffer_size)
-            .map_err(StartError::SavedState)?;
+        let loaded =
+            files::load(path, base, config.max_command_buffer_size).map_err(StartError::SavedState)?;
         log::info!(
             "{}: {} records applied, {} left out",
             path.display(),
@@ -200,8 +203,7 @@ fn is_wanted(path: &Path) -> bool {
 fn bind_listeners(state: &ConfigState, workers: usize) -> Result<ListenSockets, StartError> {
     let mut sockets = ListenSockets::new(workers);
     let active = state.http_listeners().filter(|listener| listener.active());
-    let errors: Vec<BindError> =
-        active.filter_map(|listener| sockets.open(listener.key()).err()).collect();
+    let errors: Vec<BindError> = active.filter_map(|listener| sockets.open(listener.key()).err()).collect();
     if errors.is_empty() { Ok(sockets) } else { Err(StartError::Listeners(errors)) }
 }
 

@@ -6,8 +6,8 @@
 
 use std::time::{Duration, Instant};
 
-use kakehi_command::proto::supervision::{Stop, to_worker};
 use kakehi_command::proto::EventKind;
+use kakehi_command::proto::supervision::{Stop, to_worker};
 
 use super::clients::ClientId;
 use super::mutations::ok;
@@ -104,9 +104,13 @@ impl Supervisor {
             return false;
         }
         let leave_at = *stopping.leave_at.get_or_insert(self.now + LAST_ANSWERS_MAX);
-        let text = if stopping.hard { "Successfully performed hard stop" } else { "Successfully performed soft stop" };
+        let text = if stopping.hard {
+            "Successfully performed hard stop"
+        } else {
+            "Successfully performed soft stop"
+        };
         for client in std::mem::take(&mut stopping.clients) {
-            self.clients.answer(client, ok(text, None), self.now);
+            self.clients.answer(client, &ok(text, None), self.now);
         }
         !self.clients.owe_answers() || leave_at <= self.now
     }

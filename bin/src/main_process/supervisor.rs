@@ -12,12 +12,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use kakehi_command::channel::{ChannelError, Received};
+use kakehi_command::order::verb_of;
 use kakehi_command::proto::response_content::ContentType;
 use kakehi_command::proto::supervision::{Boot, LimitsConfig, Start, from_worker, to_worker};
 use kakehi_command::proto::{
     Event, EventKind, Request, Response, ResponseContent, ResponseStatus, ServerConfig,
 };
-use kakehi_command::order::verb_of;
 use kakehi_command::state::ConfigState;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
@@ -29,7 +29,7 @@ use super::feed::Feed;
 use super::files::{FileThread, Source};
 use super::gather::{Lost, WorkerId};
 use super::sockets::ListenSockets;
-use super::start::{Ready, StartError};
+use super::start::{OnReady, Ready, StartError};
 use super::stop::Stopping;
 use super::tasks::{Task, TaskId, Tasks, Work};
 use super::workers::{Fleet, FleetSettings, Loss, Worker, WorkerLog};
@@ -114,7 +114,7 @@ pub(super) struct Prepared {
     /// The signals.
     pub(super) signals: Signals,
     /// Called when everything is served.
-    pub(super) on_ready: Box<dyn FnOnce(&Ready)>,
+    pub(super) on_ready: OnReady,
 }
 
 /// The main process.
@@ -122,7 +122,7 @@ pub(super) struct Supervisor {
     poll: Poll,
     signals: Signals,
     command_socket: CommandSocket,
-    on_ready: Option<Box<dyn FnOnce(&Ready)>>,
+    on_ready: Option<OnReady>,
     pub(super) settings: Settings,
     pub(super) clients: Clients,
     pub(super) fleet: Fleet,
@@ -226,7 +226,7 @@ impl Supervisor {
         let timeout = if self.clients.has_ready() {
             Some(Duration::ZERO)
         } else {
-            deadline.into_iter().flatten().min().map(|at| at.saturating_duration_since(read_clock()))
+            deadline.into_iter().flatten().min().map(|at| at.saturating_duration_since(self.now))
         };
         match self.poll.poll(events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
@@ -444,12 +444,12 @@ impl Supervisor {
         let (client, verb) = (task.client, task.verb);
         let took = self.now.saturating_duration_since(task.started);
         let response = match task.work {
-            Work::Apply(apply) => self.finish_apply(apply, verb),
+            Work::Apply(apply) => self.finish_apply(apply),
             Work::Query(query) => self.finish_query(query),
             Work::Files => failure("the request was given up"),
         };
         log::debug!("client {client}: {verb} answered {:?} after {took:?}", response.status());
-        self.clients.answer(client, response, self.now);
+        self.clients.answer(client, &response, self.now);
     }
 
     /// Gives each client that may have a request its turn.
@@ -482,13 +482,13 @@ impl Supervisor {
         if !allowed {
             log::warn!("client {client} ({peer}): {verb} refused, its user is not in command_allowed_uids");
             let text = format!("unauthorized: actor UID {} not in command_allowed_uids", peer.uid);
-            return self.clients.answer(client, failure(text), self.now);
+            return self.clients.answer(client, &failure(text), self.now);
         }
         match dispatch::route(request) {
             Ok(route) => self.act(client, verb, route, request),
             Err(refusal) => {
                 log::info!("client {client} ({peer}): {verb} refused: {refusal}");
-                self.clients.answer(client, failure(refusal.to_string()), self.now);
+                self.clients.answer(client, &failure(refusal.to_string()), self.now);
             }
         }
     }
@@ -500,7 +500,7 @@ impl Supervisor {
         );
         if changes && self.stopping.is_some() {
             let response = failure("the proxy is stopping: nothing changes any more");
-            return self.clients.answer(client, response, self.now);
+            return self.clients.answer(client, &response, self.now);
         }
         match route {
             Route::Change(order) => self.change(client, verb, order),
@@ -518,7 +518,7 @@ impl Supervisor {
 
     fn answer_question(&mut self, client: ClientId, question: &Question) {
         let response = self.ask(question);
-        self.clients.answer(client, response, self.now);
+        self.clients.answer(client, &response, self.now);
     }
 
     /// There is no answer but the events, the first of which is the subscription itself.

@@ -37,16 +37,12 @@ impl Filter {
     /// Reads directives separated by commas: `info`, `info,kakehi_lib::session=debug`. A directive
     /// without a path is the level of everything else; a path alone lets all of its records through.
     pub(crate) fn parse(filter: &str) -> Result<Self, FilterError> {
-        let refused = |directive: &str| FilterError {
-            filter: filter.to_owned(),
-            directive: directive.to_owned(),
-        };
+        let refused =
+            |directive: &str| FilterError { filter: filter.to_owned(), directive: directive.to_owned() };
         let mut directives = Vec::new();
         for directive in filter.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
             let (path, level) = match directive.split_once('=') {
-                Some((path, level)) => {
-                    (path.trim(), level.trim().parse().map_err(|_| refused(directive))?)
-                }
+                Some((path, level)) => (path.trim(), level.trim().parse().map_err(|_| refused(directive))?),
                 None => match directive.parse() {
                     Ok(level) => ("", level),
                     Err(_) if directive.contains("::") => (directive, LevelFilter::Trace),
@@ -94,9 +90,7 @@ impl std::fmt::Display for Filter {
 
 /// True if `path` is `module` or one of the modules around it.
 fn covers(path: &str, module: &str) -> bool {
-    module
-        .strip_prefix(path)
-        .is_some_and(|rest| path.is_empty() || rest.is_empty() || rest.starts_with("::"))
+    module.strip_prefix(path).is_some_and(|rest| path.is_empty() || rest.is_empty() || rest.starts_with("::"))
 }
 
 /// Where lines go.

@@ -122,12 +122,7 @@ impl Fleet {
 
     /// Spawns a worker for an empty slot and registers its channel. Gives the worker, to be fed. If it
     /// cannot be spawned, the slot waits as after a young death.
-    pub(super) fn spawn(
-        &mut self,
-        slot: usize,
-        now: Instant,
-        ready_by: Instant,
-    ) -> io::Result<&mut Worker> {
+    pub(super) fn spawn(&mut self, slot: usize, now: Instant, ready_by: Instant) -> io::Result<&mut Worker> {
         debug_assert!(self.slots[slot].worker.is_none(), "a slot has one worker");
         let id = WorkerId(self.next_id);
         self.next_id += 1;

@@ -47,7 +47,7 @@ pub(crate) struct Worker {
 /// Something to be sent, in its most compact form.
 #[derive(Debug)]
 enum Outgoing {
-    Message(to_worker::Message, Vec<OwnedFd>),
+    Message(Box<to_worker::Message>, Vec<OwnedFd>),
     Feed(Feed),
 }
 
@@ -118,7 +118,7 @@ impl Worker {
         if matches!(message, to_worker::Message::Stop(_)) {
             self.phase = Phase::Stopping;
         }
-        self.outbox.push_back(Outgoing::Message(message, Vec::new()));
+        self.outbox.push_back(Outgoing::Message(Box::new(message), Vec::new()));
     }
 
     /// Queues orders.
@@ -136,7 +136,7 @@ impl Worker {
                 .map(|(key, descriptor)| (describe(key), descriptor))
                 .unzip();
             let message = to_worker::Message::ListenSockets(ListenSockets { sockets: described });
-            self.outbox.push_back(Outgoing::Message(message, descriptors));
+            self.outbox.push_back(Outgoing::Message(Box::new(message), descriptors));
         }
     }
 
@@ -179,7 +179,7 @@ impl Worker {
                 },
                 Outgoing::Message(..) => {
                     if let Some(Outgoing::Message(message, descriptors)) = self.outbox.pop_front() {
-                        return Some((message, descriptors));
+                        return Some((*message, descriptors));
                     }
                 }
             }
@@ -188,9 +188,5 @@ impl Worker {
 }
 
 fn describe(key: ListenerKey) -> ListenSocket {
-    ListenSocket {
-        address: key.address.into(),
-        proxy: ListenerType::Http.into(),
-        interface: key.interface,
-    }
+    ListenSocket { address: key.address.into(), proxy: ListenerType::Http.into(), interface: key.interface }
 }
