@@ -445,6 +445,7 @@ fn cluster(id: &str, section: &Section<'_>) -> proto::Cluster {
         sticky_session: section.flag("sticky_session").unwrap_or_default(),
         load_balancing: load_balancing(section.choice("load_balancing")).into(),
         load_metric: section.choice("load_metric").map(|metric| load_metric(metric).into()),
+        https_redirect: section.flag("https_redirect").unwrap_or_default(),
         https_redirect_port: number("https_redirect_port"),
         authorized_hashes: section.texts("authorized_hashes"),
         www_authenticate: text("www_authenticate"),

@@ -390,7 +390,6 @@ fn what_must_not_be_left_out_of_account_is_an_error() {
     for (key, name, why) in frontends {
         refused(format!("{}{}", http_listener(""), app(key, "")), name, why);
     }
-    refused(app_cluster("https_redirect = true"), "https_redirect", "unencrypted");
     refused(app_cluster("http2 = true"), "http2", "HTTP/1.1");
     refused(app("", "unix_path = \"/run/x\""), "unix_path", "not served yet");
     refused(http_listener("expect_proxy = true"), "expect_proxy", "not served yet");
