@@ -195,8 +195,11 @@ fn a_peer_that_does_not_read_is_bounded_and_visible() {
 fn a_message_too_large_is_refused_before_it_is_sent() {
     let (mut a, mut b) = pair();
     a.queue(&message("before")).expect("queued");
-    let error = a.queue(&message("x".repeat(FRAME_BYTES_MAX))).expect_err("refused");
-    assert!(matches!(error, ChannelError::Frame(FrameError::TooLarge { .. })), "{error}");
+    // Also when it exceeds what may wait: it would never fit, however much the peer reads.
+    for bytes in [FRAME_BYTES_MAX, 3 * FRAME_BYTES_MAX] {
+        let error = a.queue(&message("x".repeat(bytes))).expect_err("refused");
+        assert!(matches!(error, ChannelError::Frame(FrameError::TooLarge { .. })), "{error}");
+    }
     a.queue(&message("after")).expect("queued");
     assert_eq!(a.flush().expect("sent"), Flushed::Done);
     assert_eq!(receive_all(&mut b), [message("before"), message("after")]);
