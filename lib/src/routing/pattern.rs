@@ -8,11 +8,22 @@ use regex::bytes::{Regex, RegexBuilder};
 use super::RouteError;
 use super::host::Host;
 
+/// Most bytes a compiled expression may take here. `order` has applied its own limit to the source as it
+/// is; anchored and without regard to case it takes a few times as much (`k` is four bytes in three
+/// spellings), and what was accepted there must not be refused here.
+const COMPILED_BYTES_MAX: usize = 16 * REGEX_COMPILED_BYTES_MAX;
+
+/// Deepest nesting of groups: the engine's default, which `order` applies, and room for our own.
+const NESTING_MAX: u32 = 250 + 6;
+
+/// Most bytes of states that an expression keeps from one match to the next. The engine's default, 2 MiB,
+/// would let ten thousand expressions take 20 GB.
+const CACHE_BYTES_MAX: usize = 128 * 1024;
+
 /// Compiles an expression that has to match the whole of what it is applied to.
 ///
 /// `order` has compiled the same source, without the anchors: it gets here only if it is well-formed by
-/// itself, so the anchors cannot be escaped from. They take a few bytes of the compiled size, which is
-/// why the limit leaves some room.
+/// itself, so the anchors cannot be escaped from.
 pub(super) fn compile(source: &str, case: Case) -> Result<Regex, RouteError> {
     // The line break ends a comment, which the source may end with in verbose mode (`(?x)a #`). It is
     // not matched there, and the group keeps the mode from what follows.
@@ -20,7 +31,9 @@ pub(super) fn compile(source: &str, case: Case) -> Result<Regex, RouteError> {
     let build = |pattern: String| {
         RegexBuilder::new(&pattern)
             .case_insensitive(matches!(case, Case::Ignored))
-            .size_limit(REGEX_COMPILED_BYTES_MAX * 2)
+            .size_limit(COMPILED_BYTES_MAX)
+            .nest_limit(NESTING_MAX)
+            .dfa_size_limit(CACHE_BYTES_MAX)
             .build()
     };
     build(anchored(""))
@@ -97,6 +110,10 @@ pub(super) fn specificity(pattern: &HostPattern, text: &str) -> (u128, Reverse<u
 
 #[cfg(test)]
 mod tests {
+    use kakehi_command::order::PathRule;
+    use kakehi_command::proto::{self, PathRuleKind};
+    use proptest::prelude::*;
+
     use super::*;
 
     fn pattern(text: &str) -> HostPattern {
@@ -161,5 +178,38 @@ mod tests {
         check("a./b/.c", "/a/./b/.c");
         check("/aa/.c", "/b/.c");
         check("/a/.c", "/b/.c");
+    }
+
+    fn is_accepted(source: &str) -> bool {
+        PathRule::from_wire(&proto::PathRule { kind: PathRuleKind::Regex.into(), value: source.into() })
+            .is_ok()
+    }
+
+    #[test]
+    fn what_an_order_may_carry_compiles_at_the_limits() {
+        let check = |accepted: &dyn Fn(usize) -> String| {
+            let (mut fits, mut too_much) = (1, 1 << 13);
+            while too_much - fits > 1 {
+                let middle = usize::midpoint(fits, too_much);
+                if is_accepted(&accepted(middle)) { fits = middle } else { too_much = middle }
+            }
+            for case in [Case::Counts, Case::Ignored] {
+                assert!(compile(&accepted(fits), case).is_ok(), "{fits} {case:?}");
+            }
+        };
+        check(&|n| format!("k{{{n}}}"));
+        check(&|n| format!(r"\w{{{n}}}"));
+        check(&|n| format!("{}a{}", "(".repeat(n), ")".repeat(n)));
+    }
+
+    proptest! {
+        /// A worker that refused what the main process accepted would be replaced, over and over.
+        #[test]
+        fn what_an_order_accepts_compiles(source in r"([ab#|*+?.\n ^$-]|\(|\)|\[|\]|\{2\}|\(\?[xism]+[:)]|\\[a-zA-Z]){0,10}") {
+            if is_accepted(&source) {
+                prop_assert!(compile(&source, Case::Counts).is_ok());
+                prop_assert!(compile(&source, Case::Ignored).is_ok());
+            }
+        }
     }
 }
