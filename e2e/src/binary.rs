@@ -6,15 +6,16 @@ use std::sync::OnceLock;
 
 /// Path of the binary under test.
 ///
-/// `KAKEHI_BIN` names another one (a release, a reference implementation). Otherwise cargo is asked
-/// once per test process; when everything is fresh that costs a fraction of a second.
+/// `KAKEHI_BIN` names another one (a release, a reference implementation); a relative path starts at
+/// the workspace's root. Otherwise cargo is asked once per test process; when everything is fresh that
+/// costs a fraction of a second.
 ///
 /// # Panics
 /// If the binary cannot be built.
 pub fn kakehi_binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| match std::env::var_os("KAKEHI_BIN") {
-        Some(path) => PathBuf::from(path),
+        Some(path) => workspace().join(path),
         None => build(),
     })
 }
@@ -33,7 +34,7 @@ fn build() -> PathBuf {
         .args(["build", "--quiet", "--package", "kakehi", "--bin", "kakehi", "--profile", profile])
         .arg("--target-dir")
         .arg(target_directory)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("e2e lies in the workspace"))
+        .current_dir(workspace())
         .output()
         .expect("cargo runs");
     assert!(
@@ -42,4 +43,8 @@ fn build() -> PathBuf {
         String::from_utf8_lossy(&output.stderr)
     );
     profile_directory.join("kakehi")
+}
+
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("e2e lies in the workspace")
 }
