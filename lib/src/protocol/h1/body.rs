@@ -174,14 +174,13 @@ impl BodyReader {
     }
 
     fn chunk_head(&mut self, cursor: &mut Cursor<'_>) -> Result<bool, BodyError> {
+        // Refused before the line is whole: a peer that speaks something else may never end it.
+        if cursor.rest().first().is_some_and(|byte| !byte.is_ascii_hexdigit()) {
+            return Err(BodyError::ChunkSize);
+        }
         let too_long = BodyError::ChunkHeadTooLong { max: CHUNK_HEAD_BYTES_MAX };
         let Some(line) = cursor.line(CHUNK_HEAD_BYTES_MAX).map_err(|TooLong| too_long)? else {
-            // Refused before the line is whole: a peer that speaks something else may never end it.
-            return if cursor.rest().first().is_none_or(u8::is_ascii_hexdigit) {
-                Ok(false)
-            } else {
-                Err(BodyError::ChunkSize)
-            };
+            return Ok(false);
         };
         let head = ChunkHead::parse(line).ok_or(BodyError::ChunkSize)?;
         let line_bytes = line.len();
