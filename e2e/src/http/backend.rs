@@ -58,11 +58,15 @@ impl Exchange {
         Ok((body, trailers))
     }
 
-    /// Hands the request's body over in pieces, as they come.
+    /// Hands the request's body over in pieces, as they come. A client that waits to be told so is
+    /// told to continue first.
     ///
     /// # Errors
     /// If it is cut or malformed.
     pub fn body_pieces(&mut self, piece: impl FnMut(&[u8])) -> Result<Fields, ReadError> {
+        if self.head.fields.has_token("Expect", "100-continue") {
+            self.write("HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
         self.connection.body(self.head.framing()?, piece)
     }
 
