@@ -23,6 +23,7 @@
 //! Read [`Router`] first.
 
 mod host;
+mod host_map;
 mod list;
 mod path;
 mod pattern;

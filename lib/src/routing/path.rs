@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Bound::{Included, Unbounded};
+use std::sync::{Arc, LazyLock};
 
 use kakehi_command::order::PathRule;
 use regex::bytes::Regex;
@@ -37,7 +38,7 @@ impl<T> PathRules<T> {
         target: T,
     ) -> Result<(), RouteError> {
         if let (PathRule::Prefix(prefix), None, true) = (path, method, self.is_empty()) {
-            *self = Self::Prefix(Text(prefix.clone()), target);
+            *self = Self::Prefix(shared(prefix), target);
             return Ok(());
         }
         match self {
@@ -95,6 +96,13 @@ impl<T> PathRules<T> {
             Self::Many(table) => table.check_invariants(),
         }
     }
+}
+
+/// The text of a prefix; one and the same for `/`, which nearly all hosts have, so that it stays in the
+/// processor's cache.
+fn shared(prefix: &Arc<str>) -> Text {
+    static ROOT: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("/"));
+    Text(if **prefix == **ROOT { ROOT.clone() } else { prefix.clone() })
 }
 
 /// Rules of one host, in any number.

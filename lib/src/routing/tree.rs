@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use kakehi_command::order::{HostPattern, HttpFrontend};
 
+use super::host_map::HostMap;
 use super::path::PathRules;
 use super::pattern::{HostExpression, literal_suffix, specificity};
 use super::text::Text;
@@ -13,9 +14,9 @@ use super::{Request, RouteError};
 /// Rules by host, then by path.
 #[derive(Debug)]
 pub(super) struct Tree<T> {
-    exact: HashMap<Text, PathRules<T>>,
+    exact: HostMap<PathRules<T>>,
     /// By what follows the star and its dot.
-    wildcards: HashMap<Text, PathRules<T>>,
+    wildcards: HostMap<PathRules<T>>,
     /// By the literal labels at the end, so that a host meets those expressions only that may fit.
     expressions: HashMap<Text, BTreeMap<ExpressionKey, (HostExpression, PathRules<T>)>>,
     any: PathRules<T>,
@@ -27,8 +28,8 @@ type ExpressionKey = (u128, Reverse<usize>, Box<str>);
 impl<T> Default for Tree<T> {
     fn default() -> Self {
         Self {
-            exact: HashMap::new(),
-            wildcards: HashMap::new(),
+            exact: HostMap::default(),
+            wildcards: HostMap::default(),
             expressions: HashMap::new(),
             any: PathRules::default(),
         }
@@ -110,6 +111,8 @@ impl<T> Tree<T> {
     }
 
     pub(super) fn check_invariants(&self) -> usize {
+        self.exact.check_invariants();
+        self.wildcards.check_invariants();
         let hosts = self.exact.values().chain(self.wildcards.values());
         let expressions = self.expressions.values().flat_map(|of_suffix| {
             assert!(!of_suffix.is_empty(), "what has no rule is forgotten");
@@ -124,12 +127,12 @@ impl<T> Tree<T> {
 }
 
 fn insert_under<T>(
-    hosts: &mut HashMap<Text, PathRules<T>>,
+    hosts: &mut HostMap<PathRules<T>>,
     host: Text,
     rule: &HttpFrontend,
     target: T,
 ) -> Result<(), RouteError> {
-    if let Some(rules) = hosts.get_mut(&host) {
+    if let Some(rules) = hosts.get_mut(host.as_bytes()) {
         return rules.insert(rule.path(), rule.method(), target);
     }
     let mut rules = PathRules::default();
@@ -138,7 +141,7 @@ fn insert_under<T>(
     Ok(())
 }
 
-fn remove_under<T>(hosts: &mut HashMap<Text, PathRules<T>>, host: &str, rule: &HttpFrontend) -> Option<T> {
+fn remove_under<T>(hosts: &mut HostMap<PathRules<T>>, host: &str, rule: &HttpFrontend) -> Option<T> {
     let rules = hosts.get_mut(host.as_bytes())?;
     let target = rules.remove(rule.path(), rule.method())?;
     if rules.is_empty() {
