@@ -21,6 +21,7 @@ mod start;
 mod stop;
 mod supervisor;
 mod tasks;
+mod watch;
 mod workers;
 
 pub(crate) use start::{Ready, StartError, StartOptions, run};

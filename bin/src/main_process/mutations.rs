@@ -20,8 +20,9 @@ use super::feed::Feed;
 use super::files::{Finding, Finished, Job, Prepared, Snapshot, Source};
 use super::gather::Gather;
 use super::sockets::{BindError, ListenSockets, Opened};
-use super::supervisor::{Supervisor, event, send_sockets};
+use super::supervisor::{Supervisor, event};
 use super::tasks::{Apply, Done, Task, Work};
+use super::watch::send_sockets;
 
 /// Notes that are written out in an answer; the rest are counted.
 const NOTES_MAX: usize = 8;

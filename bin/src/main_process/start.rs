@@ -80,10 +80,8 @@ pub(crate) enum StartError {
         source: io::Error,
     },
     /// Workers cannot run.
-    #[error("workers do not come up: {deaths} of them died in a row, {how}; their log says more")]
+    #[error("workers do not come up: {how}; their log says more")]
     WorkersDie {
-        /// How many died.
-        deaths: u32,
         /// How the last one did.
         how: String,
     },

@@ -3,7 +3,7 @@
 //! A turn: wait; take what signals, workers and clients say; replace who is lost; answer what is
 //! complete; take up a bounded number of requests; send. The clock is read once a turn. What requests
 //! mean is in the neighbouring files, which extend [`Supervisor`]: [`super::mutations`],
-//! [`super::queries`], [`super::stop`].
+//! [`super::queries`], [`super::stop`]; workers are in [`super::watch`].
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,10 +11,9 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use kakehi_command::channel::{ChannelError, Received};
 use kakehi_command::order::verb_of;
 use kakehi_command::proto::response_content::ContentType;
-use kakehi_command::proto::supervision::{Boot, LimitsConfig, Start, from_worker, to_worker};
+use kakehi_command::proto::supervision::LimitsConfig;
 use kakehi_command::proto::{
     Event, EventKind, Request, Response, ResponseContent, ResponseStatus, ServerConfig,
 };
@@ -25,14 +24,13 @@ use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use super::clients::{ClientId, ClientLimits, Clients, Turn, failure};
 use super::command_socket::CommandSocket;
 use super::dispatch::{self, Question, Route};
-use super::feed::Feed;
 use super::files::{FileThread, Source};
-use super::gather::{Lost, WorkerId};
+use super::gather::Lost;
 use super::sockets::ListenSockets;
 use super::start::{OnReady, Ready, StartError};
 use super::stop::Stopping;
 use super::tasks::{Task, TaskId, Tasks, Work};
-use super::workers::{Fleet, FleetSettings, Loss, Worker, WorkerLog};
+use super::workers::{Fleet, FleetSettings, Worker, WorkerLog};
 use crate::process::signals::{Asked, Signals};
 
 const COMMAND_SOCKET: Token = Token(0);
@@ -55,9 +53,6 @@ const TIME_PER_ORDER: Duration = Duration::from_millis(10);
 
 /// A deadline is never stretched beyond this many times the configured one.
 const STRETCH_MAX: u32 = 10;
-
-/// Before the proxy is up, a slot's workers may die so often in a row; then the start has failed.
-const DEATHS_AT_START_MAX: u32 = 4;
 
 /// Largest frame between main and a worker, bytes: an answer about a million clusters fits, and so does
 /// whatever fits on the command socket.
@@ -122,7 +117,7 @@ pub(super) struct Supervisor {
     poll: Poll,
     signals: Signals,
     command_socket: CommandSocket,
-    on_ready: Option<OnReady>,
+    pub(super) on_ready: Option<OnReady>,
     pub(super) settings: Settings,
     pub(super) clients: Clients,
     pub(super) fleet: Fleet,
@@ -133,7 +128,7 @@ pub(super) struct Supervisor {
     pub(super) counts: BTreeMap<&'static str, i32>,
     pub(super) stopping: Option<Stopping>,
     /// How the last process ended, for the error if the start fails.
-    last_end: String,
+    pub(super) last_end: String,
     pub(super) started: Instant,
     /// The time of this turn.
     pub(super) now: Instant,
@@ -195,7 +190,7 @@ impl Supervisor {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         loop {
             self.spawn_due();
-            self.flush_workers();
+            self.flush_workers()?;
             self.wait(&mut events).map_err(|source| StartError::Io { step: "wait for events", source })?;
             self.now = read_clock();
             for event in &events {
@@ -259,159 +254,6 @@ impl Supervisor {
                 Err(error) => {
                     return Err(StartError::Io { step: "read signals", source: error.into() });
                 }
-            }
-        }
-    }
-
-    /// Collects the processes that have ended; several may be behind one signal.
-    fn reap(&mut self) -> Result<(), StartError> {
-        loop {
-            let ended = self.fleet.reap();
-            let mut again = false;
-            for end in ended {
-                self.last_end = format!("worker {} (pid {}) ended with {}", end.id, end.pid, end.status);
-                log::debug!("{}", self.last_end);
-                if end.unexpected {
-                    again = true;
-                    self.lose_worker(end.id, &Lost::Died, &end.status.to_string())?;
-                }
-            }
-            if !again {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Reads all that a worker has sent.
-    fn take_worker(&mut self, token: Token) -> Result<(), StartError> {
-        loop {
-            let Some(worker) = self.fleet.by_token(token) else { return Ok(()) };
-            let id = worker.id();
-            let received = worker.receive();
-            while let Some(worker) = self.fleet.by_token(token)
-                && let Some(message) = worker.next()
-            {
-                match message {
-                    Ok(message) => self.take_message(id, message)?,
-                    Err(reason) => return self.lose_worker(id, &Lost::Died, &reason),
-                }
-            }
-            match received {
-                Ok(Received::More) => {}
-                Ok(Received::Open) => return Ok(()),
-                Ok(Received::Closed) => return self.lose_worker(id, &Lost::Died, "it closed its channel"),
-                Err(error) => return self.lose_worker(id, &Lost::Died, &error.to_string()),
-            }
-        }
-    }
-
-    fn take_message(&mut self, id: WorkerId, message: from_worker::Message) -> Result<(), StartError> {
-        use from_worker::Message;
-        let Some(worker) = self.fleet.by_id(id) else { return Ok(()) };
-        match message {
-            Message::Ready(ready) => {
-                log::info!(
-                    "worker {id} (pid {}) serves revision {} after {:?}",
-                    worker.pid(),
-                    ready.revision,
-                    self.now.saturating_duration_since(worker.spawned_at())
-                );
-                worker.serves();
-                worker.acknowledge(ready.revision);
-                self.tasks.applied(id, ready.revision);
-                self.sockets.close_applied(self.fleet.applied_by_all());
-            }
-            Message::Applied(applied) => {
-                worker.acknowledge(applied.revision);
-                self.tasks.applied(id, applied.revision);
-                self.sockets.close_applied(self.fleet.applied_by_all());
-            }
-            Message::Refused(refused) => {
-                let reason = format!("it refused revision {}: {}", refused.revision, refused.reason);
-                return self.lose_worker(id, &Lost::Refused(refused.reason), &reason);
-            }
-            Message::Answer(answer) => {
-                if !self.tasks.answered(id, answer) {
-                    log::debug!("worker {id} answered late");
-                }
-            }
-            Message::Drained(_) => log::info!("worker {id} (pid {}) has drained", worker.pid()),
-            Message::Event(event) => self.publish(&id.to_string(), event),
-        }
-        Ok(())
-    }
-
-    /// A worker is lost: what it owes is settled, and its slot gets a successor.
-    pub(super) fn lose_worker(&mut self, id: WorkerId, lost: &Lost, why: &str) -> Result<(), StartError> {
-        let Some(loss) = self.fleet.lose(id, self.now) else { return Ok(()) };
-        self.tasks.lose(id, lost);
-        self.sockets.close_applied(self.fleet.applied_by_all());
-        if self.stopping.is_some() {
-            log::info!("worker {id} (pid {}) has ended", loss.pid);
-            return Ok(());
-        }
-        self.report_loss(&loss, why);
-        self.publish("main", event(EventKind::WorkerKilled));
-        if self.on_ready.is_some() && loss.young_deaths >= DEATHS_AT_START_MAX {
-            let how = if self.last_end.is_empty() { why.to_owned() } else { self.last_end.clone() };
-            return Err(StartError::WorkersDie { deaths: loss.young_deaths, how });
-        }
-        Ok(())
-    }
-
-    fn report_loss(&self, loss: &Loss, why: &str) {
-        let Loss { id, pid, slot, lifetime, acknowledged, delay, young_deaths } = loss;
-        let next = match delay {
-            Some(Duration::ZERO) => "replaced at once".to_owned(),
-            Some(delay) => format!("death {young_deaths} in a row: replaced in {delay:?}"),
-            None => "not replaced (worker_automatic_restart)".to_owned(),
-        };
-        let Configuration { revision, last_verb, .. } = &self.configuration;
-        log::error!(
-            "worker {id} (pid {pid}, slot {slot}) is lost after {lifetime:?}: {why}; it had applied revision \
-             {acknowledged} of {revision}, the last change was {last_verb}; {next}"
-        );
-    }
-
-    /// Spawns the workers that are due, and gives each the state and its slot's sockets.
-    fn spawn_due(&mut self) {
-        let due = self.fleet.due(self.now);
-        if due.is_empty() {
-            return;
-        }
-        let orders: std::rc::Rc<[_]> = self.configuration.state.orders().collect();
-        let ready_by = self.now + self.patience(orders.len());
-        for slot in due {
-            let relaunched = self.on_ready.is_none();
-            let worker = match self.fleet.spawn(slot, self.now, ready_by) {
-                Ok(worker) => worker,
-                Err(error) => {
-                    log::error!("cannot start a worker for slot {slot}: {error}; it is tried again");
-                    continue;
-                }
-            };
-            worker.send(to_worker::Message::Boot(Boot {
-                worker_id: worker.id().0,
-                config: self.settings.server.clone(),
-                limits: self.settings.limits,
-            }));
-            worker.feed(Feed::new(std::rc::Rc::clone(&orders), self.configuration.revision));
-            let keys: Vec<_> = self.sockets.keys().cloned().collect();
-            send_sockets(worker, &self.sockets, &keys);
-            worker.send(to_worker::Message::Start(Start {}));
-            log::debug!("worker {} (pid {}) starts in slot {slot}", worker.id(), worker.pid());
-            if relaunched {
-                self.publish("main", event(EventKind::WorkerRelaunched));
-            }
-        }
-    }
-
-    /// Sends what waits for workers; loses those whose channel has failed.
-    fn flush_workers(&mut self) {
-        for (id, error) in self.fleet.pump() {
-            // Before the proxy is up the same worker's end is also seen by its closed channel.
-            if let Err(error) = self.lose_worker(id, &Lost::Died, &describe(&error)) {
-                log::error!("{error}");
             }
         }
     }
@@ -585,34 +427,9 @@ impl Supervisor {
     }
 }
 
-/// Queues duplicates of a slot's sockets for its worker.
-pub(super) fn send_sockets(
-    worker: &mut Worker,
-    sockets: &ListenSockets,
-    keys: &[kakehi_command::order::ListenerKey],
-) {
-    let duplicates = keys.iter().filter_map(|key| {
-        let socket = sockets.socket(key, worker.slot())?;
-        match socket.try_clone_to_owned() {
-            Ok(duplicate) => Some((key.clone(), duplicate)),
-            Err(error) => {
-                // The worker will miss it, say so, and be replaced.
-                log::error!("cannot duplicate the socket of listener {key}: {error}");
-                None
-            }
-        }
-    });
-    let duplicates = duplicates.collect();
-    worker.send_sockets(duplicates);
-}
-
 /// An event that is about nothing in particular.
 pub(super) fn event(kind: EventKind) -> Event {
     Event { kind: kind.into(), ..Default::default() }
-}
-
-fn describe(error: &ChannelError) -> String {
-    format!("its channel failed: {error}")
 }
 
 fn register(registry: &Registry, source: &impl AsRawFd, token: Token) -> io::Result<()> {
