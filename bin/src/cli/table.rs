@@ -120,7 +120,8 @@ fn wrap(cell: &str, width: usize) -> Vec<String> {
         let mut rest: Vec<char> = line.chars().collect();
         while rest.len() > width {
             let (first, _) = rest.split_at(width);
-            let separator = first.iter().rposition(|c| matches!(c, ' ' | ',' | ';' | '/' | '.' | '-'));
+            let separator =
+                first.iter().rposition(|c| matches!(c, ' ' | ',' | ';' | ':' | '/' | '.' | '-' | '_'));
             let end = separator.map_or(width, |at| at + 1);
             let end = if end * 2 > width { end } else { width };
             lines.push(rest.drain(..end).collect::<String>().trim_end().to_owned());
