@@ -88,9 +88,10 @@ impl<N: Network> Worker<N> {
             unix_ms: 0,
             net,
             owners: Slab::new(),
+            released: Vec::new(),
             timers: TimerWheel::new(now, TIMER_TICK),
             buffers,
-            thirsty: VecDeque::new(),
+            thirsty: Default::default(),
             listeners: Listeners::default(),
             backends: Backends::default(),
             metrics,
@@ -114,8 +115,9 @@ impl<N: Network> Worker<N> {
         }
     }
 
-    /// Tells the time of the turn that begins.
+    /// Begins a turn: tells its time. The events that it will be given were taken just now.
     pub fn tick(&mut self, now: Instant, unix_ms: u64) {
+        self.shared.reuse_tokens();
         self.shared.now = now;
         self.shared.unix_ms = unix_ms;
     }
@@ -125,7 +127,7 @@ impl<N: Network> Worker<N> {
         self.shared.owners.insert(owner)
     }
 
-    /// Who events for this token are for; none if its socket was closed in this very turn.
+    /// Who events for this token are for.
     pub fn owner(&self, token: Token) -> Option<Owner> {
         self.shared.owners.get(token).copied()
     }
@@ -150,7 +152,7 @@ impl<N: Network> Worker<N> {
             Some(Owner::Idle(key)) if ready.readable || ready.read_closed || ready.gone => {
                 self.close_idle(key, token);
             }
-            Some(Owner::Idle(_) | Owner::Channel) | None => {}
+            Some(Owner::Idle(_) | Owner::Channel | Owner::Closed) | None => {}
         }
     }
 
@@ -164,7 +166,7 @@ impl<N: Network> Worker<N> {
                 Some(Owner::Idle(key)) => self.close_idle(key, token),
                 Some(Owner::Listener(index)) => self.accept(index),
                 // A connection that was idle when the timer was set, and is in use again.
-                Some(Owner::Back(_) | Owner::Channel) | None => {}
+                Some(Owner::Back(_) | Owner::Channel | Owner::Closed) | None => {}
             }
         }
         self.due = due;
@@ -186,17 +188,21 @@ impl<N: Network> Worker<N> {
                 self.accept(index);
             }
         }
-        for _ in 0..self.shared.thirsty.len() {
-            if !self.shared.buffers.has_room(Use::Request) {
-                break;
-            }
-            let Some(index) = self.shared.thirsty.pop_front() else { break };
-            if let Some(session) = self.sessions.get_mut(index) {
-                session.quench();
-                self.dispatch(index, HttpSession::drive);
+        for purpose in Use::ALL {
+            for _ in 0..self.shared.thirsty[purpose as usize].len() {
+                if !self.shared.buffers.has_room(purpose) {
+                    break;
+                }
+                let Some(index) = self.shared.thirsty[purpose as usize].pop_front() else { break };
+                if let Some(session) = self.sessions.get_mut(index) {
+                    session.quench(purpose);
+                    self.dispatch(index, HttpSession::drive);
+                }
             }
         }
-        let quenchable = !self.shared.thirsty.is_empty() && self.shared.buffers.has_room(Use::Request);
+        let shared = &self.shared;
+        let waits = |purpose: Use| !shared.thirsty[purpose as usize].is_empty();
+        let quenchable = Use::ALL.iter().any(|&purpose| waits(purpose) && shared.buffers.has_room(purpose));
         !self.yielded.is_empty() || !self.crowded.is_empty() || quenchable
     }
 
@@ -286,7 +292,7 @@ impl<N: Network> Worker<N> {
         self.shared.metrics.incr(Metric::ListenerAcceptedTotal);
         self.shared.metrics.incr(Metric::ListenerAcceptedHttp);
         let full = self.sessions.len() >= self.shared.settings.connections_max;
-        let parched = !self.shared.thirsty.is_empty();
+        let parched = self.shared.thirsty.iter().any(|queue| !queue.is_empty());
         if full || parched {
             // At once and in words: read what came, so that the refusal is not reset away, and go.
             let reason =
@@ -367,16 +373,28 @@ impl<N: Network> Worker<N> {
             assert_eq!(self.shared.backends.active_count(), 0, "no session, no active back");
             assert_eq!(self.shared.buffers.in_use(), 0, "no session, no buffer in use");
         }
+        let (mut fronts, mut backs, mut idle, mut timers) = (0, 0, 0, 0);
         for (token, owner) in &self.shared.owners {
+            timers += usize::from(self.shared.timers.is_set(token));
             match *owner {
                 Owner::Front(index) => {
                     let session = self.sessions.get(index).expect("a front token has its session");
                     assert_eq!(session.token(), token);
+                    fronts += 1;
                 }
-                Owner::Back(index) => assert!(self.sessions.contains(index), "a back has its session"),
-                Owner::Idle(_) | Owner::Listener(_) | Owner::Channel => {}
+                Owner::Back(index) => {
+                    assert!(self.sessions.contains(index), "a back has its session");
+                    backs += 1;
+                }
+                Owner::Idle(_) => idle += 1,
+                Owner::Closed => assert!(self.shared.released.contains(&token), "closed in this turn"),
+                Owner::Listener(_) | Owner::Channel => {}
             }
         }
+        assert_eq!(fronts, self.sessions.len(), "each session has one front");
+        assert_eq!(backs, self.shared.backends.active_count(), "each back in use has a token");
+        assert_eq!(idle, self.shared.backends.idle_count(), "each pooled back has a token");
+        assert_eq!(timers, self.shared.timers.len(), "no timer without a socket");
     }
 }
 

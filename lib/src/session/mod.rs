@@ -39,6 +39,8 @@ pub enum Owner {
     Back(usize),
     /// A back connection in the pool.
     Idle(BackendKey),
+    /// Nobody: its socket was closed in this turn.
+    Closed,
 }
 
 /// Limits and times of a worker, as main configured them.
@@ -66,12 +68,14 @@ pub struct Shared<N: Network> {
     pub net: N,
     /// Who each token belongs to.
     pub owners: Slab<Owner>,
+    /// Tokens whose sockets were closed in this turn; see [`Shared::release_token`].
+    pub released: Vec<Token>,
     /// At most one timer a token.
     pub timers: TimerWheel,
     /// All memory that holds peers' bytes.
     pub buffers: BufferPool,
-    /// Sessions that wait for a buffer, in the order in which they asked.
-    pub thirsty: VecDeque<usize>,
+    /// Sessions that wait for a buffer, by what for (`Use as usize`), in the order in which they asked.
+    pub thirsty: [VecDeque<usize>; Use::ALL.len()],
     /// Listeners and their routes.
     pub listeners: Listeners<N::Listener>,
     /// Clusters, their backends and the pool of connections to them.
@@ -147,9 +151,23 @@ impl<N: Network> Shared<N> {
         self.release_token(token);
     }
 
-    /// Forgets a token whose socket is closed.
+    /// Forgets a token whose socket is closed. It is used again from the next turn on: among the events
+    /// that were taken for this one there may be some for the closed socket, and they must not reach
+    /// another.
     pub fn release_token(&mut self, token: Token) {
         self.timers.clear(token);
-        self.owners.try_remove(token);
+        if let Some(owner) = self.owners.get_mut(token)
+            && *owner != Owner::Closed
+        {
+            *owner = Owner::Closed;
+            self.released.push(token);
+        }
+    }
+
+    /// The events of the last turn have been handled.
+    pub fn reuse_tokens(&mut self) {
+        for token in self.released.drain(..) {
+            self.owners.try_remove(token);
+        }
     }
 }

@@ -159,9 +159,9 @@ fn past_its_connection_limit_it_refuses_at_once_and_says_so() {
 
 #[test]
 fn without_buffers_it_stops_reading_then_refuses() {
-    // Three of four buffers may hold requests; the fourth client waits, the fifth is refused.
+    // Three of five buffers may hold requests; the fourth client waits, the fifth is refused.
     let (clients, answers): (Vec<_>, Vec<_>) = (0..5).map(|_| client("GET / HT")).unzip();
-    let (mut worker, now) = serve(clients, 10, 4);
+    let (mut worker, now) = serve(clients, 10, 5);
     assert_eq!(worker.session_count(), 4);
     assert_eq!(worker.metrics().get(Metric::BufferInUse), 3);
     assert_eq!(worker.metrics().get(Metric::BufferWaits), 1);

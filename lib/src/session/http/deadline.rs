@@ -9,6 +9,7 @@ use super::answer::Refusal;
 use super::exchange::Progress;
 use super::{Drive, HttpSession, Stage, Step};
 use crate::metrics::Metric;
+use crate::net::buffers::Use;
 use crate::net::{Network, Stream};
 use crate::session::Shared;
 
@@ -97,7 +98,7 @@ impl<S: Stream> HttpSession<S> {
     fn expire<N: Network<Stream = S>>(&mut self, awaited: Awaited, shared: &mut Shared<N>) -> Step {
         match awaited {
             Awaited::Close | Awaited::NextRequest => Step::End,
-            Awaited::Head if self.thirsty => {
+            Awaited::Head if self.thirsty[Use::Request as usize] => {
                 self.refuse(&Refusal::new(503, "no buffer became free in time"), shared)
             }
             Awaited::Head => {

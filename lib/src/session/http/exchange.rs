@@ -267,7 +267,7 @@ impl<S: Stream> HttpSession<S> {
             return Ok(false);
         }
         let Some(bytes) = take_buffer(&mut self.request.bytes, Use::Request, shared) else {
-            self.thirst(shared);
+            self.thirst(Use::Request, shared);
             return Ok(false);
         };
         match self.front.read(bytes) {

@@ -116,7 +116,7 @@ pub struct HttpSession<S> {
     discarded: u64,
     timer_at: Option<Instant>,
     /// In the queue of those that wait for a buffer.
-    thirsty: bool,
+    thirsty: [bool; Use::ALL.len()],
     /// In the queue of those that have more to do.
     queued: bool,
 }
@@ -149,7 +149,7 @@ impl<S: Stream> HttpSession<S> {
             back_active: now,
             discarded: 0,
             timer_at: None,
-            thirsty: false,
+            thirsty: Default::default(),
             queued: false,
         }
     }
@@ -177,8 +177,8 @@ impl<S: Stream> HttpSession<S> {
     }
 
     /// A buffer may be free again.
-    pub fn quench(&mut self) {
-        self.thirsty = false;
+    pub fn quench(&mut self, purpose: Use) {
+        self.thirsty[purpose as usize] = false;
     }
 
     /// Marks the session as queued for another turn; false if it is already.
@@ -239,10 +239,10 @@ impl<S: Stream> HttpSession<S> {
         shared.release_token(self.front.token());
     }
 
-    fn thirst<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
-        if !self.thirsty {
-            self.thirsty = true;
-            shared.thirsty.push_back(self.index);
+    fn thirst<N: Network<Stream = S>>(&mut self, purpose: Use, shared: &mut Shared<N>) {
+        if !self.thirsty[purpose as usize] {
+            self.thirsty[purpose as usize] = true;
+            shared.thirsty[purpose as usize].push_back(self.index);
             shared.metrics.incr(Metric::BufferWaits);
         }
     }
@@ -268,7 +268,7 @@ impl<S: Stream> HttpSession<S> {
             return if shared.draining && self.is_idle() { Step::End } else { Step::Wait };
         }
         let Some(bytes) = take_buffer(&mut self.request.bytes, Use::Request, shared) else {
-            self.thirst(shared);
+            self.thirst(Use::Request, shared);
             return Step::Wait;
         };
         match self.front.read(bytes) {
@@ -397,7 +397,9 @@ impl<S: Stream> HttpSession<S> {
         for held in [&mut self.request.head, &mut self.response.head, &mut self.response.bytes] {
             shared.give_back(held);
         }
-        if self.front.is_gone() || self.discarded > LINGERING_BYTES_MAX {
+        // "Gone" is no news here: once both sides have ended it is said of a healthy connection too, whose
+        // last bytes have to be read. Reads tell the end, or the break.
+        if self.discarded > LINGERING_BYTES_MAX {
             return Step::End;
         }
         if !self.front.is_readable() {
@@ -405,7 +407,9 @@ impl<S: Stream> HttpSession<S> {
             return Step::Wait;
         }
         let Some(bytes) = take_buffer(&mut self.request.bytes, Use::Request, shared) else {
-            return Step::End;
+            // Closing now would reset the answer away; the time for this is short anyway.
+            self.thirst(Use::Request, shared);
+            return Step::Wait;
         };
         bytes.clear();
         match self.front.read(bytes) {

@@ -85,7 +85,7 @@ impl<S: Stream> HttpSession<S> {
             return Ok(false);
         }
         let Some(bytes) = take_buffer(&mut self.response.bytes, Use::Response, shared) else {
-            self.thirst(shared);
+            self.thirst(Use::Response, shared);
             return Ok(false);
         };
         let Some(back) = self.back.as_mut() else { return Err(Trouble::Cut) };
@@ -142,8 +142,8 @@ impl<S: Stream> HttpSession<S> {
         if !self.response_scanner.should_parse(self.response.unparsed()) && !full {
             return Ok(HeadStep::Partial);
         }
-        let Some(mut out) = shared.buffer(Use::Response) else {
-            self.thirst(shared);
+        let Some(mut out) = shared.buffer(Use::Answer) else {
+            self.thirst(Use::Answer, shared);
             return Ok(HeadStep::Held);
         };
         let Some(exchange) = self.exchange.as_mut() else { return Err(Trouble::Cut) };
