@@ -74,6 +74,8 @@ impl<V> HostMap<V> {
 /// Whoever chooses hosts could put all into one shard. That makes it as slow to grow as if there were
 /// no shards, and no slower: within, the standard table has a keyed hash.
 fn shard_of(host: &[u8]) -> usize {
+    const SHARD_MASK: u64 = SHARDS as u64 - 1;
+    const _: () = assert!(SHARD_MASK == u64::MAX >> 57);
     /// Odd, with bits all over: 2^64 divided by the golden ratio.
     const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
     let mix = |hash: u64, chunk: &[u8]| {
@@ -82,7 +84,8 @@ fn shard_of(host: &[u8]) -> usize {
         (hash.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(MULTIPLIER)
     };
     let hash = host.chunks(8).fold(0, mix);
-    (hash >> (u64::BITS - SHARDS.ilog2())) as usize & (SHARDS - 1)
+    // The topmost bits are the best mixed.
+    ((hash >> 57) & SHARD_MASK) as usize
 }
 
 #[cfg(test)]

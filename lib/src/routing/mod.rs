@@ -15,7 +15,8 @@
 //!
 //! Looking up costs the same for ten frontends and for a million: hosts and paths are found by hash or in
 //! sorted order. Only regular expressions are tried one after the other, and only those whose literal
-//! labels at the end of the host fit. A look-up does not allocate.
+//! labels at the end of the host fit. A look-up does not allocate, but for what an expression's engine keeps
+//! of its states the first times, up to a bound.
 //!
 //! What a match means (forward, deny) is the target's affair. Header predicates, rewrites and redirects
 //! are not served yet, and refused before they come here.
