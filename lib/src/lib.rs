@@ -13,3 +13,5 @@ pub mod protocol;
 pub mod routing;
 pub mod server;
 pub mod session;
+#[cfg(test)]
+mod sim;

@@ -1,0 +1,361 @@
+//! A client: sends its requests in order, on as few connections as the answers allow, and judges what
+//! comes back.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::message::{Event, Head, Reader};
+use super::model::{Fault, Ledger, Outcome};
+use super::rng::Rng;
+use super::script::{Act, Left, Script, millis};
+use super::world::{ActorRead, ConnectionId, World};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Client {
+    address: SocketAddr,
+    queue: VecDeque<usize>,
+    live: Option<Live>,
+    /// Requests under way at a time.
+    depth: usize,
+    /// Ends its direction after the last request, and reads on.
+    half_closes: bool,
+    /// Leaves its last connection open, idle, until the proxy closes it.
+    idles: bool,
+    resting_until: Option<Instant>,
+    rng: Rng,
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Live {
+    id: ConnectionId,
+    script: Script,
+    awaiting: VecDeque<usize>,
+    reader: Reader,
+    informed: Vec<u16>,
+    head: Option<Head>,
+    /// The answer said that it is the last one.
+    closing: bool,
+    /// We said that we ask nothing more on this connection.
+    last_asked: bool,
+    continued: bool,
+    read_from: Option<Instant>,
+}
+
+impl Client {
+    pub(super) fn new(address: SocketAddr, queue: VecDeque<usize>, depth: usize, mut rng: Rng) -> Self {
+        let (half_closes, idles) = (rng.percent(10), rng.percent(10));
+        Self { address, queue, live: None, depth, half_closes, idles, resting_until: None, rng }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.queue.is_empty() && self.live.is_none()
+    }
+
+    pub(super) fn next_wakeup(&self) -> Option<Instant> {
+        let live = self.live.as_ref();
+        let times =
+            [self.resting_until, live.and_then(|l| l.script.next_wakeup()), live.and_then(|l| l.read_from)];
+        times.into_iter().flatten().min()
+    }
+
+    /// Does one thing, if there is one to do.
+    pub(super) fn step(&mut self, world: &mut World, ledger: &mut Ledger) -> Result<bool, String> {
+        if self.resting_until.is_some_and(|until| world.now < until) {
+            return Ok(false);
+        }
+        self.resting_until = None;
+        if self.live.is_none() {
+            return self.connect(world, ledger);
+        }
+        self.feed(ledger);
+        if self.rng.percent(50) {
+            Ok(self.send(world) || self.receive(world, ledger)?)
+        } else {
+            Ok(self.receive(world, ledger)? || self.send(world))
+        }
+    }
+
+    fn connect(&mut self, world: &mut World, ledger: &mut Ledger) -> Result<bool, String> {
+        if self.queue.is_empty() {
+            return Ok(false);
+        }
+        match world.connect_client(self.address) {
+            Some(id) => {
+                self.live = Some(Live {
+                    id,
+                    script: Script::new(),
+                    awaiting: VecDeque::new(),
+                    reader: Reader::default(),
+                    informed: Vec::new(),
+                    head: None,
+                    closing: false,
+                    last_asked: false,
+                    continued: false,
+                    read_from: None,
+                });
+            }
+            None if ledger.rules.draining => {
+                for id in std::mem::take(&mut self.queue) {
+                    ledger.settle(id, Outcome::Cut)?;
+                }
+            }
+            None => return Err("nobody listens".to_owned()),
+        }
+        Ok(true)
+    }
+
+    /// Takes the next requests from the queue, as far as pipelining goes.
+    fn feed(&mut self, ledger: &Ledger) {
+        let Some(live) = &mut self.live else { return };
+        if live.closing || live.last_asked || live.script.left != Left::No || !live.script.is_empty() {
+            return;
+        }
+        if live.awaiting.len() < self.depth
+            && let Some(id) = self.queue.pop_front()
+        {
+            if live.awaiting.is_empty() {
+                live.continued = false;
+            }
+            live.awaiting.push_back(id);
+            live.last_asked = !ledger.plans[id].request.keep_alive;
+            write_request(&mut live.script, id, ledger, &mut self.rng);
+            if self.queue.is_empty() && self.half_closes {
+                live.script.push(Act::Finish);
+            }
+        }
+    }
+
+    fn send(&mut self, world: &mut World) -> bool {
+        self.live.as_mut().is_some_and(|live| live.script.step(live.id, live.continued, world))
+    }
+
+    fn receive(&mut self, world: &mut World, ledger: &mut Ledger) -> Result<bool, String> {
+        let Some(live) = &mut self.live else { return Ok(false) };
+        if live.script.left == Left::Closed {
+            return self.leave(true, world, ledger).map(|()| true);
+        }
+        if live.read_from.is_some_and(|from| world.now < from) {
+            return Ok(false);
+        }
+        live.read_from = None;
+        let max = world.pace.draw(&mut world.rng);
+        if live.script.left == Left::Vanished {
+            // It reads nothing, and only learns that the connection is over.
+            let over = matches!(world.receive(live.id, 0), ActorRead::End | ActorRead::Reset);
+            return if over { self.leave(true, world, ledger).map(|()| true) } else { Ok(false) };
+        }
+        match world.receive(live.id, max) {
+            ActorRead::Nothing => self.retire(world, ledger),
+            ActorRead::Bytes(bytes) => {
+                live.reader.feed(&bytes);
+                while let Some(live) = &mut self.live
+                    && let Some(event) = live.reader.next()?
+                {
+                    self.take(event, world, ledger)?;
+                }
+                Ok(true)
+            }
+            ActorRead::End => {
+                let ended = live.reader.end();
+                let broken = ended.is_err();
+                if let Ok(Some(event)) = ended {
+                    self.take(event, world, ledger)?;
+                }
+                self.leave(broken, world, ledger)?;
+                Ok(true)
+            }
+            ActorRead::Reset => {
+                let broken = live.head.is_some() || !live.reader.is_at_boundary();
+                self.leave(broken, world, ledger)?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Everything asked was answered: closes, or waits to be closed.
+    fn retire(&mut self, world: &mut World, ledger: &mut Ledger) -> Result<bool, String> {
+        let Some(live) = &self.live else { return Ok(false) };
+        let answered = live.awaiting.is_empty() && live.script.is_empty() && self.queue.is_empty();
+        let told = live.closing && live.head.is_none();
+        let over = (answered || told) && !self.idles && live.script.left == Left::No;
+        if over {
+            self.leave(false, world, ledger)?;
+        }
+        Ok(over)
+    }
+
+    fn take(&mut self, event: Event, world: &mut World, ledger: &mut Ledger) -> Result<(), String> {
+        let Some(live) = &mut self.live else { return Ok(()) };
+        let &id = live.awaiting.front().ok_or("an answer that nobody asked for")?;
+        let plan = &ledger.plans[id];
+        match event {
+            Event::Head(head) if head.status()? < 200 => {
+                let named = head.first("X-Sim-Id");
+                if named != Some(id.to_string().as_str()) {
+                    return Err(format!("request {id}: got a 1xx for {named:?}"));
+                }
+                let status = head.status()?;
+                live.continued |= status == 100;
+                live.informed.push(status);
+                live.reader.expect_body(head.response_delimiter(false)?);
+            }
+            Event::Head(head) => {
+                let to_head = plan.request.method == "HEAD";
+                live.reader.expect_body(head.response_delimiter(to_head)?);
+                live.continued = true;
+                if head.closes() {
+                    live.closing = true;
+                    live.script.clear();
+                }
+                if let Some(ms) = plan.request.read_stall_ms
+                    && !(live.closing && plan.response.early)
+                {
+                    live.read_from = Some(world.now + millis(ms));
+                }
+                world.note(|| format!("{} gets for {id}: {head:?}", self.address));
+                live.head = Some(head);
+            }
+            // Of a 1xx.
+            Event::Body { .. } if live.head.is_none() => {}
+            Event::Body { body, trailers } => {
+                let head = live.head.take().ok_or("a body without a head")?;
+                let informed = std::mem::take(&mut live.informed);
+                live.awaiting.pop_front();
+                live.continued = false;
+                live.read_from = None;
+                let outcome = judge(id, &head, &informed, &body, &trailers, ledger)?;
+                ledger.settle(id, outcome)?;
+                world.note(|| format!("{} has {id}: {outcome:?}", self.address));
+                if outcome != Outcome::Planned {
+                    world.note(|| String::from_utf8_lossy(&body).replace('\n', " "));
+                }
+                if self.rng.percent(20) && self.depth == 1 {
+                    self.resting_until = Some(world.now + millis(self.rng.within(1..=300)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The connection is over. What was not answered on it is asked again if the proxy said that it would
+    /// close.
+    fn leave(&mut self, broken: bool, world: &mut World, ledger: &mut Ledger) -> Result<(), String> {
+        let Some(live) = self.live.take() else { return Ok(()) };
+        let within = live.head.is_some();
+        if live.script.left != Left::Closed {
+            world.close(live.id);
+        }
+        let tolerated = ledger.rules.faults || ledger.rules.scarce || ledger.rules.draining;
+        let mut unanswered = live.awaiting;
+        if within {
+            let Some(id) = unanswered.pop_front() else { return Err("an answer to nothing".to_owned()) };
+            if !ledger.rules.faults {
+                return Err(format!("request {id}: its answer was cut (broken: {broken})"));
+            }
+            ledger.settle(id, Outcome::Cut)?;
+        }
+        if live.closing && !within {
+            for id in unanswered.into_iter().rev() {
+                self.queue.push_front(id);
+            }
+            return Ok(());
+        }
+        if unanswered.is_empty() {
+            return Ok(());
+        }
+        if !tolerated {
+            return Err(format!("requests {unanswered:?}: the connection ended without an answer"));
+        }
+        for id in unanswered {
+            ledger.settle(id, Outcome::Cut)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether an answer may be what it is.
+fn judge(
+    id: usize,
+    head: &Head,
+    informed: &[u16],
+    body: &[u8],
+    trailers: &[(String, String)],
+    ledger: &Ledger,
+) -> Result<Outcome, String> {
+    let plan = &ledger.plans[id];
+    if let Some(named) = head.first("X-Sim-Id") {
+        if named != id.to_string() {
+            return Err(format!("request {id}: got the answer to {named}"));
+        }
+        let truncatable = ledger.rules.faults && head.first("Content-Length").is_none() && head.closes();
+        let ends = head.response_delimiter(plan.request.method == "HEAD")? == super::message::Delimiter::End;
+        if truncatable && ends {
+            // Nobody can tell a truncated body that ends with the connection from a whole one.
+            let whole = super::model::content(id, super::model::Side::Response, plan.response.body.bytes);
+            return if whole.starts_with(body) {
+                Ok(Outcome::Planned)
+            } else {
+                Err(format!("request {id}: a wrong body"))
+            };
+        }
+        let checked = plan.check_response(head, informed, body, trailers);
+        checked.map_err(|error| format!("request {id}: {error}"))?;
+        if head.closes() && !plan.may_close() && !ledger.rules.draining && !ledger.rules.faults {
+            return Err(format!("request {id}: closes without need"));
+        }
+        return Ok(Outcome::Planned);
+    }
+    let status = head.status()?;
+    if !(400..600).contains(&status) || !head.closes() {
+        return Err(format!("request {id}: an answer from nobody: {head:?}"));
+    }
+    Ok(Outcome::Own(status))
+}
+
+/// Puts a request, and what goes wrong with it, into the script.
+fn write_request(script: &mut Script, id: usize, ledger: &Ledger, rng: &mut Rng) {
+    let plan = &ledger.plans[id];
+    let mut wire = plan.request_wire(rng);
+    let part = |wire: &mut Vec<u8>, percent: usize| wire.truncate(wire.len() * percent / 100);
+    match plan.fault {
+        Some(Fault::ClientTalksGarbage) => {
+            let garbage: [&[u8]; 4] =
+                [b"\0\x01\x02\r\n\r\n", b"GET\r\n\r\n", b"GET /r/0 HTTP/1.1\r\n\r\n", b"POST /r/0 HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"];
+            script.push_bytes(rng.pick(&garbage).to_vec(), None);
+            return;
+        }
+        Some(Fault::ClientResets { percent }) => {
+            part(&mut wire, percent);
+            script.push_bytes(wire, None);
+            script.push(Act::Pause { ms: rng.below(100) });
+            script.push(Act::Reset);
+            return;
+        }
+        Some(Fault::ClientVanishes { percent }) => {
+            part(&mut wire, percent);
+            script.push_bytes(wire, None);
+            script.push(Act::Vanish);
+            return;
+        }
+        Some(Fault::ClientEnds { percent }) => {
+            part(&mut wire, percent);
+            script.push_bytes(wire, None);
+            script.push(if rng.percent(50) { Act::Finish } else { Act::Close });
+            return;
+        }
+        _ => {}
+    }
+    if plan.request.body.bytes > 0 {
+        let head = wire.windows(4).position(|window| window == b"\r\n\r\n").map_or(wire.len(), |at| at + 4);
+        let body = wire.split_off(head);
+        script.push_bytes(wire, None);
+        if plan.request.expect {
+            script.push(Act::AwaitContinue);
+        }
+        wire = body;
+    }
+    script.push_bytes(wire, plan.request.stall);
+}

@@ -1,0 +1,536 @@
+//! What each side means to say, drawn before the run, and what each side saw.
+//!
+//! A request is known everywhere by its id, which is in its path, its answer and both bodies. Clients and
+//! backends write what is planned here and judge what they read by it; neither knows how the proxy works.
+
+use super::message::Head;
+use super::rng::Rng;
+use super::world::{ConnectionId, World};
+
+/// How a body is put on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framed {
+    /// There is none, and none is announced.
+    None,
+    Length,
+    /// In chunks of up to so many bytes. Decorated: extensions, leading zeros, trailers.
+    Chunked {
+        piece: usize,
+        decorated: bool,
+    },
+    /// Ends with the connection. Answers only.
+    UntilEnd,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Body {
+    pub(super) framed: Framed,
+    pub(super) bytes: usize,
+}
+
+/// Which of the two bodies of an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Request,
+    Response,
+}
+
+/// The bytes of a body: different for every id and side, at every offset.
+pub(super) fn content(id: usize, side: Side, bytes: usize) -> Vec<u8> {
+    let salt = id * 2 + usize::from(side == Side::Response) + 1;
+    (0..bytes).map(|at| ((salt * 0x9E37 + at * 0x85EB + (at >> 7) * salt) >> 3 & 0xFF) as u8).collect()
+}
+
+impl Body {
+    pub(super) const NONE: Body = Body { framed: Framed::None, bytes: 0 };
+
+    /// The field that announces it, if any.
+    fn field(self) -> String {
+        match self.framed {
+            Framed::None | Framed::UntilEnd => String::new(),
+            Framed::Length => format!("Content-Length: {}\r\n", self.bytes),
+            Framed::Chunked { .. } => "Transfer-Encoding: chunked\r\n".to_owned(),
+        }
+    }
+
+    fn wire(self, id: usize, side: Side, rng: &mut Rng) -> Vec<u8> {
+        let content = content(id, side, self.bytes);
+        let Framed::Chunked { piece, decorated } = self.framed else { return content };
+        let mut wire = Vec::new();
+        let mut rest = content.as_slice();
+        while !rest.is_empty() {
+            let (chunk, tail) = rest.split_at(rng.within(1..=piece).min(rest.len()));
+            let line = match rng.below(if decorated { 4 } else { 1 }) {
+                0 => format!("{:x}\r\n", chunk.len()),
+                1 => format!("{:X};name=value\r\n", chunk.len()),
+                2 => format!("00{:x}\r\n", chunk.len()),
+                _ => format!("{:x};a;b=\"c d\"\r\n", chunk.len()),
+            };
+            wire.extend(line.bytes());
+            wire.extend(chunk);
+            wire.extend(b"\r\n");
+            rest = tail;
+        }
+        wire.extend(if decorated { b"000;last\r\n".as_slice() } else { b"0\r\n" });
+        if decorated {
+            wire.extend(format!("X-Trailer: {id}\r\nContent-Length: 7\r\nX-Second: {id}\r\n").bytes());
+        }
+        wire.extend(b"\r\n");
+        wire
+    }
+
+    /// The trailers that may pass.
+    fn trailers(self, id: usize) -> Vec<(String, String)> {
+        match self.framed {
+            Framed::Chunked { decorated: true, .. } => {
+                ["X-Trailer", "X-Second"].map(|name| (name.to_owned(), id.to_string())).into()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct RequestPlan {
+    pub(super) method: &'static str,
+    pub(super) http10: bool,
+    pub(super) keep_alive: bool,
+    pub(super) body: Body,
+    pub(super) expect: bool,
+    /// The host has a frontend.
+    pub(super) routed: bool,
+    /// Carries fields that speak to the proxy alone.
+    pub(super) hop_by_hop: bool,
+    pub(super) padding: usize,
+    /// The client stalls once: where in the body (in the head if there is none), in percent, and for how
+    /// many ms.
+    pub(super) stall: Option<(usize, usize)>,
+    /// The client stalls once between the answer's head and its body.
+    pub(super) read_stall_ms: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    Keep,
+    /// Closes without having said so.
+    CloseAtOnce,
+    CloseAfter {
+        ms: usize,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct ResponsePlan {
+    pub(super) http10: bool,
+    pub(super) informational: Vec<u16>,
+    /// Answers an `Expect` with `100 Continue`.
+    pub(super) continues: bool,
+    pub(super) status: u16,
+    pub(super) body: Body,
+    /// Announces that it closes, and does.
+    pub(super) close: bool,
+    pub(super) after: After,
+    /// Answers as soon as it has read the head.
+    pub(super) early: bool,
+    /// The backend stalls once: where in the answer's bytes, in percent, and for how many ms.
+    pub(super) stall: Option<(usize, usize)>,
+}
+
+/// What goes wrong on purpose, on either side of one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    ClientResets { percent: usize },
+    ClientVanishes { percent: usize },
+    ClientEnds { percent: usize },
+    ClientTalksGarbage,
+    BackendDiesUnread,
+    BackendDiesSilent { reset: bool },
+    BackendTruncates { percent: usize, reset: bool },
+    BackendHangs { percent: usize },
+    BackendTalksGarbage { kind: usize },
+}
+
+impl Fault {
+    pub(super) fn draw(rng: &mut Rng) -> Self {
+        let percent = rng.below(100);
+        let reset = rng.percent(50);
+        match rng.below(9) {
+            0 => Fault::ClientResets { percent },
+            1 => Fault::ClientVanishes { percent },
+            2 => Fault::ClientEnds { percent },
+            3 => Fault::ClientTalksGarbage,
+            4 => Fault::BackendDiesUnread,
+            5 => Fault::BackendDiesSilent { reset },
+            6 => Fault::BackendTruncates { percent, reset },
+            7 => Fault::BackendHangs { percent },
+            _ => Fault::BackendTalksGarbage { kind: rng.below(6) },
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) id: usize,
+    pub(super) request: RequestPlan,
+    pub(super) response: ResponsePlan,
+    pub(super) fault: Option<Fault>,
+}
+
+/// How large and how slow things may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scale {
+    pub(super) body_bytes_max: usize,
+    pub(super) padding_max: usize,
+    /// Longest stalls of a client within a head and elsewhere, and of a backend.
+    pub(super) head_stall_ms_max: usize,
+    pub(super) front_stall_ms_max: usize,
+    pub(super) back_stall_ms_max: usize,
+    pub(super) pipelined: bool,
+    /// Backends close connections that they promised to keep.
+    pub(super) silent_closes: bool,
+}
+
+impl Plan {
+    pub(super) fn draw(id: usize, scale: &Scale, rng: &mut Rng) -> Self {
+        let request = RequestPlan::draw(scale, rng);
+        let response = ResponsePlan::draw(&request, scale, rng);
+        let mut plan = Self { id, request, response, fault: None };
+        let long = !scale.pipelined && !plan.response.early;
+        let front_max = if long { scale.front_stall_ms_max } else { scale.front_stall_ms_max.min(150) };
+        let head_only = plan.request.body.bytes == 0;
+        let stall_max = if head_only { front_max.min(scale.head_stall_ms_max) } else { front_max };
+        if rng.percent(15) {
+            plan.request.stall = Some((rng.below(100), rng.within(1..=stall_max)));
+        }
+        // A client that is told to close must have read that before the proxy's patience ends.
+        if rng.percent(15) {
+            plan.request.read_stall_ms = Some(rng.within(1..=front_max));
+        }
+        if rng.percent(15) {
+            plan.response.stall = Some((rng.below(100), rng.within(1..=scale.back_stall_ms_max)));
+        }
+        plan
+    }
+
+    /// Whether sending it twice has the effect of sending it once.
+    pub(super) fn is_idempotent(&self) -> bool {
+        self.request.method != "POST"
+    }
+
+    /// Whether any proxy could send it again after a pooled connection turned out to be closed.
+    pub(super) fn is_replayable(&self) -> bool {
+        self.is_idempotent() && self.request.body.bytes == 0
+    }
+
+    pub(super) fn target(&self) -> String {
+        format!("/r/{}?q={}", self.id, "p".repeat(self.id % 7))
+    }
+
+    pub(super) fn host(&self) -> &'static str {
+        if self.request.routed { "a.test" } else { "nowhere.test" }
+    }
+
+    /// Whether the client sees an answer without a body.
+    fn is_bodiless(&self) -> bool {
+        self.request.method == "HEAD" || matches!(self.response.status, 204 | 304)
+    }
+
+    /// Whether the client learns of the answer's end only by the connection's.
+    fn ends_with_connection(&self) -> bool {
+        let framed = self.response.body.framed;
+        let stripped = self.request.http10 && matches!(framed, Framed::Chunked { .. });
+        !self.is_bodiless() && (framed == Framed::UntilEnd || stripped)
+    }
+
+    /// Whether the proxy has a reason to close the client's connection after it.
+    pub(super) fn may_close(&self) -> bool {
+        !self.request.routed || !self.request.keep_alive || self.ends_with_connection() || self.response.early
+    }
+
+    pub(super) fn request_wire(&self, rng: &mut Rng) -> Vec<u8> {
+        let request = &self.request;
+        let version = if request.http10 { "1.0" } else { "1.1" };
+        let mut head = format!("{} {} HTTP/{version}\r\n", request.method, self.target());
+        head += &format!("Host: {}\r\nX-Sim-Id: {}\r\n", self.host(), self.id);
+        head += &request.body.field();
+        match (request.keep_alive, request.http10, request.hop_by_hop) {
+            (true, true, _) => head += "Connection: keep-alive\r\n",
+            (true, false, true) => head += "Connection: X-Hop\r\n",
+            (true, false, false) | (false, true, _) => {}
+            (false, false, _) => head += "Connection: X-Hop, close\r\n",
+        }
+        if request.hop_by_hop && !request.http10 && request.keep_alive {
+            head += "X-Hop: mine\r\nKeep-Alive: timeout=5\r\n";
+        }
+        if request.expect {
+            head += "Expect: 100-continue\r\n";
+        }
+        if request.padding > 0 {
+            head += &format!("X-Padding: {}\r\n", "x".repeat(request.padding));
+        }
+        head += "\r\n";
+        let mut wire = head.into_bytes();
+        wire.extend(request.body.wire(self.id, Side::Request, rng));
+        wire
+    }
+
+    pub(super) fn informational_wire(&self, status: u16) -> Vec<u8> {
+        format!("HTTP/1.1 {status} Note\r\nX-Sim-Id: {}\r\n\r\n", self.id).into_bytes()
+    }
+
+    pub(super) fn response_wire(&self, rng: &mut Rng) -> Vec<u8> {
+        let response = &self.response;
+        let version = if response.http10 { "1.0" } else { "1.1" };
+        let mut head = format!("HTTP/{version} {} Planned\r\nX-Sim-Id: {}\r\n", response.status, self.id);
+        if response.status != 204 {
+            head += &response.body.field();
+        }
+        match (response.close, response.http10) {
+            (true, false) => head += "Connection: close\r\nKeep-Alive: timeout=1\r\n",
+            (false, true) => head += "Connection: keep-alive\r\n",
+            _ => {}
+        }
+        head += "\r\n";
+        let mut wire = head.into_bytes();
+        if !self.is_bodiless() {
+            wire.extend(response.body.wire(self.id, Side::Response, rng));
+        }
+        wire
+    }
+
+    /// A backend checks the head that reached it.
+    pub(super) fn check_request_head(&self, head: &Head) -> Result<(), String> {
+        let request = &self.request;
+        expect("method and target", head.request_line()?, (request.method, self.target().as_str()))?;
+        let framing = request.body.framed;
+        let length = (framing == Framed::Length).then(|| request.body.bytes.to_string());
+        let coding = matches!(framing, Framed::Chunked { .. }).then_some("chunked");
+        expect("Host", head.first("Host"), Some(self.host()))?;
+        expect("X-Sim-Id", head.first("X-Sim-Id"), Some(self.id.to_string().as_str()))?;
+        expect("Content-Length", head.first("Content-Length"), length.as_deref())?;
+        expect("Transfer-Encoding", head.first("Transfer-Encoding"), coding)?;
+        expect("Expect", head.first("Expect"), request.expect.then_some("100-continue"))?;
+        for name in ["Connection", "Keep-Alive", "X-Hop"] {
+            expect(name, head.first(name), None)?;
+        }
+        for name in ["X-Forwarded-For", "Forwarded", "Sozu-Id", "X-Request-Id"] {
+            expect(name, head.all(name).count(), 1)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_request_body(
+        &self,
+        body: &[u8],
+        trailers: &[(String, String)],
+    ) -> Result<(), String> {
+        if body != content(self.id, Side::Request, self.request.body.bytes) {
+            return Err(format!("request {}: the backend got another body", self.id));
+        }
+        expect("request trailers", trailers, self.request.body.trailers(self.id).as_slice())
+    }
+
+    /// A client checks a whole answer of a backend.
+    pub(super) fn check_response(
+        &self,
+        head: &Head,
+        informed: &[u16],
+        body: &[u8],
+        trailers: &[(String, String)],
+    ) -> Result<(), String> {
+        let (request, response) = (&self.request, &self.response);
+        expect("status", head.status()?, response.status)?;
+        let mut notes = Vec::new();
+        if !request.http10 {
+            notes.extend((request.expect && response.continues).then_some(100));
+            notes.extend(&response.informational);
+        }
+        expect("1xx before it", informed, notes.as_slice())?;
+        let bodiless = self.is_bodiless();
+        let expected = if bodiless { 0 } else { response.body.bytes };
+        if body != content(self.id, Side::Response, expected) {
+            return Err(format!("answer {}: another body, of {} bytes", self.id, body.len()));
+        }
+        let announces = response.status != 204 && response.body.framed == Framed::Length;
+        let length = announces.then(|| response.body.bytes.to_string());
+        expect("Content-Length", head.first("Content-Length"), length.as_deref())?;
+        let may_trail = !bodiless && !request.http10;
+        let passed = if may_trail { response.body.trailers(self.id) } else { Vec::new() };
+        expect("trailers", trailers, passed.as_slice())?;
+        expect("Sozu-Id", head.all("Sozu-Id").count(), 1)?;
+        expect("Keep-Alive", head.first("Keep-Alive"), None)?;
+        let must_close = !request.keep_alive || self.ends_with_connection();
+        if must_close && !head.closes() {
+            return Err(format!("answer {}: no Connection: close", self.id));
+        }
+        Ok(())
+    }
+}
+
+fn expect<T: PartialEq + std::fmt::Debug>(what: &str, got: T, planned: T) -> Result<(), String> {
+    if got == planned { Ok(()) } else { Err(format!("{what}: {got:?}, planned {planned:?}")) }
+}
+
+impl RequestPlan {
+    fn draw(scale: &Scale, rng: &mut Rng) -> Self {
+        let method = rng.pick(&["GET", "GET", "GET", "HEAD", "POST", "POST", "PUT", "DELETE"]);
+        let http10 = rng.percent(12);
+        let may_have_body = matches!(method, "POST" | "PUT") || rng.percent(5);
+        let body = match rng.below(10) {
+            _ if !may_have_body => Body::NONE,
+            0 => Body::NONE,
+            _ => draw_body(!http10, false, scale, rng),
+        };
+        Self {
+            method,
+            http10,
+            keep_alive: if http10 { rng.percent(50) } else { rng.percent(90) },
+            expect: !http10 && body.bytes > 0 && rng.percent(20),
+            body,
+            routed: rng.percent(96),
+            hop_by_hop: rng.percent(20),
+            padding: if rng.percent(15) { rng.below(scale.padding_max) } else { 0 },
+            stall: None,
+            read_stall_ms: None,
+        }
+    }
+}
+
+impl ResponsePlan {
+    fn draw(request: &RequestPlan, scale: &Scale, rng: &mut Rng) -> Self {
+        let http10 = rng.percent(10);
+        let status = rng.pick(&[200, 200, 200, 200, 204, 304, 404, 500]);
+        let body = draw_body(!http10, true, scale, rng);
+        let bodiless = request.method == "HEAD" || matches!(status, 204 | 304);
+        let body = if bodiless && body.framed == Framed::UntilEnd { Body::NONE } else { body };
+        let ends = body.framed == Framed::UntilEnd;
+        let after = match rng.below(10) {
+            _ if !scale.silent_closes => After::Keep,
+            0..=1 => After::CloseAtOnce,
+            2..=5 => After::CloseAfter { ms: rng.within(1..=400) },
+            _ => After::Keep,
+        };
+        let count = if http10 || rng.percent(85) { 0 } else { rng.within(1..=2) };
+        Self {
+            http10,
+            informational: (0..count).map(|_| rng.pick(&[102, 103])).collect(),
+            continues: rng.percent(80),
+            status,
+            body,
+            close: ends || rng.percent(10),
+            after,
+            early: request.body.bytes > 0 && rng.percent(10),
+            stall: None,
+        }
+    }
+}
+
+fn draw_body(chunked: bool, answer: bool, scale: &Scale, rng: &mut Rng) -> Body {
+    let bytes = match rng.below(10) {
+        0 => 0,
+        1..=5 => rng.below(100.min(scale.body_bytes_max)),
+        _ => rng.below(scale.body_bytes_max),
+    };
+    let framed = match rng.below(10) {
+        0..=4 => Framed::Length,
+        5..=8 if chunked => Framed::Chunked { piece: rng.pick(&[7, 100, 3000]), decorated: rng.percent(40) },
+        _ if answer => Framed::UntilEnd,
+        _ => Framed::Length,
+    };
+    Body { framed, bytes }
+}
+
+/// How a request ended for its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The planned answer, exactly.
+    Planned,
+    /// An answer of the proxy itself.
+    Own(u16),
+    /// No answer, or not all of it, and that was plain to see.
+    Cut,
+}
+
+/// What was seen of one request.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seen {
+    /// Connections on which its head reached a backend, and whether any answer was begun there.
+    pub(super) arrivals: Vec<ConnectionId>,
+    pub(super) answers_begun: usize,
+    pub(super) outcome: Option<Outcome>,
+}
+
+/// What may happen in this run besides the plan.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Rules {
+    /// Anything but a lie.
+    pub(super) faults: bool,
+    /// 503, or no answer, before the request went anywhere.
+    pub(super) scarce: bool,
+    /// The proxy is stopping.
+    pub(super) draining: bool,
+}
+
+/// Plans and what became of them.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    pub(super) plans: Vec<Plan>,
+    pub(super) seen: Vec<Seen>,
+    pub(super) rules: Rules,
+    /// Pooled connections whose backend closed within the head of the next request.
+    pub(super) races: usize,
+    /// Pooled connections that a backend closed without a word. A race too, if the proxy was sending.
+    pub(super) closed_silently: Vec<ConnectionId>,
+}
+
+impl Ledger {
+    pub(super) fn settle(&mut self, id: usize, outcome: Outcome) -> Result<(), String> {
+        match self.seen[id].outcome.replace(outcome) {
+            None => Ok(()),
+            Some(before) => Err(format!("request {id}: {outcome:?} after {before:?}")),
+        }
+    }
+
+    /// Judges all outcomes once everything is over.
+    pub(super) fn check_outcomes(&self, world: &World) -> Result<(), String> {
+        let mut raced = 0;
+        for (plan, seen) in self.plans.iter().zip(&self.seen) {
+            let id = plan.id;
+            let outcome = seen.outcome.ok_or_else(|| format!("request {id}: no outcome"))?;
+            let arrivals = seen.arrivals.len();
+            let arrivals_max = if plan.is_idempotent() && self.rules.faults { 2 } else { 1 };
+            if arrivals > arrivals_max {
+                return Err(format!(
+                    "request {id} {}: reached backends {arrivals} times",
+                    plan.request.method
+                ));
+            }
+            if self.rules.faults {
+                continue;
+            }
+            let untouched = arrivals == 0;
+            let fine = match outcome {
+                Outcome::Planned => arrivals == 1,
+                Outcome::Own(404) => !plan.request.routed && untouched,
+                Outcome::Own(503) => self.rules.scarce && untouched,
+                Outcome::Own(502) => {
+                    raced += 1;
+                    !plan.is_replayable() && untouched
+                }
+                Outcome::Own(_) => false,
+                Outcome::Cut => (self.rules.scarce || self.rules.draining) && untouched,
+            };
+            if !fine {
+                return Err(format!(
+                    "request {id}: {outcome:?} with {arrivals} arrivals, in a run without faults"
+                ));
+            }
+        }
+        let sent_to = |&&id: &&ConnectionId| world.was_sent_to_closed(id);
+        let races = self.races + self.closed_silently.iter().filter(sent_to).count();
+        if raced > races {
+            return Err(format!("{raced} requests failed for {races} races with closing backends"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,100 @@
+//! One direction of a connection: what was sent, what has arrived, and how it ends.
+
+use std::collections::VecDeque;
+
+use super::rng::Rng;
+
+/// How many bytes move at a time.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Pace {
+    /// One to three.
+    Trickle,
+    /// Up to a few hundred.
+    Pieces,
+    /// All there is, mostly.
+    Gushes,
+}
+
+impl Pace {
+    pub(super) fn draw(self, rng: &mut Rng) -> usize {
+        match self {
+            Pace::Trickle => rng.within(1..=3),
+            Pace::Pieces => rng.within(1..=300),
+            Pace::Gushes => rng.pick(&[1, 700, 5000, 100_000]),
+        }
+    }
+}
+
+/// See the module. The sizes of both queues together are what a window and two socket buffers bound.
+#[derive(Debug)]
+pub(super) struct Pipe {
+    /// Sent, not yet arrived.
+    pub(super) flying: VecDeque<u8>,
+    /// Arrived, not yet read.
+    pub(super) arrived: VecDeque<u8>,
+    capacity: usize,
+    /// The writer has ended this direction.
+    pub(super) fin_sent: bool,
+    /// Its end has arrived.
+    pub(super) fin_arrived: bool,
+}
+
+impl Pipe {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            flying: VecDeque::new(),
+            arrived: VecDeque::new(),
+            capacity,
+            fin_sent: false,
+            fin_arrived: false,
+        }
+    }
+
+    /// Bytes that a write would take now.
+    pub(super) fn room(&self) -> usize {
+        self.capacity.saturating_sub(self.flying.len() + self.arrived.len())
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Takes a prefix of `bytes`; gives its length.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> usize {
+        let count = bytes.len().min(self.room());
+        self.flying.extend(&bytes[..count]);
+        count
+    }
+
+    /// Reads a prefix of what has arrived.
+    pub(super) fn pull(&mut self, into: &mut [u8]) -> usize {
+        let count = into.len().min(self.arrived.len());
+        for (slot, byte) in into.iter_mut().zip(self.arrived.drain(..count)) {
+            *slot = byte;
+        }
+        count
+    }
+
+    /// Lets up to `count` bytes arrive, and the end behind the last of them if `with_end`. True if
+    /// anything did.
+    pub(super) fn deliver(&mut self, count: usize, with_end: bool) -> bool {
+        let count = count.min(self.flying.len());
+        self.arrived.extend(self.flying.drain(..count));
+        let ends = self.fin_sent && !self.fin_arrived && self.flying.is_empty() && (with_end || count == 0);
+        self.fin_arrived |= ends;
+        count > 0 || ends
+    }
+
+    /// Whether something is still under way.
+    pub(super) fn is_moving(&self) -> bool {
+        !self.flying.is_empty() || (self.fin_sent && !self.fin_arrived)
+    }
+
+    /// What is under way is lost; what has arrived too, if `arrived_too`.
+    pub(super) fn lose(&mut self, arrived_too: bool) {
+        self.flying.clear();
+        if arrived_too {
+            self.arrived.clear();
+        }
+    }
+}

@@ -1,0 +1,504 @@
+//! One run: a worker, its clients and backends, and a seed that decides everything else.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use kakehi_command::order::ListenerKey;
+
+use super::backend::Backend;
+use super::client::Client;
+use super::model::{Fault, Ledger, Outcome, Plan, Rules, Scale, Seen};
+use super::network::{SimListener, SimNet};
+use super::orders;
+use super::pipe::Pace;
+use super::rng::Rng;
+use super::world::{Door, Faults, Sabotage, World};
+use crate::metrics::Metric;
+use crate::net::Ready;
+use crate::server::worker::{Configuration, Worker};
+use crate::session::Settings;
+
+/// Rounds of one run. Runs that need a tenth of it are rare.
+const ROUNDS_MAX: usize = 400_000;
+
+/// Turns that say "more to do" one after the other without a byte moving.
+const IDLE_TURNS_MAX: usize = 4;
+
+/// Back connections are given up after this.
+const BACK_IDLE: Duration = Duration::from_secs(55);
+
+/// What a run is, besides its seed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Options {
+    pub(super) trace: bool,
+    pub(super) sabotage: Option<Sabotage>,
+}
+
+/// What a run did, for the curious.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Stats {
+    pub(super) rounds: usize,
+    pub(super) requests: usize,
+    pub(super) planned: usize,
+}
+
+impl Stats {
+    pub(super) fn add(&mut self, other: Stats) {
+        self.rounds += other.rounds;
+        self.requests += other.requests;
+        self.planned += other.planned;
+    }
+}
+
+/// How a run went, or why it is no good; and all that happened, if it was traced.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) result: Result<Stats, String>,
+    pub(super) trace: Vec<String>,
+}
+
+/// What is drawn before anything moves.
+#[derive(Debug, Clone)]
+struct Setting {
+    rules: Rules,
+    drains: bool,
+    timeouts: orders::Timeouts,
+    scale: Scale,
+    pace: Pace,
+    capacity_max: usize,
+    buffer_bytes: usize,
+    buffers: usize,
+    connections_max: usize,
+    clients: usize,
+    healthy: usize,
+    ill: usize,
+    depth: usize,
+    fault_percent: usize,
+    faults: Faults,
+}
+
+impl Setting {
+    fn draw(rng: &mut Rng) -> Self {
+        let faults = rng.percent(50);
+        let scarce = rng.percent(20);
+        let drains = !scarce && rng.percent(15);
+        let timeouts = orders::Timeouts {
+            front: rng.pick(&[3, 5, 30, 60]),
+            back: rng.pick(&[3, 5, 30, 60]),
+            connect: 3,
+            request: rng.pick(&[5, 10]),
+        };
+        let (pace, body_bytes_max, capacity_max) = match rng.below(10) {
+            0..=4 => (Pace::Trickle, 120, 60),
+            5..=7 => (Pace::Pieces, 3000, 1500),
+            _ => (Pace::Gushes, 20_000, rng.pick(&[4000, 40_000])),
+        };
+        let buffer_bytes = rng.within(1024..=4096);
+        let clients = rng.within(1..=4);
+        let depth = if rng.percent(30) { rng.within(2..=4) } else { 1 };
+        let ms = |seconds: u32, tenths: usize| usize::try_from(seconds).expect("fits") * 100 * tenths;
+        // Two stalls of a client may follow each other: after an answer and within the next request. Where
+        // buffers are few one's stall is another's wait, so there they are short.
+        let stall = |limit: usize| if scarce { limit.min(100) } else { limit };
+        let scale = Scale {
+            body_bytes_max,
+            padding_max: buffer_bytes - 700,
+            head_stall_ms_max: stall(ms(timeouts.request, 4)),
+            front_stall_ms_max: stall(ms(timeouts.front, 4)),
+            back_stall_ms_max: stall(ms(timeouts.back, 8)),
+            pipelined: depth > 1,
+            silent_closes: rng.percent(40),
+        };
+        Self {
+            rules: Rules { faults, scarce, draining: false },
+            drains,
+            timeouts,
+            scale,
+            pace,
+            capacity_max,
+            buffer_bytes,
+            buffers: if scarce { rng.within(4..=10) } else { 32 },
+            connections_max: if scarce && rng.percent(50) { rng.within(1..=3) } else { 100 },
+            clients,
+            healthy: rng.within(1..=3),
+            ill: usize::from(rng.percent(20)),
+            depth,
+            fault_percent: if faults { rng.pick(&[0, 10, 40]) } else { 0 },
+            faults: if faults { draw_faults(&timeouts, rng) } else { Faults::default() },
+        }
+    }
+}
+
+fn draw_faults(timeouts: &orders::Timeouts, rng: &mut Rng) -> Faults {
+    let longest = usize::try_from(timeouts.front.max(timeouts.back)).expect("fits");
+    Faults {
+        reset_per_myriad: rng.pick(&[0, 0, 5, 50]),
+        freeze_per_myriad: rng.pick(&[0, 0, 20]),
+        freeze_ms_max: longest * 1500,
+        accept_percent: rng.pick(&[0, 0, 20]),
+    }
+}
+
+/// See the module.
+struct Run {
+    world: Rc<RefCell<World>>,
+    worker: Worker<SimNet>,
+    ledger: Ledger,
+    clients: Vec<Client>,
+    backends: Vec<Backend>,
+    setting: Setting,
+    rng: Rng,
+    revision: u64,
+    changes: orders::Changes,
+    /// The worker said that it has more to do.
+    busy: bool,
+    idle_turns: usize,
+    rounds: usize,
+}
+
+/// Who does something in a round.
+#[derive(Debug, Clone, Copy)]
+enum Agent {
+    Client(usize),
+    Backend(usize),
+    Network,
+    Worker,
+    Changes,
+}
+
+/// Runs one seed. A panic is a finding like any other.
+pub(super) fn run(seed: u64, origin: Instant, options: Options) -> Report {
+    let mut run = Run::new(seed, origin, options);
+    let result = catch_unwind(AssertUnwindSafe(|| run.whole())).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+        Err(format!("panic: {text}"))
+    });
+    let trace = run.world.borrow_mut().trace.take().unwrap_or_default();
+    let result = match result {
+        Ok(()) => {
+            let outcomes = run.ledger.seen.iter();
+            let planned = outcomes.filter(|seen| seen.outcome == Some(Outcome::Planned)).count();
+            Ok(Stats { rounds: run.rounds, requests: run.ledger.plans.len(), planned })
+        }
+        Err(text) => Err(format!("{text}\n{:?}", run.setting)),
+    };
+    Report { result, trace }
+}
+
+impl Run {
+    fn new(seed: u64, origin: Instant, options: Options) -> Self {
+        let mut rng = Rng::new(seed);
+        let setting = Setting::draw(&mut rng);
+        let mut world = World::new(origin, rng.fork(), setting.pace, setting.capacity_max);
+        world.trace = options.trace.then(Vec::new);
+        world.sabotage = options.sabotage;
+        world.faults = setting.faults;
+        let world = Rc::new(RefCell::new(world));
+        let configuration = Configuration {
+            settings: Settings {
+                connections_max: setting.connections_max,
+                header_fields_max: 64,
+                idle_back_connections_max: rng.pick(&[1, 2, 64]),
+                back_idle_timeout: BACK_IDLE,
+                connection_attempts_max: 3,
+            },
+            buffers_min: 1,
+            buffers_max: setting.buffers,
+            buffer_bytes: setting.buffer_bytes,
+            seed: rng.next(),
+        };
+        let worker = Worker::new(SimNet::new(world.clone()), configuration, origin);
+        let mut run = Self {
+            world,
+            worker,
+            ledger: Ledger {
+                plans: Vec::new(),
+                seen: Vec::new(),
+                rules: setting.rules,
+                races: 0,
+                closed_silently: Vec::new(),
+            },
+            clients: Vec::new(),
+            backends: Vec::new(),
+            changes: orders::Changes::new(setting.healthy, setting.timeouts),
+            setting,
+            rng,
+            revision: 0,
+            busy: false,
+            idle_turns: 0,
+            rounds: 0,
+        };
+        run.furnish();
+        run
+    }
+
+    fn furnish(&mut self) {
+        for index in 0..orders::BACKENDS_MAX {
+            let address = orders::backend_address(index);
+            let slow = Door::Slow { ms_max: 2000 };
+            let ill = [Door::Refusing, Door::BlackHole, Door::Unreachable];
+            let door = match index {
+                _ if index < self.setting.healthy => self.rng.pick(&[Door::Open, Door::Open, slow]),
+                _ if index < self.setting.healthy + self.setting.ill => self.rng.pick(&ill),
+                _ => Door::Open,
+            };
+            self.world.borrow_mut().doors.insert(address, door);
+            self.backends.push(Backend::new(address, self.rng.fork()));
+        }
+        for index in 0..self.setting.clients {
+            let count = self.rng.within(1..=6);
+            let queue = (0..count).map(|_| self.plan()).collect();
+            let address = SocketAddr::from(([192, 0, 2, 1], 5000 + u16::try_from(index).expect("few")));
+            self.clients.push(Client::new(address, queue, self.setting.depth, self.rng.fork()));
+        }
+    }
+
+    fn plan(&mut self) -> usize {
+        let id = self.ledger.plans.len();
+        let mut plan = Plan::draw(id, &self.setting.scale, &mut self.rng);
+        if self.rng.percent(self.setting.fault_percent) {
+            plan.fault = Some(Fault::draw(&mut self.rng));
+        }
+        self.ledger.plans.push(plan);
+        self.ledger.seen.push(Seen::default());
+        id
+    }
+
+    fn apply(&mut self, requests: &[kakehi_command::proto::Request]) -> Result<(), String> {
+        self.revision += 1;
+        self.worker.apply(self.revision, requests)
+    }
+
+    /// Configures the worker and lets it accept.
+    fn start(&mut self) -> Result<(), String> {
+        let initial = orders::initial(self.setting.healthy + self.setting.ill, &self.setting.timeouts);
+        self.apply(&initial)?;
+        let listener = SimListener::open(&self.world, orders::front_address());
+        let key = ListenerKey { address: orders::front_address(), interface: None };
+        self.worker.offer_socket(&key, listener);
+        self.worker.start();
+        Ok(())
+    }
+
+    /// From an empty worker to one that was stopped.
+    fn whole(&mut self) -> Result<(), String> {
+        self.start()?;
+        self.play()?;
+        self.check_quiet()?;
+        if !self.ledger.rules.draining {
+            if self.setting.rules.faults {
+                self.probe()?;
+            }
+            self.drain();
+            self.play()?;
+            self.check_quiet()?;
+        }
+        self.ledger.check_outcomes(&self.world.borrow())
+    }
+
+    fn drain(&mut self) {
+        self.world.borrow_mut().note(|| "the worker drains".to_owned());
+        self.ledger.rules.draining = true;
+        self.worker.drain();
+    }
+
+    /// Until nothing moves any more, and nothing would by waiting.
+    fn play(&mut self) -> Result<(), String> {
+        loop {
+            self.rounds += 1;
+            if self.rounds > ROUNDS_MAX {
+                return Err("no end: something goes round in circles".to_owned());
+            }
+            if self.round(false)? || self.round(true)? {
+                continue;
+            }
+            let Some(at) = self.next_wakeup() else { return self.check_done() };
+            let mut world = self.world.borrow_mut();
+            world.now = world.now.max(at);
+        }
+    }
+
+    fn next_wakeup(&self) -> Option<Instant> {
+        let clients = self.clients.iter().filter_map(Client::next_wakeup);
+        let backends = self.backends.iter().filter_map(Backend::next_wakeup);
+        let rest = [self.world.borrow().next_wakeup(), self.worker.next_wakeup()];
+        clients.chain(backends).chain(rest.into_iter().flatten()).min()
+    }
+
+    /// Everybody does something, in any order; with `all` unset some leave it.
+    fn round(&mut self, all: bool) -> Result<bool, String> {
+        let mut agents = vec![Agent::Network, Agent::Worker, Agent::Changes];
+        agents.extend((0..self.clients.len()).map(Agent::Client));
+        agents.extend((0..self.backends.len()).map(Agent::Backend));
+        self.rng.shuffle(&mut agents);
+        let mut moved = false;
+        for agent in agents {
+            if !all && self.rng.percent(30) {
+                continue;
+            }
+            moved |= match agent {
+                Agent::Client(index) => {
+                    self.clients[index].step(&mut self.world.borrow_mut(), &mut self.ledger)?
+                }
+                Agent::Backend(index) => {
+                    self.backends[index].step(all, &mut self.world.borrow_mut(), &mut self.ledger)?
+                }
+                Agent::Network => self.deliver(all),
+                Agent::Worker => self.turn()?,
+                Agent::Changes => self.change()?,
+            };
+        }
+        let mut world = self.world.borrow_mut();
+        world.now += Duration::from_micros(self.rng.next() % 20);
+        Ok(moved)
+    }
+
+    fn deliver(&mut self, all: bool) -> bool {
+        let mut world = self.world.borrow_mut();
+        let mut moved = false;
+        for id in world.live() {
+            if all || self.rng.percent(70) {
+                moved |= world.deliver(id);
+            }
+        }
+        moved
+    }
+
+    /// A turn of the worker's loop, if something wakes it.
+    fn turn(&mut self) -> Result<bool, String> {
+        let (now, elapsed) = (self.world.borrow().now, self.world.borrow().elapsed());
+        let due = self.worker.next_wakeup().is_some_and(|at| at <= now);
+        if !self.busy && !due && !self.world.borrow().has_events() {
+            return Ok(false);
+        }
+        let events = self.world.borrow_mut().take_events();
+        let before = self.world.borrow().achievements;
+        let unix_ms = 1_700_000_000_000 + u64::try_from(elapsed.as_millis()).expect("fits");
+        self.worker.tick(now, unix_ms);
+        self.worker.handle_timers();
+        let woken = due || !events.is_empty();
+        for (token, ready) in events {
+            self.world.borrow_mut().note(|| format!("event t{token} {ready:?}"));
+            self.worker.handle_ready(token, ready);
+        }
+        self.busy = self.worker.handle_leftovers();
+        self.worker.check_invariants();
+        let worked = self.world.borrow().achievements > before;
+        self.idle_turns = if woken || worked || !self.busy { 0 } else { self.idle_turns + 1 };
+        if self.idle_turns > IDLE_TURNS_MAX {
+            return Err("a busy loop: the worker wants turns and does nothing with them".to_owned());
+        }
+        if self.worker.metrics().get(Metric::Panic) > 0 {
+            return Err("a session panicked".to_owned());
+        }
+        Ok(true)
+    }
+
+    /// Configuration changes and, in runs with faults, backends that come and go.
+    fn change(&mut self) -> Result<bool, String> {
+        if self.rng.below(400) > 0 || self.clients.iter().all(Client::is_done) || self.ledger.rules.draining {
+            return Ok(false);
+        }
+        if self.setting.drains && self.rng.percent(20) {
+            self.drain();
+            return Ok(true);
+        }
+        if self.setting.rules.faults && self.rng.percent(40) {
+            let slow = Door::Slow { ms_max: 4000 };
+            let all = [Door::Open, slow, Door::Refusing, Door::BlackHole, Door::Unreachable];
+            let (index, door) = (self.rng.below(orders::BACKENDS_MAX), self.rng.pick(&all));
+            let mut world = self.world.borrow_mut();
+            world.doors.insert(orders::backend_address(index), door);
+            world.note(|| format!("backend {index} is {door:?}"));
+            return Ok(true);
+        }
+        let requests = self.changes.draw(&mut self.rng);
+        self.world.borrow_mut().note(|| format!("orders: {requests:?}"));
+        self.apply(&requests)?;
+        self.worker.check_invariants();
+        Ok(true)
+    }
+
+    /// Faults have stopped: a new client gets what it asks for.
+    fn probe(&mut self) -> Result<(), String> {
+        let healthy: Vec<SocketAddr> = (0..orders::BACKENDS_MAX).map(orders::backend_address).collect();
+        {
+            let mut world = self.world.borrow_mut();
+            world.faults = Faults::default();
+            world.now += Duration::from_secs(120);
+            world.note(|| "faults stop".to_owned());
+            world.doors.extend(healthy.into_iter().map(|address| (address, Door::Open)));
+        }
+        self.setting.rules.faults = false;
+        self.setting.fault_percent = 0;
+        self.setting.drains = false;
+        let ids = [self.plan(), self.plan()];
+        let address = SocketAddr::from(([192, 0, 2, 99], 9000));
+        for &id in &ids {
+            self.ledger.plans[id].request.routed = true;
+        }
+        self.clients.push(Client::new(address, VecDeque::from(ids), 1, self.rng.fork()));
+        self.play()?;
+        self.check_quiet()?;
+        for id in ids {
+            let plan = &self.ledger.plans[id];
+            match self.ledger.seen[id].outcome {
+                Some(Outcome::Planned) => {}
+                Some(Outcome::Own(503) | Outcome::Cut) if self.setting.rules.scarce => {}
+                Some(Outcome::Own(502)) if !plan.is_replayable() && self.setting.scale.silent_closes => {}
+                other => return Err(format!("request {id}, after the faults: {other:?}")),
+            }
+        }
+        Ok(())
+    }
+
+    fn check_done(&self) -> Result<(), String> {
+        match self.clients.iter().find(|client| !client.is_done()) {
+            Some(client) => Err(format!("stuck: {client:?}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Everybody is gone and every wait is over: nothing may be left behind.
+    fn check_quiet(&self) -> Result<(), String> {
+        let world = self.world.borrow();
+        let sessions = self.worker.session_count();
+        let held = world.held_by_proxy();
+        let waiting = world.never_accepted();
+        if sessions + held + waiting > 0 {
+            return Err(format!(
+                "left behind: {sessions} sessions, {held} connections, {waiting} never accepted"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Events of a turn are taken together. One may be for a socket that was closed earlier in that turn, when
+/// its token could have been given to another already.
+#[test]
+fn a_late_event_reaches_no_successor() {
+    let mut run = Run::new(0, super::origin(), Options::default());
+    run.start().expect("the configuration is accepted");
+    let connect = |run: &mut Run, port: u16| {
+        let from = SocketAddr::from(([192, 0, 2, 1], port));
+        run.world.borrow_mut().connect_client(from).expect("the worker listens")
+    };
+    let first = connect(&mut run, 1);
+    run.worker.start();
+    let token = run.world.borrow().token(first).expect("it waits for the first byte");
+    let gone = Ready { readable: true, writable: true, read_closed: true, gone: true };
+    connect(&mut run, 2);
+    run.worker.tick(run.world.borrow().now, 0);
+    run.worker.handle_ready(token, gone);
+    assert_eq!(run.worker.session_count(), 0);
+    run.worker.start();
+    run.worker.handle_ready(token, gone);
+    assert_eq!(run.worker.session_count(), 1, "the second client knows nothing of the first one's end");
+    run.worker.check_invariants();
+}
