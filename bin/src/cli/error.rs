@@ -14,8 +14,8 @@ use crate::main_process::StartError;
 /// Why a verb did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CliError {
-    /// The configuration file; one line for each error.
-    #[error(transparent)]
+    /// The configuration file; one line for each error, then for each warning.
+    #[error("{}{}", .0, warnings(.0))]
     Config(#[from] ConfigErrors),
     #[error(transparent)]
     RuntimeDir(#[from] RuntimeDirError),
@@ -55,6 +55,11 @@ impl CliError {
     pub(super) fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Print(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
+}
+
+/// The warnings of a file with errors: told in the same run, or the next one would be for them.
+fn warnings(file: &ConfigErrors) -> String {
+    file.warnings.iter().map(|warning| format!("\nwarning: {warning}")).collect()
 }
 
 /// What to do when the proxy cannot be reached.

@@ -12,7 +12,7 @@ use kakehi_command::state::{ConfigState, TransactionError};
 
 use super::command_socket::{CommandSocket, CommandSocketError};
 use super::files::{self, Snapshot, Source};
-use super::sockets::{BindError, ListenSockets};
+use super::sockets::ListenSockets;
 use super::supervisor::{Configuration, Prepared, Settings, Supervisor};
 use super::workers::WorkerLog;
 use crate::process::descriptors::{self, DescriptorError};
@@ -69,8 +69,8 @@ pub(crate) enum StartError {
     #[error(transparent)]
     CommandSocket(#[from] CommandSocketError),
     /// Listeners cannot be bound; all of them are named.
-    #[error("{}", join(.0))]
-    Listeners(Vec<BindError>),
+    #[error("{}", .0.join("\n"))]
+    Listeners(Vec<String>),
     /// The PID file cannot be written.
     #[error("pid_file_path: cannot write {}: {source}", path.display())]
     PidFile {
@@ -95,11 +95,6 @@ pub(crate) enum StartError {
     },
 }
 
-fn join(errors: &[BindError]) -> String {
-    let texts: Vec<String> = errors.iter().map(|error| format!("http listener: {error}")).collect();
-    texts.join("\n")
-}
-
 /// Runs the main process until it is stopped. The configuration's warnings are the caller's to show.
 ///
 /// # Errors
@@ -114,7 +109,7 @@ pub(crate) fn run(config: Config, options: StartOptions) -> Result<ExitCode, Sta
     let configuration = initial_state(&config)?;
     let command_socket = CommandSocket::open(&config.command_socket, config.command_socket_mode)?;
     let workers = usize::from(config.worker_count);
-    let sockets = bind_listeners(&configuration.state, workers)?;
+    let sockets = bind_listeners(&configuration.state, &config, workers)?;
     let pid_file = config.pid_file_path.as_deref().map(write_pid_file).transpose()?;
     let settings = Settings {
         worker_timeout: config.worker_timeout,
@@ -198,10 +193,17 @@ fn is_wanted(path: &Path) -> bool {
 }
 
 /// Opens the sockets of every active listener; tries all of them, so that one run names all troubles.
-fn bind_listeners(state: &ConfigState, workers: usize) -> Result<ListenSockets, StartError> {
+fn bind_listeners(state: &ConfigState, config: &Config, workers: usize) -> Result<ListenSockets, StartError> {
     let mut sockets = ListenSockets::new(workers);
     let active = state.http_listeners().filter(|listener| listener.active());
-    let errors: Vec<BindError> = active.filter_map(|listener| sockets.open(listener.key()).err()).collect();
+    let errors: Vec<String> = active
+        .filter_map(|listener| {
+            let error = sockets.open(listener.key()).err()?.to_string();
+            // A listener of the saved state has no place in the file.
+            let placed = config.remark(listener.key(), error.as_str()).map(|remark| remark.to_string());
+            Some(placed.unwrap_or_else(|| format!("http listener: {error}")))
+        })
+        .collect();
     if errors.is_empty() { Ok(sockets) } else { Err(StartError::Listeners(errors)) }
 }
 

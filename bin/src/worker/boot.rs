@@ -35,7 +35,7 @@ pub(crate) fn run() -> ExitCode {
     if let Err(error) = signals::ignore_stop() {
         log::warn!("cannot block SIGINT and SIGTERM: {error}");
     }
-    match server::run(WorkerArguments { channel }) {
+    match server::run(WorkerArguments { channel, set_log_filter }) {
         Ok(exit) => {
             log::debug!("worker ends: {exit:?}");
             ExitCode::SUCCESS
@@ -45,6 +45,12 @@ pub(crate) fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Changes what is logged from now on.
+fn set_log_filter(filter: &str) -> Result<(), String> {
+    logging::set_filter(Filter::parse(filter).map_err(|error| error.to_string())?);
+    Ok(())
 }
 
 /// Moves the channel from standard input to a close-on-exec descriptor, and leaves /dev/null there.

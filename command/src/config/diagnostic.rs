@@ -38,14 +38,19 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Every error of a configuration, in the order of the file; never empty.
+/// Why a configuration cannot be loaded: everything that is to be said of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigErrors(pub Vec<ConfigError>);
+pub struct ConfigErrors {
+    /// Every error, in the order of the file; never empty.
+    pub errors: Vec<ConfigError>,
+    /// The warnings that were found on the way, in the order of the file.
+    pub warnings: Vec<ConfigWarning>,
+}
 
 impl fmt::Display for ConfigErrors {
-    /// One line each.
+    /// The errors, one line each.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, error) in self.0.iter().enumerate() {
+        for (index, error) in self.errors.iter().enumerate() {
             if index > 0 {
                 f.write_str("\n")?;
             }
@@ -104,10 +109,10 @@ impl Diagnostics {
 
     /// The errors so far, in the order of the file.
     pub(super) fn errors(self) -> ConfigErrors {
-        ConfigErrors(in_order(self.errors))
+        ConfigErrors { errors: in_order(self.errors), warnings: in_order(self.warnings) }
     }
 
-    fn diagnostic(&self, place: Place, key: String, text: String) -> Diagnostic {
+    pub(super) fn diagnostic(&self, place: Place, key: String, text: String) -> Diagnostic {
         Diagnostic { file: Arc::clone(&self.file), line: Some(self.line(place)), key, text }
     }
 }

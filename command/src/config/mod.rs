@@ -17,6 +17,7 @@ mod resolve;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
-use crate::order::Order;
+use crate::order::{ListenerKey, Order};
 use crate::proto;
 use crate::proto::supervision::LimitsConfig;
 
@@ -114,6 +115,8 @@ pub struct Config {
     pub orders: Vec<Order>,
     /// What the operator should know, in the order of the file.
     pub warnings: Vec<ConfigWarning>,
+    /// Where each listener stands in the file; see [`Config::remark`].
+    pub(super) listener_places: HashMap<ListenerKey, Diagnostic>,
 }
 
 /// How backend names become addresses.
@@ -155,7 +158,8 @@ fn load_with(path: &Path, look_up: Lookup<'_>) -> Result<Config, ConfigErrors> {
             io::ErrorKind::InvalidData => "the file is not UTF-8 text".to_owned(),
             _ => format!("cannot be read: {error}"),
         };
-        ConfigErrors(vec![ConfigError { file: name(path), line: None, key: String::new(), text }])
+        let error = ConfigError { file: name(path), line: None, key: String::new(), text };
+        ConfigErrors { errors: vec![error], warnings: Vec::new() }
     };
     let text = std::fs::read_to_string(path).map_err(|error| unreadable(&error))?;
     let absolute = std::path::absolute(path).map_err(|error| unreadable(&error))?;
@@ -182,7 +186,10 @@ fn parse_with(
     let top = file::Section::top(&document, keys::TOP);
     file::check(&top, &mut diagnostics);
     let mut config = resolve::settings(&top, origin, directory, &mut diagnostics);
-    config.orders = objects::orders(&top, &config, origin, look_up, &mut diagnostics);
+    let objects::Objects { orders, listener_places } =
+        objects::objects(&top, &config, origin, look_up, &mut diagnostics);
+    config.orders = orders;
+    config.listener_places = listener_places;
     config.warnings = diagnostics.finish()?;
     Ok(config)
 }
@@ -218,6 +225,13 @@ impl Origin {
 }
 
 impl Config {
+    /// Something that came up later about a listener of the file, with its place in it. `None` if the
+    /// listener is not of the file.
+    pub fn remark(&self, listener: &ListenerKey, text: impl Into<String>) -> Option<Diagnostic> {
+        let place = self.listener_places.get(listener)?;
+        Some(Diagnostic { text: text.into(), ..place.clone() })
+    }
+
     /// The settings as a worker receives them. Settings not served yet have their defaults.
     pub fn server_config(&self) -> proto::ServerConfig {
         proto::ServerConfig {

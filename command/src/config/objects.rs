@@ -9,24 +9,32 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::diagnostic::{Diagnostics, Place};
+use super::diagnostic::{Diagnostic, Diagnostics, Place};
 use super::file::{Located, Section};
 use super::resolve::report_unserved;
 use super::{Config, DEMO_PORT, Lookup, Origin};
 use crate::order::{
-    Backend, BackendKey, Cluster, ClusterId, HostPattern, HttpFrontend, HttpListener, ListenerKind, Order,
-    OrderError, PathRule, STICKY_NAME_DEFAULT,
+    Backend, BackendKey, Cluster, ClusterId, HostPattern, HttpFrontend, HttpListener, ListenerKey,
+    ListenerKind, Order, OrderError, PathRule, STICKY_NAME_DEFAULT,
 };
 use crate::proto;
 
-/// The orders of the whole file.
-pub(super) fn orders(
+/// What the file is about.
+pub(super) struct Objects {
+    /// The orders that lead to it.
+    pub(super) orders: Vec<Order>,
+    /// Where each listener is said.
+    pub(super) listener_places: HashMap<ListenerKey, Diagnostic>,
+}
+
+/// Everything the whole file is about.
+pub(super) fn objects(
     top: &Section<'_>,
     settings: &Config,
     origin: &Origin,
     look_up: Lookup<'_>,
     diagnostics: &mut Diagnostics,
-) -> Vec<Order> {
+) -> Objects {
     let mut builder = Builder {
         settings,
         origin,
@@ -362,7 +370,15 @@ impl Builder<'_, '_> {
         addresses
     }
 
-    fn finish(self) -> Vec<Order> {
+    fn finish(self) -> Objects {
+        let mut listener_places = HashMap::new();
+        for (&address, declared) in &self.listeners {
+            for Declared { interface, by, .. } in declared {
+                let key = ListenerKey { address, interface: interface.clone() };
+                let place = self.diagnostics.diagnostic(by.place, by.path.clone(), String::new());
+                listener_places.insert(key, place);
+            }
+        }
         let activations: Vec<_> = self
             .listener_orders
             .iter()
@@ -370,7 +386,8 @@ impl Builder<'_, '_> {
             .map(|listener| Order::ActivateListener { kind: ListenerKind::Http, key: listener.key().clone() })
             .collect();
         let listeners = self.listener_orders.into_iter().map(Order::AddHttpListener);
-        listeners.chain(self.cluster_orders).chain(activations).collect()
+        let orders = listeners.chain(self.cluster_orders).chain(activations).collect();
+        Objects { orders, listener_places }
     }
 
     /// Reports a key that has to be there and is not.

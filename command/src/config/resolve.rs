@@ -2,6 +2,7 @@
 //!
 //! Pure: paths are joined, not looked at.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -65,6 +66,7 @@ pub(super) fn settings(
         activate_listeners: top.flag("activate_listeners").unwrap_or(true),
         orders: Vec::new(),
         warnings: Vec::new(),
+        listener_places: HashMap::new(),
     }
 }
 

@@ -184,6 +184,7 @@ impl Order {
         let mut notes = Vec::new();
         match self {
             Self::AddHttpListener(listener) => listener.notes(&mut notes),
+            Self::UpdateHttpListener(patch) => patch.notes(&mut notes),
             Self::AddCluster(cluster) => cluster.notes(&mut notes),
             Self::AddHttpFrontend(frontend) => frontend.notes(&mut notes),
             Self::AddBackend(backend) => backend.notes(&mut notes),

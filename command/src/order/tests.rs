@@ -68,3 +68,22 @@ fn later_features_are_refused_as_such() {
     let https = proto::ActivateListener { address: local(443), proxy: 1, ..Default::default() };
     check_refused(RequestType::ActivateListener(https), "HTTPS listeners and frontends are not served yet");
 }
+
+#[test]
+fn a_patch_tells_what_of_it_is_not_served_yet() {
+    let patch = |wire: proto::UpdateHttpListenerConfig| {
+        let address = SocketAddr::from(([127, 0, 0, 1], 80)).into();
+        let request = RequestType::UpdateHttpListener(proto::UpdateHttpListenerConfig { address, ..wire });
+        Order::from_request(&request.into()).expect("accepted").notes()
+    };
+    assert!(
+        patch(proto::UpdateHttpListenerConfig { front_timeout: Some(5), ..Default::default() }).is_empty()
+    );
+    let answers = [("404".to_owned(), "HTTP/1.1 404 Gone\r\n\r\n".to_owned())].into();
+    let notes = patch(proto::UpdateHttpListenerConfig {
+        answers,
+        h2_max_ping_per_window: Some(5),
+        ..Default::default()
+    });
+    assert_eq!(notes.len(), 2, "{notes:?}");
+}

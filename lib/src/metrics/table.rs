@@ -124,9 +124,6 @@ metrics! {
     BufferInUse "buffer.in_use" Gauge Buffers "Buffers that hold bytes."
     BufferWaits "buffer.waits" Count Events "Times a session stopped reading because no buffer was left."
     BufferCapacity "buffer.capacity" Gauge Buffers "The most buffers there may be."
-    ConfigurationClusters "configuration.clusters" Gauge Items "Clusters configured."
-    ConfigurationBackends "configuration.backends" Gauge Items "Backends configured."
-    ConfigurationFrontends "configuration.frontends" Gauge Items "Frontends configured."
     Panic "panic" Count Events "Sessions ended by an error of ours."
 }
 

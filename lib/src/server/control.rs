@@ -11,10 +11,13 @@ use kakehi_command::proto::supervision::{
     Answer, Applied, Batch, Boot, Drained, FromWorker, ListenSockets, Query, Ready, Refused, ToWorker,
     from_worker, to_worker,
 };
-use kakehi_command::proto::{ClusterHashes, ClusterInformations, Request, ResponseContent, ResponseStatus};
+use kakehi_command::proto::{
+    AvailableMetrics, ClusterHashes, ClusterInformations, Request, ResponseContent, ResponseStatus,
+};
 use mio::net::TcpListener;
 
 use super::worker::{Configuration, Worker};
+use crate::metrics::Metric;
 use crate::net::kernel::{Kernel, adopt_listener};
 use crate::session::Settings;
 
@@ -41,6 +44,7 @@ pub(super) enum Wish {
 /// See the module.
 pub(super) struct Control {
     channel: Channel<FromWorker, ToWorker>,
+    set_log_filter: fn(&str) -> Result<(), String>,
     /// Parts of a batch whose last part has not come.
     pending: Vec<Request>,
     /// Frames are left from the last turn.
@@ -48,8 +52,9 @@ pub(super) struct Control {
 }
 
 impl Control {
-    pub(super) fn new(stream: UnixStream) -> Self {
-        Self { channel: Channel::with_fds(stream, FRAME_BYTES_MAX), pending: Vec::new(), unread: false }
+    pub(super) fn new(stream: UnixStream, set_log_filter: fn(&str) -> Result<(), String>) -> Self {
+        let channel = Channel::with_fds(stream, FRAME_BYTES_MAX);
+        Self { channel, set_log_filter, pending: Vec::new(), unread: false }
     }
 
     /// Whether there are frames to handle without waiting for the socket.
@@ -154,7 +159,7 @@ impl Control {
 
     fn answer(&mut self, query: Query, worker: &Worker<Kernel>) -> Result<(), ControlError> {
         let (status, message, content) = match query.request.request_type {
-            Some(request) => match content_of(request, worker) {
+            Some(request) => match self.content_of(request, worker) {
                 Ok(content) => (ResponseStatus::Ok, String::new(), content),
                 Err(message) => (ResponseStatus::Failure, message, None),
             },
@@ -176,6 +181,38 @@ impl Control {
         }
     }
 
+    /// What a question that changes nothing of the configuration is answered with.
+    fn content_of(
+        &self,
+        request: RequestType,
+        worker: &Worker<Kernel>,
+    ) -> Result<Option<ContentType>, String> {
+        let (state, _) = worker.state();
+        Ok(Some(match request {
+            RequestType::Status(_) => return Ok(None),
+            RequestType::Logging(filter) => return (self.set_log_filter)(&filter).map(|()| None),
+            RequestType::QueryClusterById(id) => ContentType::Clusters(ClusterInformations {
+                vec: state.query_cluster_by_id(&id).into_iter().collect(),
+            }),
+            RequestType::QueryClustersByDomain(query) => ContentType::Clusters(ClusterInformations {
+                vec: state.query_clusters_by_domain(&query.hostname, query.path.as_deref()),
+            }),
+            RequestType::QueryClustersHashes(_) => {
+                ContentType::ClusterHashes(ClusterHashes { map: state.cluster_hashes() })
+            }
+            RequestType::QueryMetrics(options) if options.list => {
+                ContentType::AvailableMetrics(AvailableMetrics {
+                    proxy_metrics: Metric::ALL.iter().map(|metric| metric.name().to_owned()).collect(),
+                    cluster_metrics: Vec::new(),
+                })
+            }
+            RequestType::QueryMetrics(options) => {
+                ContentType::WorkerMetrics(worker.metrics().to_proto(&options.metric_names))
+            }
+            _ => return Err("a worker does not answer this".to_owned()),
+        }))
+    }
+
     /// Everything in flight is finished.
     pub(super) fn drained(&mut self) -> Result<(), ControlError> {
         self.send(from_worker::Message::Drained(Drained {}))
@@ -192,26 +229,6 @@ impl Control {
         }
         Ok(self.channel.flush()? == Flushed::Done)
     }
-}
-
-fn content_of(request: RequestType, worker: &Worker<Kernel>) -> Result<Option<ContentType>, String> {
-    let (state, _) = worker.state();
-    Ok(Some(match request {
-        RequestType::Status(_) => return Ok(None),
-        RequestType::QueryClusterById(id) => ContentType::Clusters(ClusterInformations {
-            vec: state.query_cluster_by_id(&id).into_iter().collect(),
-        }),
-        RequestType::QueryClustersByDomain(query) => ContentType::Clusters(ClusterInformations {
-            vec: state.query_clusters_by_domain(&query.hostname, query.path.as_deref()),
-        }),
-        RequestType::QueryClustersHashes(_) => {
-            ContentType::ClusterHashes(ClusterHashes { map: state.cluster_hashes() })
-        }
-        RequestType::QueryMetrics(options) => {
-            ContentType::WorkerMetrics(worker.metrics().to_proto(&options.metric_names))
-        }
-        _ => return Err("a worker does not answer this".to_owned()),
-    }))
 }
 
 /// What main configured, in the worker's own terms. Zeros, which main never sends, become the least

@@ -33,6 +33,8 @@ const CHANNEL: Token = Token(usize::MAX);
 pub struct WorkerArguments {
     /// The channel to the main process.
     pub channel: UnixStream,
+    /// Changes what this process logs; says what is wrong with the filter.
+    pub set_log_filter: fn(&str) -> Result<(), String>,
 }
 
 /// How a worker ended.
@@ -74,7 +76,7 @@ pub fn run(arguments: WorkerArguments) -> Result<Exit, WorkerError> {
         .register(&mut SourceFd(&fd), CHANNEL, Interest::READABLE | Interest::WRITABLE)
         .map_err(io_error("watching the channel"))?;
     let mut events = Events::with_capacity(EVENTS_PER_TURN_MAX);
-    let mut control = Control::new(arguments.channel);
+    let mut control = Control::new(arguments.channel, arguments.set_log_filter);
     let boot = loop {
         if let Some(boot) = control.receive_boot()? {
             break boot;

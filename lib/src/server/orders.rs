@@ -25,11 +25,6 @@ impl<N: Network> Worker<N> {
         // connections that nobody accepts.
         self.shared.listeners.forget_offered();
         self.revision = revision;
-        let counts = self.state.counts();
-        let metrics = &mut self.shared.metrics;
-        metrics.set(Metric::ConfigurationClusters, counts.clusters);
-        metrics.set(Metric::ConfigurationBackends, counts.backends);
-        metrics.set(Metric::ConfigurationFrontends, counts.http_frontends);
         Ok(())
     }
 

@@ -32,6 +32,8 @@ struct Live {
     /// Is closed after the script.
     close_after_ms: Option<usize>,
     over: bool,
+    /// A request has come before.
+    served: bool,
 }
 
 impl Backend {
@@ -60,6 +62,7 @@ impl Backend {
                 close_at: None,
                 close_after_ms: None,
                 over: false,
+                served: false,
             });
         }
         for live in &mut self.connections {
@@ -165,7 +168,8 @@ impl Live {
                 let plan = ledger.plans.get(id).ok_or("a request that nobody sent")?;
                 plan.check_request_head(&head).map_err(|error| format!("request {id}: {error}"))?;
                 world.note(|| format!("c{} backend has the head of {id}", self.id));
-                ledger.seen[id].arrivals.push(self.id);
+                ledger.seen[id].arrivals.push(self.served);
+                self.served = true;
                 self.close_at = None;
                 self.current = Some(id);
                 self.read = false;
@@ -196,7 +200,7 @@ impl Live {
         Ok(())
     }
 
-    fn answer(&mut self, id: usize, rng: &mut Rng, ledger: &mut Ledger) {
+    fn answer(&mut self, id: usize, rng: &mut Rng, ledger: &Ledger) {
         let plan = &ledger.plans[id];
         for &status in &plan.response.informational {
             self.script.push_bytes(plan.informational_wire(status), None);
@@ -212,24 +216,20 @@ impl Live {
                 wire.truncate(wire.len() * percent / 100);
                 self.script.push_bytes(wire, None);
                 self.script.push(if reset { Act::Reset } else { Act::Close });
-                ledger.seen[id].answers_begun += 1;
                 return;
             }
             Some(Fault::BackendHangs { percent }) => {
                 wire.truncate(wire.len() * percent / 100);
                 self.script.push_bytes(wire, None);
                 self.script.push(Act::Vanish);
-                ledger.seen[id].answers_begun += 1;
                 return;
             }
             Some(Fault::BackendTalksGarbage { kind }) => {
                 self.script.push_bytes(GARBAGE[kind % GARBAGE.len()].to_vec(), None);
-                ledger.seen[id].answers_begun += 1;
                 return;
             }
             _ => {}
         }
-        ledger.seen[id].answers_begun += 1;
         self.script.push_bytes(wire, plan.response.stall);
         if plan.response.close {
             self.script.push(Act::Finish);
@@ -238,7 +238,7 @@ impl Live {
         match plan.response.after {
             After::Keep => {}
             After::CloseAtOnce => self.close_after_ms = Some(0),
-            After::CloseAfter { ms } => self.close_after_ms = Some(ms),
+            After::CloseIn { ms } => self.close_after_ms = Some(ms),
         }
     }
 }

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::message::{Event, Head, Reader};
-use super::model::{Fault, Ledger, Outcome};
+use super::message::{Delimiter, Event, Head, Reader};
+use super::model::{Fault, Ledger, Outcome, Side, content};
 use super::rng::Rng;
 use super::script::{Act, Left, Script, millis};
 use super::world::{ActorRead, ConnectionId, World};
@@ -71,11 +71,10 @@ impl Client {
             return self.connect(world, ledger);
         }
         self.feed(ledger);
-        if self.rng.percent(50) {
-            Ok(self.send(world) || self.receive(world, ledger)?)
-        } else {
-            Ok(self.receive(world, ledger)? || self.send(world))
+        if self.rng.percent(50) && self.send(world) {
+            return Ok(true);
         }
+        Ok(self.receive(world, ledger)? || self.send(world))
     }
 
     fn connect(&mut self, world: &mut World, ledger: &mut Ledger) -> Result<bool, String> {
@@ -291,10 +290,10 @@ fn judge(
             return Err(format!("request {id}: got the answer to {named}"));
         }
         let truncatable = ledger.rules.faults && head.first("Content-Length").is_none() && head.closes();
-        let ends = head.response_delimiter(plan.request.method == "HEAD")? == super::message::Delimiter::End;
+        let ends = head.response_delimiter(plan.request.method == "HEAD")? == Delimiter::End;
         if truncatable && ends {
             // Nobody can tell a truncated body that ends with the connection from a whole one.
-            let whole = super::model::content(id, super::model::Side::Response, plan.response.body.bytes);
+            let whole = content(id, Side::Response, plan.response.body.bytes);
             return if whole.starts_with(body) {
                 Ok(Outcome::Planned)
             } else {

@@ -38,7 +38,8 @@ pub(super) enum Side {
 /// The bytes of a body: different for every id and side, at every offset.
 pub(super) fn content(id: usize, side: Side, bytes: usize) -> Vec<u8> {
     let salt = id * 2 + usize::from(side == Side::Response) + 1;
-    (0..bytes).map(|at| ((salt * 0x9E37 + at * 0x85EB + (at >> 7) * salt) >> 3 & 0xFF) as u8).collect()
+    let mixed = |at: usize| (salt * 0x9E37 + at * 0x85EB + (at >> 7) * salt) >> 3;
+    (0..bytes).map(|at| mixed(at).to_le_bytes()[0]).collect()
 }
 
 impl Body {
@@ -114,7 +115,7 @@ pub(super) enum After {
     Keep,
     /// Closes without having said so.
     CloseAtOnce,
-    CloseAfter {
+    CloseIn {
         ms: usize,
     },
 }
@@ -367,6 +368,7 @@ impl Plan {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "nearly all are references")]
 fn expect<T: PartialEq + std::fmt::Debug>(what: &str, got: T, planned: T) -> Result<(), String> {
     if got == planned { Ok(()) } else { Err(format!("{what}: {got:?}, planned {planned:?}")) }
 }
@@ -407,7 +409,7 @@ impl ResponsePlan {
         let after = match rng.below(10) {
             _ if !scale.silent_closes => After::Keep,
             0..=1 => After::CloseAtOnce,
-            2..=5 => After::CloseAfter { ms: rng.within(1..=400) },
+            2..=5 => After::CloseIn { ms: rng.within(1..=400) },
             _ => After::Keep,
         };
         let count = if http10 || rng.percent(85) { 0 } else { rng.within(1..=2) };
@@ -454,9 +456,8 @@ pub(super) enum Outcome {
 /// What was seen of one request.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
-    /// Connections on which its head reached a backend, and whether any answer was begun there.
-    pub(super) arrivals: Vec<ConnectionId>,
-    pub(super) answers_begun: usize,
+    /// When its head reached a backend: whether that connection had served another request before.
+    pub(super) arrivals: Vec<bool>,
     pub(super) outcome: Option<Outcome>,
 }
 
@@ -504,6 +505,9 @@ impl Ledger {
                     "request {id} {}: reached backends {arrivals} times",
                     plan.request.method
                 ));
+            }
+            if arrivals > 1 && !seen.arrivals[0] {
+                return Err(format!("request {id}: sent again after a fresh connection failed"));
             }
             if self.rules.faults {
                 continue;

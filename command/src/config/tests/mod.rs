@@ -32,7 +32,7 @@ fn embedded() -> Origin {
 /// What a text comes to, without the file's name.
 fn outcome(text: &str) -> Vec<String> {
     let lines: Vec<String> = match parse_text(text, &file()) {
-        Err(errors) => errors.0.iter().map(|error| format!("error {error}")).collect(),
+        Err(errors) => errors.errors.iter().map(|error| format!("error {error}")).collect(),
         Ok(config) => {
             assert_applies(&config);
             let warnings = config.warnings.iter().map(|warning| format!("warning {warning}"));
@@ -168,7 +168,7 @@ fn syntax_errors_are_told_with_their_line() {
         [("a = ", 1), ("\n\n[clusters", 3), ("worker_count = 1\nworker_count = 2\n", 2), ("x = 1 y", 1)]
     {
         let errors = parse_text(text, &file()).expect_err("refused");
-        assert_eq!(errors.0[0].line, Some(line), "{text:?}: {errors}");
+        assert_eq!(errors.errors[0].line, Some(line), "{text:?}: {errors}");
         assert!(errors.to_string().starts_with(&format!("x.toml:{line}: ")), "{errors}");
     }
 }
@@ -366,8 +366,8 @@ fn what_is_not_served_is_a_warning_when_used() {
 fn what_must_not_be_left_out_of_account_is_an_error() {
     let refused = |text: String, key: &str, why: &str| {
         let errors = parse_text(&text, &file()).expect_err("refused");
-        assert_eq!(errors.0.len(), 1, "{errors}");
-        let error = &errors.0[0];
+        assert_eq!(errors.errors.len(), 1, "{errors}");
+        let error = &errors.errors[0];
         assert!(error.key.ends_with(key) && error.text.contains(why), "{error}");
     };
     let frontends = [
@@ -533,7 +533,7 @@ fn files_are_loaded_relative_to_their_directory() {
     assert_eq!(settings.orders, []);
 
     std::fs::write(&path, [0xff]).expect("written");
-    assert_eq!(load(&path).expect_err("no text").0[0].text, "the file is not UTF-8 text");
+    assert_eq!(load(&path).expect_err("no text").errors[0].text, "the file is not UTF-8 text");
 }
 
 proptest::proptest! {

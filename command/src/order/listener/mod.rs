@@ -68,6 +68,9 @@ pub struct HttpListenerPatch {
     wire: proto::UpdateHttpListenerConfig,
 }
 
+/// What is said of custom answers.
+const ANSWERS_NOTE: &str = "answers are kept but not served yet by this version: built-in ones are sent";
+
 impl ListenerKey {
     /// Checks a key that came from outside.
     ///
@@ -271,7 +274,7 @@ impl HttpListener {
 
     pub(super) fn notes(&self, notes: &mut Vec<String>) {
         if !self.wire.answers.is_empty() || self.wire.http_answers.is_some() {
-            notes.push("answers are kept but not served yet by this version: built-in ones are sent".into());
+            notes.push(ANSWERS_NOTE.into());
         }
     }
 }

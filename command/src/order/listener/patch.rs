@@ -105,6 +105,21 @@ impl HttpListenerPatch {
         Ok(Self { address, wire })
     }
 
+    pub(in crate::order) fn notes(&self, notes: &mut Vec<String>) {
+        let wire = &self.wire;
+        if !wire.answers.is_empty() || wire.http_answers.is_some() {
+            notes.push(super::ANSWERS_NOTE.into());
+        }
+        macro_rules! is_set {
+            ($($field:ident),*) => {
+                $(wire.$field.is_some())||*
+            };
+        }
+        if h2_limits!(is_set) || wire.h2_stream_shrink_ratio.is_some() {
+            notes.push("h2_* settings are kept but not served yet by this version".into());
+        }
+    }
+
     /// The listener it is for.
     #[must_use]
     pub fn address(&self) -> SocketAddr {

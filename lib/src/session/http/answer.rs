@@ -50,7 +50,7 @@ impl Refusal {
     /// 301 to the same place over https: the host without its port, `port` unless it is the default.
     pub(super) fn redirect(head: &RequestHead<'_, '_>, port: Option<u16>) -> Self {
         let port = port.filter(|&port| port != 443).map(|port| format!(":{port}")).unwrap_or_default();
-        let location = format!("https://{}{port}{}", head.host, head.target.path());
+        let location = format!("https://{}{port}{}", head.host, head.target.route_path());
         Self { location: Some(location), ..Self::new(301, "this host is served over https") }
     }
 }

@@ -139,7 +139,7 @@ fn route<N: Network>(
         return Err(Refusal::new(400, "CONNECT is not served"));
     }
     let address = origin.listener.address();
-    let path = head.target.path().as_bytes();
+    let path = head.target.route_path().as_bytes();
     let frontend = shared
         .listeners
         .route(&address, head.host.as_bytes(), path, head.method.as_bytes())
