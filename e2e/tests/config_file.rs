@@ -146,7 +146,7 @@ fn what_is_not_served_yet_is_said() {
         ("[[listeners]]\nprotocol = \"https\"\naddress = \"127.0.0.1:1\"\n".to_owned(), "https"),
         (format!("{listener}expect_proxy = true\n"), "expect_proxy"),
         (cluster("", "sticky_session = true"), "sticky_session"),
-        (cluster("", "https_redirect = true"), "https_redirect"),
+        (cluster("", "http2 = true"), "http2"),
         (cluster(", required_auth = true", ""), "required_auth"),
         (cluster(", rewrite_path = \"/x\"", ""), "rewrite_path"),
     ] {

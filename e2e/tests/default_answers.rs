@@ -234,3 +234,29 @@ fn denied_route_is_401() {
     proxy.command().ok(kakehi_command::proto::request::RequestType::AddHttpFrontend(frontend));
     assert_eq!(get(proxy.address(), "denied.test", "/").status(), 401);
 }
+
+#[test]
+fn a_cluster_that_wants_https_sends_its_clients_there() {
+    let backend = Backend::named("hello");
+    let proxy = proxy_for(&backend);
+    let cli = proxy.cli();
+    cli.ok(&["cluster", "add", "--id", "a", "--load-balancing-policy", "round_robin", "--https-redirect"]);
+    let response = get(proxy.address(), "a.test", "/x?y=1");
+    assert_eq!(response.status(), 301, "{}", response.text());
+    // A redirect may be kept (RFC 9110 §15.4.2).
+    assert_eq!(response.field("Cache-Control"), None);
+    assert_eq!(response.field("Location"), Some("https://a.test/x?y=1"));
+    cli.ok(&[
+        "cluster",
+        "add",
+        "--id",
+        "a",
+        "--load-balancing-policy",
+        "round_robin",
+        "--https-redirect",
+        "--https-redirect-port",
+        "8443",
+    ]);
+    let response = get(proxy.address(), "a.test", "/");
+    assert_eq!(response.field("Location"), Some("https://a.test:8443/"));
+}
