@@ -44,6 +44,10 @@ fn taken_port_is_named() {
     let output = start_fails(&builder);
     assert!(output.contains(&address.to_string()), "{output}");
     assert!(output.contains("taken"), "{output}");
+    // File, line and key: where to change it.
+    let line = builder.config_text().lines().position(|line| line.contains(&address.to_string()));
+    let line = line.expect("the address is in the file") + 1;
+    assert!(output.contains(&format!(".toml:{line}: listeners[0]: ")), "{output}");
 }
 
 #[test]

@@ -1,3 +1,5 @@
+//! The declared table and what it counts.
+
 use std::collections::BTreeSet;
 
 use super::*;

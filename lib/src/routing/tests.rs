@@ -1,3 +1,5 @@
+//! The router against its rules said plainly, and cases worth naming.
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 
