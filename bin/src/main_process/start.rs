@@ -101,6 +101,9 @@ pub(crate) enum StartError {
 /// The start failed, and nothing of it is left; or, rarely, the loop lost what it cannot do without.
 pub(crate) fn run(config: Config, options: StartOptions) -> Result<ExitCode, StartError> {
     let worker_log = install_logger(&config)?;
+    if let Err(error) = descriptors::close_inherited_on_exec() {
+        log::debug!("inherited descriptors stay open in workers: {error}");
+    }
     let limit = descriptors::raise_limit(config.max_connections as u64)?;
     log::debug!("{limit} file descriptors per process");
     // Before the first thread is started: threads inherit the mask.

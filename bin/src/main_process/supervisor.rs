@@ -415,9 +415,9 @@ impl Supervisor {
             worker_pids: self.fleet.workers().map(Worker::pid).collect(),
         };
         log::info!(
-            "{} workers serve revision {} on {} listeners; command socket {}",
-            ready.worker_pids.len(),
+            "revision {} is served; workers: {}, listeners: {}, command socket: {}",
             self.configuration.revision,
+            ready.worker_pids.len(),
             ready.listeners.len(),
             ready.command_socket.display()
         );

@@ -1,7 +1,13 @@
-//! The limit on open file descriptors, raised to what the configured number of connections needs.
+//! The limit on open file descriptors, raised to what the configured number of connections needs; and
+//! what becomes of those that were open before us.
 //!
 //! Workers inherit the limit of the main process, so it is raised once, before they are spawned.
 
+use std::fs;
+use std::io;
+use std::os::fd::{BorrowedFd, RawFd};
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// A proxied connection is two descriptors: its front and its back.
@@ -36,6 +42,26 @@ pub(crate) enum DescriptorError {
         /// What the kernel said.
         source: nix::errno::Errno,
     },
+}
+
+/// Marks all descriptors but the standard three close-on-exec: whoever started us may have left some
+/// open that were not meant for us, and even less for workers, which outlive a shell and would hold a
+/// pipe of its open. Call it before any of our own are open.
+///
+/// # Errors
+/// The list of descriptors cannot be read.
+pub(crate) fn close_inherited_on_exec() -> io::Result<()> {
+    let open: Vec<RawFd> = fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|descriptor| *descriptor > 2)
+        .collect();
+    for descriptor in open {
+        // SAFETY: the number is only given to fcntl(2), which refuses one that is not open (that of the
+        // directory just read is closed by now); nothing is read, written or closed through it.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
+        let _closed_meanwhile = fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
+    }
+    Ok(())
 }
 
 /// Raises the soft limit for `max_connections` connections per worker. Gives the limit now in force.
