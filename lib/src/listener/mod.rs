@@ -73,15 +73,14 @@ impl<L> Listeners<L> {
         index
     }
 
-    /// Removes a listener. Gives its socket, to be closed.
-    #[must_use]
-    pub fn remove(&mut self, key: &ListenerKey) -> Option<(L, Token)> {
-        let index = self.by_key.remove(key)?;
-        let listener = self.entries.get_mut(index)?;
-        listener.removed = true;
-        let socket = listener.socket.take();
+    /// Removes a listener that accepts no more.
+    pub fn remove(&mut self, key: &ListenerKey) {
+        let Some(index) = self.by_key.remove(key) else { return };
+        if let Some(listener) = self.entries.get_mut(index) {
+            debug_assert!(listener.socket.is_none(), "it was closed before");
+            listener.removed = true;
+        }
         self.forget_if_unused(index);
-        socket
     }
 
     fn forget_if_unused(&mut self, index: ListenerIndex) {

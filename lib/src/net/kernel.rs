@@ -6,6 +6,9 @@ use std::os::fd::OwnedFd;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry};
+use nix::libc::linger;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::Linger;
 
 use super::{Network, Ready, Stream, Token};
 
@@ -24,6 +27,17 @@ impl Stream for TcpStream {
 
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
+    }
+
+    fn is_quiet(&mut self) -> bool {
+        matches!(self.peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    fn abort(&mut self) {
+        // tcp(7), SO_LINGER with no time: close(2) throws away what was not sent and resets.
+        if let Err(error) = setsockopt(self, Linger, &linger { l_onoff: 1, l_linger: 0 }) {
+            log::debug!("SO_LINGER: {error}");
+        }
     }
 }
 

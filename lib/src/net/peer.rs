@@ -169,6 +169,16 @@ impl<S: Stream> Peer<S> {
         let _ = self.stream.shutdown_write();
     }
 
+    /// Whether nothing can be read now, not even an end: asks the kernel, since an event may be under way.
+    pub fn is_quiet(&mut self) -> bool {
+        self.stream.is_quiet()
+    }
+
+    /// Makes closing the connection a reset: the peer must not take what it got for the whole.
+    pub fn abort(&mut self) {
+        self.stream.abort();
+    }
+
     /// Sees to it that an event comes when a direction that has to wait becomes ready.
     pub fn watch<N: Network<Stream = S>>(&mut self, net: &mut N) -> io::Result<()> {
         if self.watched || (self.readable && self.writable) {

@@ -1,6 +1,9 @@
 //! Applying a revision: the state first, then the tables that are derived from it.
 
-use kakehi_command::order::{ListenerKey, Order};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kakehi_command::order::{HttpListener, ListenerKey, Order};
 use kakehi_command::proto::Request;
 use kakehi_command::state::Effect;
 
@@ -10,16 +13,23 @@ use crate::session::Owner;
 
 use super::worker::Worker;
 
+/// The last word of a revision on each listener that it touches; none if it is removed.
+type Listeners = BTreeMap<ListenerKey, Option<Arc<HttpListener>>>;
+
 impl<N: Network> Worker<N> {
     /// Applies all requests as revision `revision`, or says why not. Main has accepted them, so a
     /// refusal means that this worker has drifted: it must be replaced, whatever it applied.
     pub fn apply(&mut self, revision: u64, requests: &[Request]) -> Result<(), String> {
+        let mut touched = Listeners::new();
         for request in requests {
             let order = Order::from_request(request).map_err(|error| error.to_string())?;
             let change = self.state.apply(&order).map_err(|error| error.to_string())?;
             for effect in change.effects() {
-                self.take_effect(effect)?;
+                self.take_effect(effect, &mut touched)?;
             }
+        }
+        for (key, listener) in touched {
+            self.settle_listener(&key, listener)?;
         }
         // Sockets come before the revision that wants them. One that nobody wanted would take in
         // connections that nobody accepts.
@@ -28,7 +38,7 @@ impl<N: Network> Worker<N> {
         Ok(())
     }
 
-    fn take_effect(&mut self, effect: &Effect) -> Result<(), String> {
+    fn take_effect(&mut self, effect: &Effect, touched: &mut Listeners) -> Result<(), String> {
         let shared = &mut self.shared;
         match effect {
             Effect::ClusterSet(cluster) => shared.backends.set_cluster(cluster.clone()),
@@ -45,17 +55,35 @@ impl<N: Network> Worker<N> {
             }
             Effect::HttpFrontendRemoved(frontend) => shared.listeners.remove_frontend(frontend),
             Effect::HttpListenerSet(listener) => {
-                let index = shared.listeners.set(listener.clone());
-                if listener.active() {
-                    self.open_listener(index)?;
-                } else {
-                    self.close_listener(index);
-                }
+                touched.insert(listener.key().clone(), Some(listener.clone()));
             }
             Effect::HttpListenerRemoved(key) => {
-                if let Some((socket, token)) = shared.listeners.remove(key) {
-                    shared.drop_listener(socket, token);
+                touched.insert(key.clone(), None);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a listener what it is at the end of a revision, whatever it was on the way there.
+    fn settle_listener(
+        &mut self,
+        key: &ListenerKey,
+        listener: Option<Arc<HttpListener>>,
+    ) -> Result<(), String> {
+        match listener {
+            Some(listener) => {
+                let active = listener.active();
+                let index = self.shared.listeners.set(listener);
+                if active {
+                    return self.open_listener(index);
                 }
+                self.close_listener(index);
+            }
+            None => {
+                if let Some(index) = self.shared.listeners.find(key) {
+                    self.close_listener(index);
+                }
+                self.shared.listeners.remove(key);
             }
         }
         Ok(())
@@ -66,7 +94,7 @@ impl<N: Network> Worker<N> {
         self.shared.listeners.offer_socket(key.clone(), socket);
         if let Some(index) = self.shared.listeners.find(key) {
             let active = self.shared.listeners.get(index).is_some_and(|entry| entry.config().active());
-            // One that is open already takes it after the deactivation that must be under way.
+            // One that accepts already has no use for it: it is closed with the revision that follows.
             if active && let Err(error) = self.open_listener(index) {
                 log::error!("{error}");
             }

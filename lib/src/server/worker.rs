@@ -37,6 +37,9 @@ const SESSIONS_RESERVED_MAX: usize = 1 << 16;
 /// When accepting is tried again after the kernel was out of descriptors or memory.
 const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
+/// The log is told no oftener that connections can't be accepted.
+const STARVE_TOLD_EVERY: Duration = Duration::from_secs(10);
+
 /// Resolution of all timeouts. They are configured in seconds.
 const TIMER_TICK: Duration = Duration::from_millis(50);
 
@@ -65,6 +68,8 @@ pub struct Worker<N: Network> {
     crowded: VecDeque<ListenerIndex>,
     /// Listeners on which accepting failed for want of descriptors or memory.
     starved: Vec<ListenerIndex>,
+    /// When the log was told so last.
+    starve_told: Option<Instant>,
     /// The configuration that this worker serves.
     pub(super) state: ConfigState,
     pub(super) revision: u64,
@@ -107,6 +112,7 @@ impl<N: Network> Worker<N> {
             yielded: VecDeque::new(),
             crowded: VecDeque::new(),
             starved: Vec::new(),
+            starve_told: None,
             state: ConfigState::default(),
             revision: 0,
             serving: false,
@@ -259,33 +265,50 @@ impl<N: Network> Worker<N> {
     }
 
     fn accept(&mut self, index: ListenerIndex) {
+        if self.accept_some(index) {
+            self.crowded.push_back(index);
+        }
+    }
+
+    /// Takes in some of the connections that wait. True if more may wait.
+    fn accept_some(&mut self, index: ListenerIndex) -> bool {
         for _ in 0..ACCEPTS_PER_TURN_MAX {
             if !self.serving {
-                return;
+                return false;
             }
             let Some((socket, token)) = self.shared.listeners.get_mut(index).and_then(Listener::socket_mut)
             else {
-                return;
+                return false;
             };
             match self.shared.net.accept(socket) {
                 Ok((stream, address)) => self.accepted(index, stream, address),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(error) if is_of_one_connection(&error) => {}
+                // Clients come before connections that are only kept for later.
+                Err(_) if self.shared.evict_idle() => {}
                 Err(error) => {
-                    // Out of descriptors or memory: the connections wait in the kernel's queue, and are
-                    // looked at again when a session ends, the next one comes, or after a while: without
-                    // a session there may be no other occasion.
                     self.shared.timers.set(token, self.shared.now + ACCEPT_RETRY);
-                    self.shared.metrics.incr(Metric::AcceptErrors);
-                    if !self.starved.contains(&index) {
-                        log::warn!("accept: {error}; until a connection ends, others wait in the kernel");
-                        self.starved.push(index);
-                    }
-                    return;
+                    self.starve(index, &error);
+                    return false;
                 }
             }
         }
-        self.crowded.push_back(index);
+        true
+    }
+
+    /// Out of descriptors or memory: connections wait in the kernel's queue, and are looked at again when
+    /// a session ends, the next one comes, or after a while: without a session there may be no other
+    /// occasion.
+    fn starve(&mut self, index: ListenerIndex, error: &io::Error) {
+        self.shared.metrics.incr(Metric::AcceptErrors);
+        if !self.starved.contains(&index) {
+            self.starved.push(index);
+        }
+        let now = self.shared.now;
+        if self.starve_told.is_none_or(|told| now.saturating_duration_since(told) >= STARVE_TOLD_EVERY) {
+            self.starve_told = Some(now);
+            log::warn!("accept: {error}; until a connection ends, others wait in the kernel");
+        }
     }
 
     fn accepted(&mut self, listener: ListenerIndex, mut stream: N::Stream, address: std::net::SocketAddr) {
@@ -348,7 +371,12 @@ impl<N: Network> Worker<N> {
 
     /// Takes in what waits already, then closes the socket.
     pub(super) fn close_listener(&mut self, index: ListenerIndex) {
-        self.accept(index);
+        let rounds_max = self.shared.settings.connections_max / ACCEPTS_PER_TURN_MAX + 1;
+        for _ in 0..rounds_max {
+            if !self.accept_some(index) {
+                break;
+            }
+        }
         if let Some((socket, token)) = self.shared.listeners.close(index) {
             self.shared.drop_listener(socket, token);
         }

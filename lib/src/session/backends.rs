@@ -4,7 +4,7 @@
 //! the connection that was used last, which its peer is least likely to have closed, is used next. A
 //! backend that was removed while in use stays until its last connection ends; it takes nothing new.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,10 +14,13 @@ use slab::Slab;
 
 use crate::balancing::RoundRobin;
 use crate::health::{BackendTurn, Backoff};
-use crate::net::{Peer, Stream};
+use crate::net::{Peer, Stream, Token};
 
 /// Names a backend in the table of this worker. Valid while a connection to it is counted.
 pub type BackendKey = usize;
+
+/// Entries of the order of idle connections that may be out of date, besides a few for each idle one.
+const IDLE_ORDER_SLACK: usize = 1024;
 
 #[derive(Debug)]
 struct ClusterEntry {
@@ -63,13 +66,15 @@ impl NoBackend {
 pub struct Backends<S> {
     clusters: HashMap<ClusterId, ClusterEntry>,
     nodes: Slab<Node<S>>,
+    /// Idle connections by backend and token, those idle for longest first. Some are not idle any more.
+    idle_order: VecDeque<(BackendKey, Token)>,
     idle: usize,
     active: usize,
 }
 
 impl<S> Default for Backends<S> {
     fn default() -> Self {
-        Self { clusters: HashMap::new(), nodes: Slab::new(), idle: 0, active: 0 }
+        Self { clusters: HashMap::new(), nodes: Slab::new(), idle_order: VecDeque::new(), idle: 0, active: 0 }
     }
 }
 
@@ -175,7 +180,9 @@ impl<S: Stream> Backends<S> {
         for backup in [false, true] {
             let weight = |index: usize| {
                 let node = entry.members.get(index).and_then(|&key| nodes.get(key))?;
-                let usable = node.config.backup() == backup && node.backoff.is_available(now);
+                // A connection that stands is no attempt to connect.
+                let reachable = node.backoff.is_available(now) || !node.idle.is_empty();
+                let usable = node.config.backup() == backup && reachable;
                 usable.then(|| node.config.weight())
             };
             if let Some(index) = entry.rotation.pick(entry.members.len(), weight) {
@@ -218,6 +225,7 @@ impl<S: Stream> Backends<S> {
     pub fn put_idle(&mut self, key: BackendKey, peer: Peer<S>, idle_max: usize) -> Option<Peer<S>> {
         let refused = match self.nodes.get_mut(key) {
             Some(node) if !node.removed && node.idle.len() < idle_max => {
+                self.idle_order.push_back((key, peer.token()));
                 node.idle.push(peer);
                 self.idle += 1;
                 None
@@ -225,7 +233,37 @@ impl<S: Stream> Backends<S> {
             _ => Some(peer),
         };
         self.closed(key);
+        self.tidy_order();
         refused
+    }
+
+    /// Keeps the order no longer than a few times what is idle.
+    fn tidy_order(&mut self) {
+        if self.idle_order.len() <= 4 * self.idle + IDLE_ORDER_SLACK {
+            return;
+        }
+        let nodes = &self.nodes;
+        let mut seen = HashSet::new();
+        // A connection that was idle several times stands several times: the last one counts.
+        let mut kept: VecDeque<_> = VecDeque::with_capacity(self.idle);
+        for &(key, token) in self.idle_order.iter().rev() {
+            let idle = nodes.get(key).is_some_and(|node| node.idle.iter().any(|peer| peer.token() == token));
+            if idle && seen.insert(token) {
+                kept.push_front((key, token));
+            }
+        }
+        self.idle_order = kept;
+    }
+
+    /// Takes the connection out of the pool that has been idle for longest, or nearly so, to close it.
+    #[must_use]
+    pub fn take_oldest_idle(&mut self) -> Option<Peer<S>> {
+        while let Some((key, token)) = self.idle_order.pop_front() {
+            if let Some(peer) = self.remove_idle(key, token) {
+                return Some(peer);
+            }
+        }
+        None
     }
 
     /// An active connection is over.

@@ -18,7 +18,7 @@ use crate::listener::Listeners;
 use crate::metrics::{Metric, Metrics};
 use crate::net::buffers::{Buffer, BufferPool, Use};
 use crate::net::request_id::RequestIds;
-use crate::net::{Network, Token};
+use crate::net::{Network, Peer, Token};
 use crate::server::timers::TimerWheel;
 
 pub mod backends;
@@ -149,6 +149,28 @@ impl<N: Network> Shared<N> {
     pub fn drop_listener(&mut self, mut socket: N::Listener, token: Token) {
         self.net.unwatch_listener(&mut socket);
         self.release_token(token);
+    }
+
+    /// Takes an idle connection to this backend that can be used: one on which nothing came. An event
+    /// that says otherwise may be under way, and bytes that nobody asked for must never be taken for the
+    /// answer to the next request (RFC 9112 §6.3), which may be another client's.
+    pub fn take_quiet(&mut self, key: BackendKey) -> Option<Peer<N::Stream>> {
+        while let Some(mut peer) = self.backends.take_idle(key) {
+            if peer.is_quiet() {
+                return Some(peer);
+            }
+            self.backends.closed(key);
+            self.release_token(peer.token());
+        }
+        None
+    }
+
+    /// Closes the back connection that has been idle for longest, whatever its backend. False if there
+    /// is none.
+    pub fn evict_idle(&mut self) -> bool {
+        let Some(peer) = self.backends.take_oldest_idle() else { return false };
+        self.release_token(peer.token());
+        true
     }
 
     /// Forgets a token whose socket is closed. It is used again from the next turn on: among the events

@@ -45,6 +45,16 @@ impl Stream for SimStream {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
+    fn is_quiet(&mut self) -> bool {
+        let world = self.world.borrow();
+        let connection = &world.connections[self.id];
+        connection.to_proxy.arrived.is_empty() && !connection.to_proxy.fin_arrived && !connection.proxy_reset
+    }
+
+    fn abort(&mut self) {
+        self.world.borrow_mut().connections[self.id].aborted = true;
+    }
+
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write_pair(bytes, &[])
     }
@@ -103,7 +113,7 @@ impl Drop for SimStream {
         connection.token = None;
         let unread = connection.to_proxy.arrived.len();
         if connection.link == Link::Open && !connection.proxy_reset && !connection.actor_reset {
-            if unread > 0 {
+            if unread > 0 || connection.aborted {
                 connection.reset_to_actor = true;
                 connection.to_proxy.lose(true);
             } else {

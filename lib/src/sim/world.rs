@@ -79,6 +79,8 @@ pub(super) struct Connection {
     /// The proxy's last write found no room.
     pub(super) full: bool,
     pub(super) proxy_closed: bool,
+    /// The proxy wants its closing to be a reset.
+    pub(super) aborted: bool,
     pub(super) actor_closed: bool,
     /// A reset is under way, in that direction.
     pub(super) reset_to_proxy: bool,
@@ -106,6 +108,7 @@ impl Connection {
             edge: false,
             full: false,
             proxy_closed: false,
+            aborted: false,
             actor_closed: false,
             reset_to_proxy: false,
             reset_to_actor: false,

@@ -50,6 +50,12 @@ impl Stream for Scripted {
     fn shutdown_write(&mut self) -> io::Result<()> {
         Ok(())
     }
+
+    fn is_quiet(&mut self) -> bool {
+        self.input.is_empty()
+    }
+
+    fn abort(&mut self) {}
 }
 
 /// No backend is ever reachable.

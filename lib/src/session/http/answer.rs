@@ -55,28 +55,36 @@ impl Refusal {
     }
 }
 
+/// What the answer has to know of the request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct About<'a> {
+    /// Host and path, to be echoed; empty if they are not at hand.
+    pub(super) route: &'a str,
+    /// It was a HEAD: the answer has no body (RFC 9110 §9.3.2).
+    pub(super) head_only: bool,
+}
+
 /// Writes the answer into a buffer, if one is free. It always closes the connection.
 pub(super) fn write<N: Network>(
     refusal: &Refusal,
     listener: &HttpListener,
     shared: &mut Shared<N>,
-    head: Option<&RequestHead<'_, '_>>,
+    about: About<'_>,
     id: RequestId,
 ) -> Option<Buffer> {
     count(refusal.status, shared);
     shared.metrics.count_status(refusal.status);
     let mut out = shared.buffer(Use::Answer)?;
-    let route = head.map(|head| format!("{}{}", head.authority, head.target.path())).unwrap_or_default();
     let answer = Answer {
         status: refusal.status,
-        route: &route,
+        route: about.route,
         request_id: id.as_str(),
         cluster_id: refusal.cluster.as_deref(),
         backend_id: refusal.backend.as_deref(),
         message: &refusal.message,
         location: refusal.location.as_deref(),
         close: true,
-        head_only: head.is_some_and(|head| head.method == "HEAD"),
+        head_only: about.head_only,
     };
     let count = write_answer(out.space(), &answer, listener.sozu_id_header());
     out.filled(count);

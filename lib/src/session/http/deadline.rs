@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::answer::Refusal;
-use super::exchange::Progress;
+use super::exchange::{Exchange, Progress};
 use super::{Drive, HttpSession, Stage, Step};
 use crate::metrics::Metric;
 use crate::net::buffers::Use;
@@ -112,6 +112,10 @@ impl<S: Stream> HttpSession<S> {
                 }
             }
             Awaited::Back => self.expire_exchange(504, "the backend did not answer in time", shared),
+            // The client may rightly have waited for a word of the backend (RFC 9110 §10.1.1).
+            Awaited::Front if self.exchange.as_ref().is_some_and(Exchange::owes_continue) => {
+                self.expire_exchange(504, "the backend did not tell the client to continue in time", shared)
+            }
             Awaited::Front => {
                 self.expire_exchange(408, "the client did not send its request body in time", shared)
             }
@@ -126,8 +130,7 @@ impl<S: Stream> HttpSession<S> {
     ) -> Step {
         let awaited = self.exchange.as_ref().is_some_and(|exchange| exchange.progress == Progress::Awaited);
         if self.stage != Stage::Exchange || !awaited || !self.may_answer() {
-            self.drop_back(shared);
-            return Step::End;
+            return self.cut(shared);
         }
         let refusal = self.blame(status, message, shared);
         self.drop_back(shared);

@@ -1,6 +1,7 @@
 //! A request and its answer, between the front and a back.
 
 use std::borrow::Cow;
+use std::io;
 
 use kakehi_command::order::ClusterId;
 
@@ -45,8 +46,12 @@ pub(super) struct Exchange {
     pub(super) progress: Progress,
     /// A byte of an answer came from the back: the request was processed, or may have been.
     pub(super) answered: bool,
-    /// Only 1xx heads went to the client.
-    pub(super) informed: bool,
+    /// A byte of the request's body came.
+    body_began: bool,
+    /// How many 1xx heads came from the back.
+    pub(super) informational: usize,
+    /// The end of the connection is the end of the answer.
+    pub(super) until_close: bool,
     /// The whole request was written, or its rest is not wanted.
     pub(super) request_over: bool,
     /// The back takes no more of the request; its answer may still come.
@@ -68,7 +73,9 @@ impl Exchange {
             facts,
             progress: Progress::Awaited,
             answered: false,
-            informed: false,
+            body_began: false,
+            informational: 0,
+            until_close: false,
             request_over: false,
             sink_failed: false,
             keep_front,
@@ -94,14 +101,22 @@ impl Exchange {
         self.facts.version
     }
 
-    /// Whether 1xx heads are all that the client has seen.
+    /// Whether 1xx heads are all that came.
     pub(super) fn only_informed(&self) -> bool {
-        self.informed && self.progress == Progress::Awaited
+        self.informational > 0 && self.progress == Progress::Awaited
     }
 
     /// Whether the client said that it sends nothing after this request.
     pub(super) fn is_last_wanted(&self) -> bool {
         !self.facts.keep_alive
+    }
+
+    /// Whether the client waits for a word before it sends the body (RFC 9110 §10.1.1).
+    pub(super) fn owes_continue(&self) -> bool {
+        self.facts.expect_continue
+            && !self.body_began
+            && self.informational == 0
+            && self.progress == Progress::Awaited
     }
 
     pub(super) fn keeps_front(&self) -> bool {
@@ -152,7 +167,7 @@ impl<S: Stream> HttpSession<S> {
                     return Err(Trouble::Answer(Refusal::new(503, reason.message()).cluster(cluster)));
                 }
             };
-            let pooled = if exchange.replayed { None } else { shared.backends.take_idle(key) };
+            let pooled = if exchange.replayed { None } else { shared.take_quiet(key) };
             if let Some(peer) = pooled {
                 shared.metrics.incr(Metric::BackendPoolHit);
                 if let Some(owner) = shared.owners.get_mut(peer.token()) {
@@ -204,6 +219,7 @@ impl<S: Stream> HttpSession<S> {
             let refusal = Refusal::new(400, error.to_string()).cluster(exchange.cluster());
             return Err(Trouble::Answer(refusal));
         }
+        exchange.body_began |= !self.request.is_drained();
         let mut moved = false;
         if self.request.has_output() {
             moved |= self.flush_request(shared)?;
@@ -345,8 +361,16 @@ fn connect<S: Stream, N: Network<Stream = S>>(
     shared: &mut Shared<N>,
 ) -> Option<Back<S>> {
     let address = shared.backends.address(key)?;
+    // Backs are bounded as fronts are: each front has one at most, and the pool has what is left.
+    if shared.backends.idle_count() + shared.backends.active_count() >= shared.settings.connections_max {
+        shared.evict_idle();
+    }
     let token = shared.owners.insert(Owner::Back(index));
-    match shared.net.connect(address, token) {
+    let mut connected = shared.net.connect(address, token);
+    if connected.as_ref().is_err_and(is_our_own_want) && shared.evict_idle() {
+        connected = shared.net.connect(address, token);
+    }
+    match connected {
         Ok(stream) => {
             shared.backends.opened(key);
             let peer = Peer::connecting(stream, token);
@@ -355,8 +379,18 @@ fn connect<S: Stream, N: Network<Stream = S>>(
         Err(error) => {
             log::debug!("connect to {address}: {error}");
             shared.release_token(token);
-            shared.connect_failed(key);
+            if is_our_own_want(&error) {
+                shared.metrics.incr(Metric::BackendConnectionsError);
+            } else {
+                shared.connect_failed(key);
+            }
             None
         }
     }
+}
+
+/// Descriptors, memory or ports are used up here: the backend is not to blame.
+fn is_our_own_want(error: &io::Error) -> bool {
+    use nix::libc::{EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM};
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS | ENOMEM | EADDRNOTAVAIL))
 }

@@ -23,7 +23,7 @@ use crate::net::buffers::{Buffer, Use};
 use crate::net::{Network, Peer, Read, Ready, Stream, Token};
 use crate::protocol::h1::body::{BodyReader, Relay};
 use crate::protocol::h1::scan::HeadScanner;
-use crate::protocol::http::Framing;
+use crate::protocol::http::{Framing, RequestMethod};
 
 use super::backends::BackendKey;
 use super::{Owner, Shared};
@@ -35,7 +35,7 @@ mod flow;
 mod request;
 mod response;
 
-use answer::Refusal;
+use answer::{About, Refusal};
 use exchange::{Exchange, Trouble};
 use flow::{Flow, Flush};
 use request::{Begin, Origin};
@@ -349,7 +349,9 @@ impl<S: Stream> HttpSession<S> {
         };
         // The client may have waited for a backend for longer than it may now take to read.
         self.front_active = shared.now;
-        match answer::write(refusal, &listener, shared, None, id) {
+        let head_only =
+            self.exchange.as_ref().is_some_and(|exchange| exchange.method() == RequestMethod::Head);
+        match answer::write(refusal, &listener, shared, About { route: "", head_only }, id) {
             Some(answer) => self.begin_answer(answer),
             None => self.refuse_bare(shared),
         }
@@ -430,11 +432,18 @@ impl<S: Stream> HttpSession<S> {
                 self.drop_back(shared);
                 self.refuse(&refusal, shared)
             }
-            Trouble::Answer(_) | Trouble::Cut => {
-                self.drop_back(shared);
-                Step::End
-            }
+            Trouble::Answer(_) | Trouble::Cut => self.cut(shared),
         }
+    }
+
+    /// Ends an answer of which the client got a part: it must see that this was not the whole.
+    fn cut<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
+        self.drop_back(shared);
+        if self.exchange.as_ref().is_some_and(|exchange| exchange.until_close) {
+            // An orderly end would be the end of the answer (RFC 9112 §8).
+            self.front.abort();
+        }
+        Step::End
     }
 
     /// Whether the client has not seen any byte of an answer to this request.

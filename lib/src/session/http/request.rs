@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use kakehi_command::order::{ClusterId, HttpListener, Redirect};
 
-use super::answer::{self, Refusal};
+use super::answer::{self, About, Refusal};
 use crate::metrics::Metric;
 use crate::net::Network;
 use crate::net::buffers::{Buffer, Use};
@@ -28,6 +28,8 @@ pub(super) struct Facts {
     pub(super) version: Version,
     /// The client wants to keep the connection.
     pub(super) keep_alive: bool,
+    /// The client waits for 100 Continue before it sends the body.
+    pub(super) expect_continue: bool,
     /// What delimits the body.
     pub(super) framing: Framing,
     /// Its id, in our headers and logs.
@@ -85,7 +87,9 @@ fn answered<N: Network>(
     head: Option<&RequestHead<'_, '_>>,
     id: RequestId,
 ) -> Begin {
-    match answer::write(refusal, listener, shared, head, id) {
+    let route = head.map(|head| format!("{}{}", head.authority, head.target.path())).unwrap_or_default();
+    let head_only = head.is_some_and(|head| head.method_kind() == RequestMethod::Head);
+    match answer::write(refusal, listener, shared, About { route: &route, head_only }, id) {
         Some(answer) => Begin::Answer { answer },
         None => Begin::NoBuffer,
     }
@@ -124,6 +128,7 @@ fn forward<N: Network>(
         idempotent: is_idempotent(head.method),
         version: head.version,
         keep_alive: head.keep_alive,
+        expect_continue: head.expect_continue,
         framing: head.framing,
         id,
     };

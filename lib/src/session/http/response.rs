@@ -15,6 +15,9 @@ use crate::protocol::h1::write::{Reply, write_informational, write_response};
 use crate::protocol::http::{Framing, HeadLimits, Version};
 use crate::session::Shared;
 
+/// 1xx heads before the final one. Each is a sign of life, which must not go on for ever.
+const INFORMATIONAL_MAX: usize = 32;
+
 impl<S: Stream> HttpSession<S> {
     /// Back to client. `Ok(true)` if something moved.
     pub(super) fn pump_response<N: Network<Stream = S>>(
@@ -90,6 +93,11 @@ impl<S: Stream> HttpSession<S> {
         };
         let Some(back) = self.back.as_mut() else { return Err(Trouble::Cut) };
         match back.peer.read(bytes) {
+            Read::Bytes(_) if back.reused && self.request.written == 0 => {
+                // Nothing was asked yet: whatever this answers, it is not for our client.
+                shared.give_back(&mut self.response.bytes);
+                self.response_ended(true, shared)
+            }
             Read::Bytes(count) => {
                 self.back_active = shared.now;
                 shared.metrics.add(Metric::BackBytesIn, count);
@@ -233,17 +241,24 @@ fn rewrite(
         Err(error) => return Rewritten::Bad(error.to_string().into()),
     };
     match head.status {
-        100..=199 if exchange.version() == Version::Http10 => return Rewritten::Dropped { consumed },
+        100..=199 if exchange.informational >= INFORMATIONAL_MAX => {
+            return Rewritten::Bad("the backend sends informational answers without end".into());
+        }
+        100..=199 if exchange.version() == Version::Http10 => {
+            exchange.informational += 1;
+            return Rewritten::Dropped { consumed };
+        }
         100..=199 => {
             let Ok(count) = write_informational(out.space(), &head) else { return Rewritten::TooLarge };
             out.filled(count);
-            exchange.informed = true;
+            exchange.informational += 1;
             return Rewritten::Informational { consumed };
         }
         _ => {}
     }
     let version = exchange.version();
-    exchange.keep_front &= !last && !head.framing.ends_with_connection(version);
+    exchange.until_close = head.framing.ends_with_connection(version);
+    exchange.keep_front &= !last && !exchange.until_close;
     exchange.keep_back &= head.keep_alive && head.framing != Framing::UntilClose;
     let id = exchange.id();
     let reply =
