@@ -10,10 +10,10 @@ const ROUNDS: usize = 200;
 fn converse(address: std::net::SocketAddr) {
     let mut client = Client::connect(address);
     for round in 0..ROUNDS {
-        client.send(&format!("GET /{round} HTTP/1.1\r\nHost: a.test\r\n\r\n"));
+        client.send(format!("GET /{round} HTTP/1.1\r\nHost: a.test\r\n\r\n"));
         let response = client.response("GET");
         assert_eq!((response.status(), response.text().as_str()), (200, "hello"), "GET {round}");
-        client.send(&format!(
+        client.send(format!(
             "POST /{round} HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n\
              5;x=y\r\nfirst\r\n06\r\nsecond\r\n0\r\n\r\n"
         ));

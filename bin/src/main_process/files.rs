@@ -97,6 +97,8 @@ pub(super) struct Prepared {
     pub(super) orders: Vec<Order>,
     /// Records that were refused, and are left out.
     pub(super) refused: usize,
+    /// What the file's author should know.
+    pub(super) notes: Vec<String>,
 }
 
 /// The end of a job.
@@ -159,6 +161,13 @@ fn perform(job: Job) -> Result<Finding, String> {
 
 /// Writes beside the target and renames: at any time the file is the old state or the new one, whole.
 fn save(path: &Path, state: &ConfigState) -> io::Result<usize> {
+    // What a link points to is what is meant; renaming would replace the link.
+    let linked = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
+    let target = if linked { fs::canonicalize(path)? } else { path.to_owned() };
+    let path = target.as_path();
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) && path.file_name().is_some() {
+        return Err(not_regular());
+    }
     let name = path
         .file_name()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"))?;
@@ -199,6 +208,7 @@ fn write_beside(beside: &Path, state: &ConfigState) -> io::Result<usize> {
 /// its end changes nothing.
 pub(super) fn load(path: &Path, base: Snapshot, record_bytes_max: usize) -> Result<Prepared, String> {
     let failed = |error: &dyn std::fmt::Display| format!("cannot load {}: {error}", path.display());
+    refuse_irregular(path).map_err(|error| failed(&error))?;
     let file = File::open(path).map_err(|error| failed(&error))?;
     let records = read_state(BufReader::new(file), record_bytes_max.max(STATE_RECORD_BYTES_MIN));
     let Snapshot { mut state, revision } = base;
@@ -219,16 +229,16 @@ pub(super) fn load(path: &Path, base: Snapshot, record_bytes_max: usize) -> Resu
             }
         }
     }
-    Ok(Prepared { base: revision, state, orders, refused })
+    Ok(Prepared { base: revision, state, orders, refused, notes: Vec::new() })
 }
 
 fn reload(source: &Source, base: &Snapshot) -> Result<Prepared, String> {
+    let mut notes = Vec::new();
     let orders = match source {
         Source::File(path) => {
+            refuse_irregular(path).map_err(|error| format!("cannot load {}: {error}", path.display()))?;
             let config = config::load(path).map_err(|errors| errors.to_string())?;
-            for warning in &config.warnings {
-                log::warn!("{warning}");
-            }
+            notes.extend(config.warnings.iter().map(ToString::to_string));
             config.orders.into()
         }
         Source::Orders(orders) => Arc::clone(orders),
@@ -236,7 +246,16 @@ fn reload(source: &Source, base: &Snapshot) -> Result<Prepared, String> {
     let mut target = ConfigState::default();
     target.transact(&orders).map_err(|error| error.to_string())?;
     let orders = base.state.diff(&target);
-    Ok(Prepared { base: base.revision, state: target, orders, refused: 0 })
+    Ok(Prepared { base: base.revision, state: target, orders, refused: 0, notes })
+}
+
+/// Reading a pipe could block this thread, and all who wait for it, for ever.
+fn refuse_irregular(path: &Path) -> io::Result<()> {
+    if fs::metadata(path)?.is_file() { Ok(()) } else { Err(not_regular()) }
+}
+
+fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file, and is left alone")
 }
 
 #[cfg(test)]
@@ -292,6 +311,21 @@ mod tests {
         assert!(error.contains("names no file"), "{error}");
         let error = perform(Job::Save { path: "/nowhere/at/all".into(), state: state(&[]) }).unwrap_err();
         assert!(error.starts_with("cannot save the state to /nowhere/at/all: "), "{error}");
+    }
+
+    #[test]
+    fn saving_follows_links_and_spares_what_is_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, link) = (folder.path().join("state.json"), folder.path().join("link"));
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        fs::write(&target, "old").unwrap();
+        save(&link, &state(&["a"])).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(load(&target, at(0, &[]), 1024).unwrap().state, state(&["a"]));
+        let socket = folder.path().join("socket");
+        let _socket = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert!(save(&socket, &state(&["a"])).unwrap_err().to_string().contains("regular"));
+        assert!(load(&socket, at(0, &[]), 1024).unwrap_err().contains("regular"));
     }
 
     #[test]

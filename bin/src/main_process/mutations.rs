@@ -160,7 +160,7 @@ impl Supervisor {
     }
 
     fn loaded(&mut self, client: ClientId, verb: &'static str, prepared: Prepared) {
-        let Prepared { base, state, mut orders, mut refused } = prepared;
+        let Prepared { base, state, mut orders, mut refused, .. } = prepared;
         if base == self.configuration.revision {
             let done = done_loading(orders.len(), refused);
             return self.adopt(client, verb, state, orders, done);
@@ -177,10 +177,11 @@ impl Supervisor {
     }
 
     fn reloaded(&mut self, client: ClientId, verb: &'static str, prepared: Prepared) {
-        let Prepared { base, state: target, mut orders, .. } = prepared;
+        let Prepared { base, state: target, mut orders, mut notes, .. } = prepared;
         if base != self.configuration.revision {
             orders = self.configuration.state.diff(&target);
         }
+        notes.extend(notes_of(&orders));
         let done = Done {
             message: match orders.len() {
                 0 => "The configuration is what is served already: nothing changes".to_owned(),
@@ -188,7 +189,7 @@ impl Supervisor {
                     format!("Successfully reloaded the configuration: {count} orders applied by all workers")
                 }
             },
-            notes: notes_of(&orders),
+            notes,
             content: None,
             events: vec![event(EventKind::ConfigurationReloaded)],
         };
@@ -208,7 +209,9 @@ impl Supervisor {
             return self.refuse(client, verb, "the proxy is stopping: nothing changes any more".to_owned());
         }
         if orders.is_empty() {
-            return self.clients.answer(client, &ok(done.message, done.content), self.now);
+            let Done { mut message, notes, content, .. } = done;
+            append_notes(&mut message, &notes);
+            return self.clients.answer(client, &ok(message, content), self.now);
         }
         let touched = listeners_that_differ(&self.configuration.state, &state);
         match plan_sockets(&mut self.sockets, &state, &touched, &orders) {

@@ -149,7 +149,9 @@ impl Tasks {
         for task in self.tasks.values_mut().filter(|task| task.deadline.is_some_and(|at| at <= now)) {
             match &mut task.work {
                 Work::Apply(apply) => astray.extend(apply.gather.expire()),
-                Work::Query(query) => drop(query.gather.expire()),
+                // `status` asks for less than the patience that a worker is due.
+                Work::Query(Query { gather, kind: QueryKind::Status }) => drop(gather.expire()),
+                Work::Query(query) => astray.extend(query.gather.expire()),
                 Work::Files => {}
             }
         }

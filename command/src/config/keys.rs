@@ -95,6 +95,12 @@ const BUFFER_BYTES_MAX: u64 = 1 << 30;
 /// The smallest ceiling of a command channel: the largest message with all its parts at their bounds.
 const COMMAND_BYTES_MIN: u64 = 4096;
 
+/// Fewer buffers than this cannot carry one request and its answer at a time with the reserves kept.
+const BUFFERS_MIN: u64 = 8;
+
+/// More would only be a typing error: 16 GiB of default buffers, in each worker.
+const BUFFERS_MAX: u64 = 1 << 20;
+
 #[rustfmt::skip]
 pub(super) static TOP: &[Key] = &[
     key("command_socket", Text, "", Yes),
@@ -121,8 +127,8 @@ pub(super) static TOP: &[Key] = &[
     // Parsed and never acted on by Sōzu either.
     key("handle_process_affinity", Flag, "false", NotYet),
     key("max_connections", from_one(U32), "10000", Yes),
-    key("max_buffers", from_one(U32), "1000", Yes),
-    key("min_buffers", up_to(U32), "1", Yes),
+    key("max_buffers", Integer { min: BUFFERS_MIN, max: BUFFERS_MAX }, "1000", Yes),
+    key("min_buffers", up_to(BUFFERS_MAX), "1", Yes),
     key("buffer_size", Integer { min: BUFFER_BYTES_MIN, max: BUFFER_BYTES_MAX }, "16393", Yes),
     // Our tables grow by themselves, up to what max_connections asks for.
     key("slab_entries_per_connection", up_to(I64), "4", Needless),

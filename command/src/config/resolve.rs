@@ -24,6 +24,10 @@ pub(super) fn settings(
     diagnostics: &mut Diagnostics,
 ) -> Config {
     report_unserved(top, diagnostics);
+    if top.integers("command_allowed_uids").is_some_and(|uids| uids.is_empty()) {
+        let text = "allows nobody, not even to stop the proxy: name a user id, or leave the key out";
+        diagnostics.error(top.place_of("command_allowed_uids"), "command_allowed_uids", text);
+    }
     check_buffers(top, diagnostics);
     check_log(top, diagnostics);
     let max_buffers = size(top, "max_buffers");

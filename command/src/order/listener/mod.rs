@@ -328,8 +328,37 @@ fn check_name(field: &'static str, name: Option<&str>) -> Result<(), OrderError>
             Err(OrderError::invalid(field, name, "is longer than 128 bytes"))
         }
         Some(name) if !is_token(name) => Err(OrderError::invalid(field, name, "is not a token")),
+        Some(name) if field == "sozu_id_header" && has_meaning(name) => {
+            Err(OrderError::invalid(field, name, "is a field that HTTP gives another meaning"))
+        }
         _ => Ok(()),
     }
+}
+
+/// Whether an id in a field of this name would be taken for something else.
+fn has_meaning(name: &str) -> bool {
+    const TAKEN: [&str; 19] = [
+        "Connection",
+        "Content-Length",
+        "Content-Type",
+        "Cookie",
+        "Date",
+        "Expect",
+        "Forwarded",
+        "Host",
+        "Keep-Alive",
+        "Location",
+        "Proxy-Connection",
+        "Set-Cookie",
+        "TE",
+        "Trailer",
+        "Transfer-Encoding",
+        "Upgrade",
+        "X-Forwarded-For",
+        "X-Forwarded-Host",
+        "X-Forwarded-Proto",
+    ];
+    TAKEN.iter().any(|taken| taken.eq_ignore_ascii_case(name))
 }
 
 fn check_positive(field: &'static str, value: Option<u64>) -> Result<(), OrderError> {
