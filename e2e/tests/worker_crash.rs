@@ -123,3 +123,18 @@ fn stopped_worker_that_does_not_answer_is_replaced() {
         assert_eq!(get(proxy.address(), "b.test", "/").text(), "hello");
     }
 }
+
+#[test]
+fn a_worker_that_hangs_is_replaced_though_nobody_asks_it_anything() {
+    let backend = Backend::named("hello");
+    let proxy =
+        Proxy::builder().setting("worker_timeout = 1").cluster("a", "a.test", &[backend.address()]).start();
+    let victim = proxy.worker_pids()[0];
+    send_signal(victim, Signal::SIGSTOP);
+    // Seen in the process table, not asked of the proxy: a question would be a reason of its own.
+    kakehi_e2e::deadline::await_true("the stopped worker is gone", || !kakehi_e2e::process::is_alive(victim));
+    await_replaced(&proxy, victim, 2);
+    for _ in 0..20 {
+        assert_eq!(get(proxy.address(), "a.test", "/").status(), 200);
+    }
+}

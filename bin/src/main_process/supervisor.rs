@@ -148,6 +148,7 @@ impl Supervisor {
             log: prepared.worker_log,
             frame_bytes_max: WORKER_FRAME_BYTES_MAX.max(frame_bytes_max.saturating_mul(2)),
             restart: prepared.restart,
+            patience: prepared.settings.worker_timeout,
         };
         let clients = Clients::new(limits, registry()?, FIRST_CLIENT);
         let fleet = Fleet::new(fleet, registry()?, FIRST_WORKER, now);
@@ -261,6 +262,9 @@ impl Supervisor {
     fn take_deadlines(&mut self) -> Result<(), StartError> {
         for id in self.fleet.late(self.now) {
             self.lose_worker(id, &Lost::Silent, "it did not come up in time")?;
+        }
+        for id in self.fleet.silent(self.now, self.configuration.revision) {
+            self.lose_worker(id, &Lost::Silent, "it does not answer any more")?;
         }
         for id in self.tasks.expire(self.now) {
             self.lose_worker(id, &Lost::Silent, "it did not apply a change in time")?;

@@ -14,7 +14,7 @@ use super::gather::{Lost, WorkerId};
 use super::sockets::ListenSockets;
 use super::start::StartError;
 use super::supervisor::{Configuration, Supervisor, event};
-use super::workers::{Loss, Worker};
+use super::workers::{HEARTBEAT, Loss, Worker};
 
 /// Before the proxy is up, a slot's workers may die so often in a row; then the start has failed.
 const DEATHS_AT_START_MAX: u32 = 4;
@@ -65,7 +65,9 @@ impl Supervisor {
     fn take_message(&mut self, id: WorkerId, message: from_worker::Message) -> Result<(), StartError> {
         use from_worker::Message;
         let Some(worker) = self.fleet.by_id(id) else { return Ok(()) };
+        worker.heard(self.now);
         match message {
+            Message::Answer(answer) if answer.id == HEARTBEAT => {}
             Message::Ready(ready) => {
                 log::info!(
                     "worker {id} (pid {}) serves revision {} after {:?}",

@@ -32,6 +32,10 @@ pub(crate) fn run() -> ExitCode {
         }
     };
     install_logger();
+    // It was started by way of /proc/self/exe, which is what ps and top would call it.
+    if let Err(error) = nix::sys::prctl::set_name(c"kakehi") {
+        log::debug!("PR_SET_NAME: {error}");
+    }
     if let Err(error) = signals::ignore_stop() {
         log::warn!("cannot block SIGINT and SIGTERM: {error}");
     }

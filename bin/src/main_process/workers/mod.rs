@@ -21,7 +21,7 @@ use super::backoff::Backoff;
 use super::gather::WorkerId;
 use super::supervisor::TOKEN_STEP;
 pub(crate) use spawn::WorkerLog;
-pub(crate) use worker::{Phase, Worker};
+pub(crate) use worker::{HEARTBEAT, Phase, Worker};
 
 /// All workers and the places they serve in.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub(super) struct Fleet {
     frame_bytes_max: usize,
     /// Whether a lost worker gets a successor.
     restart: bool,
+    /// How long a worker may say nothing, and then how long it may take to answer.
+    patience: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -80,6 +82,8 @@ pub(super) struct FleetSettings {
     pub(super) frame_bytes_max: usize,
     /// Whether a lost worker gets a successor.
     pub(super) restart: bool,
+    /// How long a worker may say nothing, and then how long it may take to answer.
+    pub(super) patience: Duration,
 }
 
 /// What the log tells about a lost worker.
@@ -105,7 +109,7 @@ impl Fleet {
     /// `slots` places, all empty and due now.
     /// Their tokens are `first_token` and every [`TOKEN_STEP`]th after it.
     pub(super) fn new(settings: FleetSettings, registry: Registry, first_token: Token, now: Instant) -> Self {
-        let FleetSettings { slots, log, frame_bytes_max, restart } = settings;
+        let FleetSettings { slots, log, frame_bytes_max, restart, patience } = settings;
         let slots = (0..slots).map(|_| Slot { respawn_at: Some(now), ..Slot::default() }).collect();
         Self {
             slots,
@@ -117,6 +121,7 @@ impl Fleet {
             log,
             frame_bytes_max,
             restart,
+            patience,
         }
     }
 
@@ -249,13 +254,28 @@ impl Fleet {
             .collect()
     }
 
+    /// Asks workers that have said nothing for a while whether they are there, and gives those that do not
+    /// answer. A worker that hangs serves nobody, and nothing else would tell.
+    pub(super) fn silent(&mut self, now: Instant, revision: u64) -> Vec<WorkerId> {
+        let patience = self.patience;
+        let mut silent = Vec::new();
+        for worker in self.workers_mut() {
+            worker.ask_if_there(now, patience);
+            if worker.is_silent(now, patience, revision) {
+                silent.push(worker.id());
+            }
+        }
+        silent
+    }
+
     /// When something is due next.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let boots = self.workers().filter_map(|worker| match worker.phase() {
             Phase::Booting(ready_by) => Some(ready_by),
             Phase::Serving | Phase::Stopping => None,
         });
-        self.slots.iter().filter_map(|slot| slot.respawn_at).chain(boots).min()
+        let heartbeats = self.workers().filter_map(|worker| worker.next_heartbeat(self.patience));
+        self.slots.iter().filter_map(|slot| slot.respawn_at).chain(boots).chain(heartbeats).min()
     }
 
     /// The worker behind an event.

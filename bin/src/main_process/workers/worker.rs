@@ -3,14 +3,15 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::process::Child;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kakehi_command::channel::{Channel, ChannelError, FDS_PER_MESSAGE_MAX, Flushed, Received};
 use kakehi_command::order::ListenerKey;
-use kakehi_command::proto::ListenerType;
+use kakehi_command::proto::request::RequestType;
 use kakehi_command::proto::supervision::{
-    FromWorker, ListenSocket, ListenSockets, ToWorker, from_worker, to_worker,
+    FromWorker, ListenSocket, ListenSockets, Query, ToWorker, from_worker, to_worker,
 };
+use kakehi_command::proto::{ListenerType, Status};
 
 use crate::main_process::feed::Feed;
 use crate::main_process::gather::WorkerId;
@@ -18,6 +19,9 @@ use crate::main_process::gather::WorkerId;
 /// The channel is given more to send only while less than this waits in it, so that a worker that is
 /// slow to read costs a bounded amount of memory.
 const SEND_AHEAD_BYTES: usize = 256 * 1024;
+
+/// Id of the question whether a worker is there. Tasks, which count from the other end, never have it.
+pub(crate) const HEARTBEAT: u64 = u64::MAX;
 
 /// Where a worker is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +46,10 @@ pub(crate) struct Worker {
     /// The highest revision it has applied.
     acknowledged: u64,
     spawned_at: Instant,
+    /// When it last said something.
+    heard_at: Instant,
+    /// When it was asked whether it is there, if it has said nothing since.
+    asked_at: Option<Instant>,
 }
 
 /// Something to be sent, in its most compact form.
@@ -69,6 +77,8 @@ impl Worker {
             phase: Phase::Booting(ready_by),
             acknowledged: 0,
             spawned_at,
+            heard_at: spawned_at,
+            asked_at: None,
         }
     }
 
@@ -111,6 +121,38 @@ impl Worker {
         if matches!(self.phase, Phase::Booting(_)) {
             self.phase = Phase::Serving;
         }
+    }
+
+    /// The worker has said something.
+    pub(crate) fn heard(&mut self, now: Instant) {
+        self.heard_at = now;
+        self.asked_at = None;
+    }
+
+    /// Asks a worker whether it is there that has said nothing for `patience`.
+    pub(crate) fn ask_if_there(&mut self, now: Instant, patience: Duration) {
+        if self.phase == Phase::Serving && self.asked_at.is_none() && self.heard_at + patience <= now {
+            self.asked_at = Some(now);
+            let request = RequestType::Status(Status {}).into();
+            self.send(to_worker::Message::Query(Query { id: HEARTBEAT, request }));
+        }
+    }
+
+    /// Whether it was asked and has not answered for `patience`. One that is still applying a revision
+    /// has the time that is due for that, and is asked anew.
+    pub(crate) fn is_silent(&mut self, now: Instant, patience: Duration, revision: u64) -> bool {
+        let overdue =
+            self.phase == Phase::Serving && self.asked_at.is_some_and(|asked_at| asked_at + patience <= now);
+        if overdue && self.acknowledged < revision {
+            self.asked_at = Some(now);
+            return false;
+        }
+        overdue
+    }
+
+    /// When it is to be asked, or to have answered.
+    pub(crate) fn next_heartbeat(&self, patience: Duration) -> Option<Instant> {
+        (self.phase == Phase::Serving).then(|| self.asked_at.unwrap_or(self.heard_at) + patience)
     }
 
     /// Queues a message. Call [`pump`](Self::pump) after it.
