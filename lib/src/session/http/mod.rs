@@ -12,7 +12,7 @@
 //!                                 +-----------+
 //! ```
 //! [`HttpSession::drive`] is the one place that moves between stages. Its helpers pump bytes and report
-//! what happened ([`Trouble`]); what follows from it is decided there.
+//! what happened (`Trouble`); what follows from it is decided there.
 
 use std::net::SocketAddr;
 use std::time::Instant;
