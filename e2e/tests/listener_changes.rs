@@ -1,7 +1,6 @@
 //! Listeners that come and go: within one revision, and with clients waiting.
 
-use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 
 use kakehi_e2e::address::free_address;
 use kakehi_e2e::http::{Backend, Client, get};
@@ -65,18 +64,17 @@ fn who_waits_to_be_accepted_is_served_when_the_listener_closes() {
     }
     let worker = proxy.worker_pids()[0];
     send_signal(worker, Signal::SIGSTOP);
-    let clients: Vec<TcpStream> = (0..WAITING)
+    let clients: Vec<Client> = (0..WAITING)
         .map(|_| {
-            let mut client = TcpStream::connect(address).expect("the kernel accepts");
-            client.write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").expect("sent");
+            let mut client = Client::connect(address);
+            client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
             client
         })
         .collect();
     command.send(requests::deactivate_listener(address));
     send_signal(worker, Signal::SIGCONT);
     command.receive_final().expect("an answer");
-    for client in clients {
-        let mut client = Client::over(client).expect("a client");
+    for mut client in clients {
         assert_eq!(client.response("GET").status(), 200);
     }
 }
