@@ -328,3 +328,90 @@ impl<S: Stream> Backends<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::SocketAddr;
+
+    use kakehi_command::proto::AddBackend;
+
+    use super::*;
+
+    struct Quiet;
+
+    impl Stream for Quiet {
+        fn read(&mut self, _into: &mut [u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn write_pair(&mut self, first: &[u8], second: &[u8]) -> io::Result<usize> {
+            Ok(first.len() + second.len())
+        }
+
+        fn shutdown_write(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn is_quiet(&mut self) -> bool {
+            true
+        }
+
+        fn abort(&mut self) {}
+    }
+
+    fn table(backends: u16) -> Backends<Quiet> {
+        #[expect(clippy::disallowed_methods, reason = "any instant serves as the first")]
+        let now = Instant::now();
+        let mut table = Backends::default();
+        for port in 1..=backends {
+            let wire = AddBackend {
+                cluster_id: "a".to_owned(),
+                backend_id: port.to_string(),
+                address: SocketAddr::from(([127, 0, 0, 1], port)).into(),
+                ..Default::default()
+            };
+            table.set_backend(Arc::new(Backend::from_wire(&wire).expect("a good backend")), now);
+        }
+        table
+    }
+
+    fn put(table: &mut Backends<Quiet>, key: BackendKey, token: Token) {
+        table.opened(key);
+        assert!(table.put_idle(key, Peer::connecting(Quiet, token), 8).is_none(), "there is room");
+        table.check_invariants();
+    }
+
+    #[test]
+    fn the_oldest_goes_first_whatever_its_backend() {
+        let mut table = table(2);
+        for (key, token) in [(0, 10), (1, 11), (0, 12)] {
+            put(&mut table, key, token);
+        }
+        // Used again, and the last one now; its older entry is out of date.
+        let peer = table.take_idle(1).expect("it is idle");
+        assert!(table.put_idle(1, peer, 8).is_none());
+        let gone: Vec<Token> =
+            std::iter::from_fn(|| table.take_oldest_idle()).map(|peer| peer.token()).collect();
+        assert_eq!(gone.len(), 3);
+        assert_eq!(gone.first(), Some(&10));
+        assert_eq!(table.idle_count(), 0);
+        table.check_invariants();
+    }
+
+    #[test]
+    fn the_order_does_not_grow_with_use() {
+        let mut table = table(1);
+        put(&mut table, 0, 7);
+        for _ in 0..10 * IDLE_ORDER_SLACK {
+            let peer = table.take_idle(0).expect("it is idle");
+            assert!(table.put_idle(0, peer, 8).is_none());
+            assert!(table.idle_order.len() <= 4 + IDLE_ORDER_SLACK + 1);
+        }
+        assert_eq!(table.take_oldest_idle().map(|peer| peer.token()), Some(7));
+    }
+}
