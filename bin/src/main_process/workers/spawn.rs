@@ -13,6 +13,10 @@ use crate::worker::{ID_VARIABLE, LOG_TARGET_VARIABLE};
 /// This very program, also if its file was replaced or removed since it was started.
 const SELF: &str = "/proc/self/exe";
 
+/// Environment: a program to run workers under, with its arguments, separated by spaces: a profiler or a
+/// debugger. For those who measure; a worker under it is started by its path.
+const WRAPPER_VARIABLE: &str = "KAKEHI_WORKER_WRAPPER";
+
 /// How workers log; passed in their environment.
 #[derive(Debug, Clone)]
 pub(crate) struct WorkerLog {
@@ -29,8 +33,7 @@ pub(crate) struct WorkerLog {
 /// alone.
 pub(super) fn spawn(id: WorkerId, log: &WorkerLog) -> io::Result<(Child, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
-    let child = Command::new(SELF)
-        .arg0(OsStr::new("kakehi"))
+    let child = worker_program()?
         .arg("worker")
         .env(ID_VARIABLE, id.to_string())
         .env(LOG_TARGET_VARIABLE, &log.target)
@@ -39,4 +42,18 @@ pub(super) fn spawn(id: WorkerId, log: &WorkerLog) -> io::Result<(Child, UnixStr
         .process_group(0)
         .spawn()?;
     Ok((child, ours))
+}
+
+fn worker_program() -> io::Result<Command> {
+    #[expect(clippy::disallowed_methods, reason = "main hands its environment's wish to its workers")]
+    let wrapper = std::env::var(WRAPPER_VARIABLE).unwrap_or_default();
+    let mut words = wrapper.split_ascii_whitespace();
+    let Some(program) = words.next() else {
+        let mut command = Command::new(SELF);
+        command.arg0(OsStr::new("kakehi"));
+        return Ok(command);
+    };
+    let mut command = Command::new(program);
+    command.args(words).arg(std::env::current_exe()?);
+    Ok(command)
 }
