@@ -40,6 +40,19 @@ fn generate(out: &Path) {
     ] {
         config.field_attribute(format!(".command.{field}"), "#[serde(default)]");
     }
+    // Ours: left out where unset, so that a state file without them is Sōzu's to the byte.
+    for message in ["HttpListenerConfig", "HttpsListenerConfig"] {
+        let field = |name| format!(".command.{message}.{name}");
+        config.field_attribute(
+            field("trusted_proxies"),
+            "#[serde(default, skip_serializing_if = \"Vec::is_empty\")]",
+        );
+        for name in
+            ["tunnel_timeout", "max_request_line", "max_body_bytes", "min_transfer_rate", "trace_context"]
+        {
+            config.field_attribute(field(name), "#[serde(skip_serializing_if = \"Option::is_none\")]");
+        }
+    }
     config.compile_fds(files).expect("the messages are generated");
 }
 

@@ -142,8 +142,10 @@ pub(super) static TOP: &[Key] = &[
     key("max_connection_attempts", from_one(U8), "5", Yes),
     key("retry_after", up_to(U32), "60", NotYet),
     key("evict_on_queue_full", Flag, "false", NotYet),
-    key("basic_auth_max_credential_bytes", up_to(I64), "4096", NotYet),
-    key("splice_pipe_capacity_bytes", up_to(I64), "65536", NotYet),
+    key("basic_auth_max_credential_bytes", up_to(BUFFER_BYTES_MAX), "4096", Yes),
+    // Less than a page is no pipe, and the kernel's own bound is far below this one.
+    key("splice_pipe_capacity_bytes", Integer { min: 4096, max: BUFFER_BYTES_MAX }, "1048576", Yes),
+    key("max_splice_pipes", up_to(U16), "256", Yes),
     key("front_timeout", from_one(U32), "60", Yes),
     key("back_timeout", from_one(U32), "30", Yes),
     key("connect_timeout", from_one(U32), "3", Yes),

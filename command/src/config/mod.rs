@@ -100,6 +100,12 @@ pub struct Config {
     pub back_idle_timeout: Duration,
     /// Connects tried per request, the first included, 1 to 255.
     pub max_connection_attempts: u8,
+    /// Bytes that a pipe for splicing may hold.
+    pub splice_pipe_capacity_bytes: usize,
+    /// Pipes for splicing that a worker may have; 0: it never splices. Ours.
+    pub max_splice_pipes: usize,
+    /// Bytes of a user's name and password in a request, decoded.
+    pub basic_auth_max_credential_bytes: usize,
     /// How long a client may be silent.
     pub front_timeout: Duration,
     /// How long a backend may be silent.
@@ -264,6 +270,9 @@ impl Config {
             idle_back_connections_max: self.max_idle_back_connections as u64,
             back_idle_timeout: seconds(self.back_idle_timeout),
             request_timeout: seconds(self.request_timeout),
+            splice_pipe_bytes: self.splice_pipe_capacity_bytes as u64,
+            splice_pipes_max: self.max_splice_pipes as u64,
+            basic_auth_bytes_max: self.basic_auth_max_credential_bytes as u64,
         }
     }
 }

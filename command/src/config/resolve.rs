@@ -13,6 +13,9 @@ use super::{Config, Origin};
 /// Name of the command socket when the file does not say.
 const SOCKET_NAME_DEFAULT: &str = "kakehi.sock";
 
+/// Bytes of a decoded credential when the file says 0.
+const BASIC_AUTH_BYTES_DEFAULT: usize = 4096;
+
 /// Longest path of a Unix socket: `sun_path` less its final NUL, unix(7). Bytes.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
@@ -63,6 +66,9 @@ pub(super) fn settings(
         back_idle_timeout: timeout(top, "back_idle_timeout"),
         max_connection_attempts: u8::try_from(top.integer_or_default("max_connection_attempts"))
             .expect("the declared range is that of u8"),
+        splice_pipe_capacity_bytes: size(top, "splice_pipe_capacity_bytes"),
+        max_splice_pipes: size(top, "max_splice_pipes"),
+        basic_auth_max_credential_bytes: credential_bytes(top, diagnostics),
         front_timeout: timeout(top, "front_timeout"),
         back_timeout: timeout(top, "back_timeout"),
         connect_timeout: timeout(top, "connect_timeout"),
@@ -93,6 +99,24 @@ fn timeout(top: &Section<'_>, name: &str) -> Duration {
 /// A size or count, as wide as this machine counts.
 fn size(top: &Section<'_>, name: &str) -> usize {
     usize::try_from(top.integer_or_default(name)).unwrap_or(usize::MAX)
+}
+
+/// 0 stands for the default, as in Sōzu.
+fn credential_bytes(top: &Section<'_>, diagnostics: &mut Diagnostics) -> usize {
+    let name = "basic_auth_max_credential_bytes";
+    let bytes = match size(top, name) {
+        0 => BASIC_AUTH_BYTES_DEFAULT,
+        bytes => bytes,
+    };
+    let buffer = size(top, "buffer_size");
+    // In a request it stands in Base64, four bytes for three, beside everything else in the head.
+    if top.has(name) && bytes >= buffer / 3 {
+        let text = format!(
+            "{bytes} is a third of buffer_size ({buffer}) or more: heads that hold as much may not fit"
+        );
+        diagnostics.warning(top.place_of(name), name, text);
+    }
+    bytes
 }
 
 fn path(top: &Section<'_>, name: &str, directory: &Path, diagnostics: &mut Diagnostics) -> Option<PathBuf> {

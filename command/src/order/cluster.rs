@@ -1,6 +1,12 @@
 //! Clusters: named services and how their backends are chosen.
 
-use super::{ClusterId, OrderError, is_token, wire_enum};
+use std::iter;
+
+use super::{
+    AnswerTemplate, ClusterId, Credential, OrderError,
+    answer::{self, Answers},
+    credential, is_field_value, is_token, wire_enum,
+};
 use crate::proto;
 
 /// A named service, checked.
@@ -11,8 +17,28 @@ pub struct Cluster {
     max_connection_attempts: Option<u8>,
     /// All that is not above, when any of it is set. Most clusters have nothing here, and a hundred
     /// thousand of them should not pay for it.
-    rest: Option<Box<proto::Cluster>>,
+    rest: Option<Box<Rest>>,
 }
+
+/// What few clusters have.
+#[derive(Clone, Debug)]
+struct Rest {
+    /// The message it came as, without what the cluster itself has.
+    wire: proto::Cluster,
+    https_redirect_port: Option<u16>,
+    answers: Answers,
+    credentials: Box<[Credential]>,
+}
+
+/// All else is made of the message.
+impl PartialEq for Rest {
+    fn eq(&self, other: &Self) -> bool {
+        self.wire == other.wire
+    }
+}
+
+/// Longest challenge (`www_authenticate`), in bytes.
+pub const WWW_AUTHENTICATE_BYTES_MAX: usize = 1024;
 
 /// How a backend is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,6 +71,11 @@ impl Cluster {
         check_affinity(&wire)?;
         check_sharding(&wire)?;
         check_known_numbers(&wire)?;
+        check_challenge(wire.www_authenticate.as_deref())?;
+        let older = iter::once(("answer_503", 503, wire.answer_503.as_deref().unwrap_or_default()));
+        let answers = Answers::from_wire(&wire.answers, older)?;
+        let credentials = credential::credentials(&wire.authorized_hashes)?;
+        let https_redirect_port = wire.https_redirect_port.map(check_port).transpose()?;
         // What the fields above already say is blanked; the rest is kept only if it says anything.
         let blank = proto::Cluster::default();
         let rest = proto::Cluster {
@@ -53,7 +84,8 @@ impl Cluster {
             max_connection_attempts: None,
             ..wire
         };
-        let rest = (rest != blank).then(|| Box::new(rest));
+        let rest =
+            (rest != blank).then(|| Box::new(Rest { wire: rest, https_redirect_port, answers, credentials }));
         Ok(Self { id, load_balancing, max_connection_attempts, rest })
     }
 
@@ -72,14 +104,13 @@ impl Cluster {
     /// Whether plain HTTP is answered with a redirect to HTTPS.
     #[must_use]
     pub fn https_redirect(&self) -> bool {
-        self.rest.as_ref().is_some_and(|rest| rest.https_redirect)
+        self.rest.as_ref().is_some_and(|rest| rest.wire.https_redirect)
     }
 
     /// The port that such a redirect names, if not HTTPS's own.
     #[must_use]
     pub fn https_redirect_port(&self) -> Option<u16> {
-        let port = self.rest.as_ref()?.https_redirect_port?;
-        u16::try_from(port).ok()
+        self.rest.as_ref()?.https_redirect_port
     }
 
     /// Connection attempts per request, 1 to 255; none: the worker's own limit.
@@ -88,10 +119,28 @@ impl Cluster {
         self.max_connection_attempts
     }
 
+    /// Its own answer for this status.
+    #[must_use]
+    pub fn answer(&self, status: u16) -> Option<&AnswerTemplate> {
+        self.rest.as_ref()?.answers.get(status)
+    }
+
+    /// Who may ask where authentication is required; none: nobody.
+    #[must_use]
+    pub fn credentials(&self) -> &[Credential] {
+        self.rest.as_ref().map_or(&[], |rest| &rest.credentials)
+    }
+
+    /// The challenge of a 401, as the whole value of `WWW-Authenticate`; never empty.
+    #[must_use]
+    pub fn www_authenticate(&self) -> Option<&str> {
+        self.rest.as_ref()?.wire.www_authenticate.as_deref().filter(|challenge| !challenge.is_empty())
+    }
+
     /// The cluster as a message, with every field it came with.
     #[must_use]
     pub fn wire(&self) -> proto::Cluster {
-        let rest = self.rest.as_deref().cloned().unwrap_or_default();
+        let rest = self.rest.as_ref().map(|rest| rest.wire.clone()).unwrap_or_default();
         proto::Cluster {
             cluster_id: self.id.to_string(),
             load_balancing: self.load_balancing.to_wire().into(),
@@ -104,14 +153,13 @@ impl Cluster {
         if self.load_balancing != LoadBalancing::RoundRobin {
             notes.push("load_balancing other than ROUND_ROBIN is not served yet by this version: backends take turns".into());
         }
-        let Some(rest) = &self.rest else { return };
+        let Some(rest) = self.rest.as_ref().map(|rest| &rest.wire) else { return };
+        answer::note_unused(&rest.answers, notes);
         let sharding =
             rest.shard_percent.is_some() || rest.shard_min_backends.is_some() || rest.shard_mode.is_some();
         let unserved = [
             (rest.sticky_session, "sticky_session"),
             (rest.health_check.is_some(), "health_check"),
-            (rest.answer_503.is_some() || !rest.answers.is_empty(), "answers"),
-            (rest.www_authenticate.is_some() || !rest.authorized_hashes.is_empty(), "authentication"),
             (rest.max_connections_per_ip.is_some_and(|limit| limit > 0), "max_connections_per_ip"),
             (rest.max_connections_per_subnet.is_some_and(|limit| limit > 0), "max_connections_per_subnet"),
             (rest.affinity_header.is_some() || rest.affinity_cookie.is_some(), "affinity"),
@@ -220,11 +268,24 @@ fn check_known_numbers(wire: &proto::Cluster) -> Result<(), OrderError> {
     wire.shard_mode.map_or(Ok(()), |mode| number("shard_mode", mode))?;
     wire.proxy_protocol
         .map_or(Ok(()), |kind| wire_enum::<proto::ProxyProtocolConfig>("proxy_protocol", kind).map(drop))?;
-    wire.load_metric
-        .map_or(Ok(()), |metric| wire_enum::<proto::LoadMetric>("load_metric", metric).map(drop))?;
-    match wire.https_redirect_port {
-        Some(port) if u16::try_from(port).map_or(true, |port| port == 0) => {
-            Err(OrderError::invalid("https_redirect_port", &port.to_string(), "is not a port"))
+    wire.load_metric.map_or(Ok(()), |metric| wire_enum::<proto::LoadMetric>("load_metric", metric).map(drop))
+}
+
+fn check_port(port: u32) -> Result<u16, OrderError> {
+    match u16::try_from(port) {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err(OrderError::invalid("https_redirect_port", &port.to_string(), "is not a port")),
+    }
+}
+
+fn check_challenge(challenge: Option<&str>) -> Result<(), OrderError> {
+    const FIELD: &str = "www_authenticate";
+    match challenge {
+        Some(text) if text.len() > WWW_AUTHENTICATE_BYTES_MAX => {
+            Err(OrderError::invalid(FIELD, text, "is longer than 1024 bytes"))
+        }
+        Some(text) if !is_field_value(text) => {
+            Err(OrderError::invalid(FIELD, text, "has a control character"))
         }
         _ => Ok(()),
     }

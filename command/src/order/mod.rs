@@ -5,8 +5,10 @@
 //! leaving it out would be unsafe or wrong, and otherwise accepted with a note ([`Order::notes`]).
 //! Whether an order fits the *state* (exists, does not exist) is decided in [`crate::state`].
 
+mod answer;
 mod backend;
 mod cluster;
+mod credential;
 mod error;
 mod expression;
 mod frontend;
@@ -19,19 +21,24 @@ use std::{net::SocketAddr, sync::Arc};
 
 use crate::proto::{self, request::RequestType};
 
+pub use answer::{ANSWER_BYTES_MAX, ANSWER_NAME_BYTES_MAX, ANSWERS_MAX, AnswerTemplate, Part, Variable};
 pub use backend::{Backend, BackendKey, STICKY_ID_BYTES_MAX, WEIGHT_DEFAULT, WEIGHT_MAX};
-pub use cluster::{Cluster, LoadBalancing};
+pub use cluster::{Cluster, LoadBalancing, WWW_AUTHENTICATE_BYTES_MAX};
+pub use credential::{CREDENTIAL_USER_BYTES_MAX, CREDENTIALS_MAX, Credential};
 pub use error::{EXCERPT_BYTES_MAX, Excerpt, Noun, OrderError};
 pub use expression::{Case, REGEX_COMPILED_BYTES_MAX, compile_expression};
 pub use frontend::{
-    HttpFrontend, Identity, METHOD_BYTES_MAX, PATH_BYTES_MAX, PathRule, Redirect, RulePosition,
-    TAG_BYTES_MAX, TAGS_MAX,
+    FrontendPolicy, HEADER_EDITS_BYTES_MAX, HEADER_EDITS_MAX, HeaderEdit, HeaderMatch, HeaderPredicate,
+    HttpFrontend, Identity, METHOD_BYTES_MAX, PATH_BYTES_MAX, PREDICATE_NAME_BYTES_MAX,
+    PREDICATE_VALUE_BYTES_MAX, PREDICATES_MAX, PathRule, REWRITE_BYTES_MAX, Redirect, RedirectScheme,
+    Rewrite, RewritePart, RulePosition, TAG_BYTES_MAX, TAGS_MAX,
 };
 pub use host::{HOST_BYTES_MAX, HostPattern, HostSegment, LABEL_BYTES_MAX};
 pub use ids::{BackendId, ClusterId, ID_BYTES_MAX};
 pub use listener::{
     ForwardedHeaders, HttpListener, HttpListenerPatch, INTERFACE_BYTES_MAX, ListenerKey, ListenerKind,
-    NAME_BYTES_MAX, SOZU_ID_HEADER_DEFAULT, STICKY_NAME_DEFAULT,
+    MAX_REQUEST_LINE_DEFAULT, MIN_TRANSFER_RATE_DEFAULT, NAME_BYTES_MAX, SOZU_ID_HEADER_DEFAULT,
+    STICKY_NAME_DEFAULT, TRUSTED_PROXIES_MAX, TUNNEL_TIMEOUT_DEFAULT, TraceContext, TrustedProxies,
 };
 pub use verb::verb_of;
 
@@ -125,7 +132,8 @@ impl Order {
         })
     }
 
-    /// The request that says this order.
+    /// The request that says this order: by the verb's variant where it has one, so that who does not know
+    /// it does not skip what it is about.
     #[must_use]
     pub fn to_request(&self) -> proto::Request {
         match self {
@@ -152,8 +160,19 @@ impl Order {
             }
             Self::AddCluster(cluster) => RequestType::AddCluster(cluster.wire()),
             Self::RemoveCluster(id) => RequestType::RemoveCluster(id.to_string()),
-            Self::AddHttpFrontend(frontend) => RequestType::AddHttpFrontend((&**frontend).into()),
-            Self::RemoveHttpFrontend(frontend) => RequestType::RemoveHttpFrontend((&**frontend).into()),
+            Self::AddHttpFrontend(frontend) => match Variant::of_adding(frontend) {
+                Variant::Plain => RequestType::AddHttpFrontend((&**frontend).into()),
+                Variant::HeaderPredicates => {
+                    RequestType::AddHttpFrontendWithHeaderPredicates((&**frontend).into())
+                }
+                Variant::SilentClose => RequestType::AddHttpFrontendWithSilentClose((&**frontend).into()),
+            },
+            Self::RemoveHttpFrontend(frontend) if frontend.header_predicates().is_empty() => {
+                RequestType::RemoveHttpFrontend((&**frontend).into())
+            }
+            Self::RemoveHttpFrontend(frontend) => {
+                RequestType::RemoveHttpFrontendWithHeaderPredicates((&**frontend).into())
+            }
             Self::AddBackend(backend) => RequestType::AddBackend((&**backend).into()),
             Self::RemoveBackend(key) => RequestType::RemoveBackend(key.into()),
         }
@@ -171,8 +190,15 @@ impl Order {
             Self::DeactivateListener { .. } => "deactivate_listener",
             Self::AddCluster(_) => "add_cluster",
             Self::RemoveCluster(_) => "remove_cluster",
-            Self::AddHttpFrontend(_) => "add_http_frontend",
-            Self::RemoveHttpFrontend(_) => "remove_http_frontend",
+            Self::AddHttpFrontend(frontend) => match Variant::of_adding(frontend) {
+                Variant::Plain => "add_http_frontend",
+                Variant::HeaderPredicates => "add_http_frontend_with_header_predicates",
+                Variant::SilentClose => "add_http_frontend_with_silent_close",
+            },
+            Self::RemoveHttpFrontend(frontend) if frontend.header_predicates().is_empty() => {
+                "remove_http_frontend"
+            }
+            Self::RemoveHttpFrontend(_) => "remove_http_frontend_with_header_predicates",
             Self::AddBackend(_) => "add_backend",
             Self::RemoveBackend(_) => "remove_backend",
         }
@@ -191,6 +217,26 @@ impl Order {
             _ => {}
         }
         notes
+    }
+}
+
+/// Which verb adds a frontend.
+enum Variant {
+    Plain,
+    HeaderPredicates,
+    SilentClose,
+}
+
+impl Variant {
+    /// Who knows the variant for silent closes, which is the younger one, knows predicates.
+    fn of_adding(frontend: &HttpFrontend) -> Self {
+        if frontend.redirect() == Redirect::SilentClose {
+            Self::SilentClose
+        } else if frontend.header_predicates().is_empty() {
+            Self::Plain
+        } else {
+            Self::HeaderPredicates
+        }
     }
 }
 
@@ -226,6 +272,11 @@ fn wire_enum<E: TryFrom<i32>>(field: &'static str, wire: i32) -> Result<E, Order
 fn is_token(text: &str) -> bool {
     !text.is_empty()
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// RFC 9110 §5.5: what a field's value can hold; bytes beyond ASCII are opaque.
+fn is_field_value(text: &str) -> bool {
+    text.bytes().all(|byte| byte == b'\t' || !byte.is_ascii_control())
 }
 
 #[cfg(test)]

@@ -274,6 +274,13 @@ pub struct AlpnProtocols {
     #[prost(string, repeated, tag = "1")]
     pub values: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// Ours. A message of its own, so that an update can empty the list.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TrustedProxies {
+    #[prost(string, repeated, tag = "1")]
+    pub values: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UpdateHttpListenerConfig {
@@ -343,6 +350,23 @@ pub struct UpdateHttpListenerConfig {
     pub forwarded_headers: ::core::option::Option<i32>,
     #[prost(uint32, optional, tag = "43")]
     pub h2_stream_refusal_percent: ::core::option::Option<u32>,
+    /// Ours: see config.toml.
+    #[prost(message, optional, tag = "1000")]
+    pub trusted_proxies: ::core::option::Option<TrustedProxies>,
+    /// seconds
+    #[prost(uint32, optional, tag = "1001")]
+    pub tunnel_timeout: ::core::option::Option<u32>,
+    /// bytes
+    #[prost(uint32, optional, tag = "1002")]
+    pub max_request_line: ::core::option::Option<u32>,
+    /// 0: no limit
+    #[prost(uint64, optional, tag = "1003")]
+    pub max_body_bytes: ::core::option::Option<u64>,
+    /// bytes a second, 0: none
+    #[prost(uint32, optional, tag = "1004")]
+    pub min_transfer_rate: ::core::option::Option<u32>,
+    #[prost(enumeration = "TraceContext", optional, tag = "1005")]
+    pub trace_context: ::core::option::Option<i32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -423,6 +447,23 @@ pub struct UpdateHttpsListenerConfig {
     pub h2_stream_refusal_percent: ::core::option::Option<u32>,
     #[prost(message, optional, tag = "45")]
     pub client_auth_policy: ::core::option::Option<ClientAuthPolicy>,
+    /// Ours: see config.toml.
+    #[prost(message, optional, tag = "1000")]
+    pub trusted_proxies: ::core::option::Option<TrustedProxies>,
+    /// seconds
+    #[prost(uint32, optional, tag = "1001")]
+    pub tunnel_timeout: ::core::option::Option<u32>,
+    /// bytes
+    #[prost(uint32, optional, tag = "1002")]
+    pub max_request_line: ::core::option::Option<u32>,
+    /// 0: no limit
+    #[prost(uint64, optional, tag = "1003")]
+    pub max_body_bytes: ::core::option::Option<u64>,
+    /// bytes a second, 0: none
+    #[prost(uint32, optional, tag = "1004")]
+    pub min_transfer_rate: ::core::option::Option<u32>,
+    #[prost(enumeration = "TraceContext", optional, tag = "1005")]
+    pub trace_context: ::core::option::Option<i32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -540,6 +581,29 @@ pub struct HttpListenerConfig {
     pub forwarded_headers: ::core::option::Option<i32>,
     #[prost(uint32, optional, tag = "37")]
     pub h2_stream_refusal_percent: ::core::option::Option<u32>,
+    /// Ours: see config.toml.
+    #[prost(string, repeated, tag = "1000")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted_proxies: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// seconds
+    #[prost(uint32, optional, tag = "1001")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tunnel_timeout: ::core::option::Option<u32>,
+    /// bytes
+    #[prost(uint32, optional, tag = "1002")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_request_line: ::core::option::Option<u32>,
+    /// 0: no limit
+    #[prost(uint64, optional, tag = "1003")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_body_bytes: ::core::option::Option<u64>,
+    /// bytes a second, 0: none
+    #[prost(uint32, optional, tag = "1004")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_transfer_rate: ::core::option::Option<u32>,
+    #[prost(enumeration = "TraceContext", optional, tag = "1005")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_context: ::core::option::Option<i32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -650,6 +714,29 @@ pub struct HttpsListenerConfig {
     #[prost(string, repeated, tag = "53")]
     #[serde(default)]
     pub client_ca_crls: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Ours: see config.toml.
+    #[prost(string, repeated, tag = "1000")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted_proxies: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// seconds
+    #[prost(uint32, optional, tag = "1001")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tunnel_timeout: ::core::option::Option<u32>,
+    /// bytes
+    #[prost(uint32, optional, tag = "1002")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_request_line: ::core::option::Option<u32>,
+    /// 0: no limit
+    #[prost(uint64, optional, tag = "1003")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_body_bytes: ::core::option::Option<u64>,
+    /// bytes a second, 0: none
+    #[prost(uint32, optional, tag = "1004")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_transfer_rate: ::core::option::Option<u32>,
+    #[prost(enumeration = "TraceContext", optional, tag = "1005")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_context: ::core::option::Option<i32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1857,6 +1944,36 @@ impl ForwardedHeaders {
             "FORWARDED_HEADERS_X_FORWARDED" => Some(Self::XForwarded),
             "FORWARDED_HEADERS_RFC7239" => Some(Self::Rfc7239),
             "FORWARDED_HEADERS_NONE" => Some(Self::None),
+            _ => None,
+        }
+    }
+}
+/// Ours: what becomes of a request's traceparent (W3C Trace Context).
+#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TraceContext {
+    /// The client's is passed on, if there is one.
+    Pass = 0,
+    /// A request without one is given one.
+    Make = 1,
+}
+impl TraceContext {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Pass => "TRACE_CONTEXT_PASS",
+            Self::Make => "TRACE_CONTEXT_MAKE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TRACE_CONTEXT_PASS" => Some(Self::Pass),
+            "TRACE_CONTEXT_MAKE" => Some(Self::Make),
             _ => None,
         }
     }

@@ -33,7 +33,8 @@ pub struct Boot {
     #[prost(message, required, tag = "3")]
     pub limits: LimitsConfig,
 }
-/// Limits that only Kakehi has; zero is never a valid value.
+/// Limits that only Kakehi has, or has from the start; zero is a valid value only
+/// where it says so.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LimitsConfig {
     #[prost(uint64, required, tag = "1")]
@@ -46,6 +47,13 @@ pub struct LimitsConfig {
     /// seconds
     #[prost(uint32, required, tag = "4")]
     pub request_timeout: u32,
+    #[prost(uint64, required, tag = "5")]
+    pub splice_pipe_bytes: u64,
+    /// 0: never splice
+    #[prost(uint64, required, tag = "6")]
+    pub splice_pipes_max: u64,
+    #[prost(uint64, required, tag = "7")]
+    pub basic_auth_bytes_max: u64,
 }
 /// A revision of the state, or a part of one: a worker gathers the parts and
 /// applies them in one loop turn when the last has come.

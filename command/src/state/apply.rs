@@ -179,7 +179,7 @@ impl ConfigState {
         if at_address.next().is_some() {
             return Err(OrderError::AmbiguousListener { address });
         }
-        let patched = listener.patched(patch);
+        let patched = listener.patched(patch)?;
         if patched != *listener {
             self.set_http_listener(patched.into(), change);
         }

@@ -231,7 +231,7 @@ impl Control {
     }
 }
 
-/// What main configured, in the worker's own terms. Zeros, which main never sends, become the least
+/// What main configured, in the worker's own terms. Zeros where main never sends one become the least
 /// value that works.
 pub(super) fn configuration(boot: &Boot, seed: u64) -> Configuration {
     let config = &boot.config;
@@ -244,6 +244,9 @@ pub(super) fn configuration(boot: &Boot, seed: u64) -> Configuration {
             idle_back_connections_max: count(limits.idle_back_connections_max),
             back_idle_timeout: Duration::from_secs(u64::from(limits.back_idle_timeout.max(1))),
             connection_attempts_max: u8::try_from(config.max_connection_attempts()).unwrap_or(u8::MAX).max(1),
+            splice_pipe_bytes: count(limits.splice_pipe_bytes),
+            splice_pipes_max: usize::try_from(limits.splice_pipes_max).unwrap_or(usize::MAX),
+            basic_auth_bytes_max: count(limits.basic_auth_bytes_max),
         },
         buffers_min: count(config.min_buffers),
         buffers_max: count(config.max_buffers),

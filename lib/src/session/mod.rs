@@ -56,6 +56,12 @@ pub struct Settings {
     pub back_idle_timeout: Duration,
     /// Connects for one request, the first included (`max_connection_attempts`).
     pub connection_attempts_max: u8,
+    /// Bytes that a pipe for splicing may hold (`splice_pipe_capacity_bytes`).
+    pub splice_pipe_bytes: usize,
+    /// Pipes for splicing at a time; 0: none (`max_splice_pipes`).
+    pub splice_pipes_max: usize,
+    /// Bytes of a user's name and password in a request, decoded (`basic_auth_max_credential_bytes`).
+    pub basic_auth_bytes_max: usize,
 }
 
 /// What the sessions of one worker share.

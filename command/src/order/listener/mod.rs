@@ -1,11 +1,23 @@
 //! Listeners: bound addresses and their settings. Only HTTP is served yet.
 
 mod patch;
+mod trusted;
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
-use super::{OrderError, address, is_token, wire_enum};
+use super::{
+    AnswerTemplate, OrderError, address,
+    answer::{self, Answers},
+    is_token, wire_enum,
+};
 use crate::proto;
+
+pub use trusted::{TRUSTED_PROXIES_MAX, TrustedProxies};
 
 /// Name of the header that carries the request's id, unless the listener has another.
 pub const SOZU_ID_HEADER_DEFAULT: &str = "Sozu-Id";
@@ -15,6 +27,15 @@ pub const STICKY_NAME_DEFAULT: &str = "SOZUBALANCEID";
 pub const INTERFACE_BYTES_MAX: usize = 15;
 /// Longest header or cookie name that a listener may choose.
 pub const NAME_BYTES_MAX: usize = 128;
+
+/// How long an upgraded connection may be silent, in seconds, unless the listener says otherwise.
+pub const TUNNEL_TIMEOUT_DEFAULT: u32 = 3600;
+/// Longest request line, in bytes, unless the listener says otherwise.
+pub const MAX_REQUEST_LINE_DEFAULT: u32 = 8192;
+/// The least that a request line can be limited to, in bytes: many a page's address fits.
+const MAX_REQUEST_LINE_MIN: u32 = 256;
+/// Bytes a second that a client has to keep up with, unless the listener says otherwise.
+pub const MIN_TRANSFER_RATE_DEFAULT: u32 = 240;
 
 /// What distinguishes a listener from all others of its kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,14 +72,42 @@ pub enum ForwardedHeaders {
     None,
 }
 
-/// An HTTP listener, checked.
-#[derive(Clone, Debug, PartialEq)]
+/// What becomes of a request's `traceparent` (W3C Trace Context).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TraceContext {
+    /// The client's is passed on, if there is one.
+    Pass,
+    /// A request without one is given one.
+    Make,
+}
+
+/// An HTTP listener, checked. What a request asks of it is worked out once, when it is configured.
+#[derive(Clone, Debug)]
 pub struct HttpListener {
     key: ListenerKey,
     public_address: Option<SocketAddr>,
+    front_timeout: Duration,
+    back_timeout: Duration,
+    connect_timeout: Duration,
+    request_timeout: Duration,
+    tunnel_timeout: Duration,
+    max_request_line: usize,
+    max_body_bytes: Option<u64>,
+    min_transfer_rate: Option<u32>,
     forwarded_headers: ForwardedHeaders,
+    trace_context: TraceContext,
+    trusted_proxies: TrustedProxies,
+    sozu_id_header: Arc<str>,
+    answers: Answers,
     /// The message it came as: what is not above, and what reads back unchanged.
     wire: proto::HttpListenerConfig,
+}
+
+/// All else is made of the message.
+impl PartialEq for HttpListener {
+    fn eq(&self, other: &Self) -> bool {
+        self.wire == other.wire
+    }
 }
 
 /// Changes to an HTTP listener, checked: what is absent stays as it is.
@@ -67,9 +116,6 @@ pub struct HttpListenerPatch {
     address: SocketAddr,
     wire: proto::UpdateHttpListenerConfig,
 }
-
-/// What is said of custom answers.
-const ANSWERS_NOTE: &str = "answers are kept but not served yet by this version: built-in ones are sent";
 
 impl ListenerKey {
     /// Checks a key that came from outside.
@@ -135,26 +181,37 @@ impl HttpListener {
     /// Checks a listener that came from outside.
     ///
     /// # Errors
-    /// No address, port 0, a timeout of 0, a header or cookie name that is not a token, or a feature not
-    /// served yet that it would be wrong to leave out. HTTP/2 limits are kept whatever they are: state
-    /// files carry them, and plain HTTP/1 has no use for them.
+    /// No address, port 0, a limit out of its range, a name that is not a token, an answer that is none, or
+    /// a feature not served yet that it would be wrong to leave out. HTTP/2 limits are kept whatever they
+    /// are: state files carry them, and plain HTTP/1 has no use for them.
     pub fn from_wire(wire: proto::HttpListenerConfig) -> Result<Self, OrderError> {
-        let key = ListenerKey::from_wire(&wire.address, wire.interface.as_deref())?;
-        let public_address = wire.public_address.as_ref().map(public_address).transpose()?;
-        let forwarded_headers = ForwardedHeaders::from_wire(wire.forwarded_headers)?;
         refuse_expect_proxy(wire.expect_proxy)?;
         check_name("sozu_id_header", wire.sozu_id_header.as_deref())?;
         // Required on the wire, so a client without an opinion sends nothing.
         check_name("sticky_name", Some(wire.sticky_name.as_str()).filter(|name| !name.is_empty()))?;
-        for (field, seconds) in [
-            ("front_timeout", wire.front_timeout),
-            ("back_timeout", wire.back_timeout),
-            ("connect_timeout", wire.connect_timeout),
-            ("request_timeout", wire.request_timeout),
-        ] {
-            check_positive(field, Some(seconds.into()))?;
-        }
-        Ok(Self { key, public_address, forwarded_headers, wire })
+        let seconds = |field, seconds: u32| {
+            check_positive(field, Some(seconds.into())).map(|()| Duration::from_secs(seconds.into()))
+        };
+        let older = answer::older(wire.http_answers.as_ref());
+        Ok(Self {
+            key: ListenerKey::from_wire(&wire.address, wire.interface.as_deref())?,
+            public_address: wire.public_address.as_ref().map(public_address).transpose()?,
+            front_timeout: seconds("front_timeout", wire.front_timeout)?,
+            back_timeout: seconds("back_timeout", wire.back_timeout)?,
+            connect_timeout: seconds("connect_timeout", wire.connect_timeout)?,
+            request_timeout: seconds("request_timeout", wire.request_timeout)?,
+            tunnel_timeout: seconds("tunnel_timeout", wire.tunnel_timeout.unwrap_or(TUNNEL_TIMEOUT_DEFAULT))?,
+            max_request_line: request_line(wire.max_request_line)?,
+            max_body_bytes: wire.max_body_bytes.filter(|bytes| *bytes > 0),
+            min_transfer_rate: Some(wire.min_transfer_rate.unwrap_or(MIN_TRANSFER_RATE_DEFAULT))
+                .filter(|rate| *rate > 0),
+            forwarded_headers: ForwardedHeaders::from_wire(wire.forwarded_headers)?,
+            trace_context: TraceContext::from_wire(wire.trace_context)?,
+            trusted_proxies: TrustedProxies::parse(&wire.trusted_proxies)?,
+            sozu_id_header: shared_id_header(wire.sozu_id_header.as_deref()),
+            answers: Answers::from_wire(&wire.answers, older)?,
+            wire,
+        })
     }
 
     /// What distinguishes it from all other HTTP listeners.
@@ -175,28 +232,77 @@ impl HttpListener {
         self.public_address
     }
 
+    /// The address that clients know: the public one, or else where it listens.
+    #[must_use]
+    pub fn advertised_address(&self) -> SocketAddr {
+        self.public_address.unwrap_or(self.key.address)
+    }
+
     /// How long a front may be silent.
     #[must_use]
     pub fn front_timeout(&self) -> Duration {
-        Duration::from_secs(self.wire.front_timeout.into())
+        self.front_timeout
     }
 
     /// How long a back may be silent.
     #[must_use]
     pub fn back_timeout(&self) -> Duration {
-        Duration::from_secs(self.wire.back_timeout.into())
+        self.back_timeout
     }
 
     /// How long connecting to a backend may take.
     #[must_use]
     pub fn connect_timeout(&self) -> Duration {
-        Duration::from_secs(self.wire.connect_timeout.into())
+        self.connect_timeout
     }
 
     /// How long a request's head may take.
     #[must_use]
     pub fn request_timeout(&self) -> Duration {
-        Duration::from_secs(self.wire.request_timeout.into())
+        self.request_timeout
+    }
+
+    /// How long an upgraded connection may be silent.
+    #[must_use]
+    pub fn tunnel_timeout(&self) -> Duration {
+        self.tunnel_timeout
+    }
+
+    /// Longest request line, in bytes, its end not counted.
+    #[must_use]
+    pub fn max_request_line(&self) -> usize {
+        self.max_request_line
+    }
+
+    /// Longest body of a request, in bytes; none: as long as it likes.
+    #[must_use]
+    pub fn max_body_bytes(&self) -> Option<u64> {
+        self.max_body_bytes
+    }
+
+    /// Bytes a second that a client has to send of a body, or take of an answer; none: as slowly as it
+    /// likes.
+    #[must_use]
+    pub fn min_transfer_rate(&self) -> Option<u32> {
+        self.min_transfer_rate
+    }
+
+    /// Whose word is taken for where a request comes from.
+    #[must_use]
+    pub fn trusted_proxies(&self) -> &TrustedProxies {
+        &self.trusted_proxies
+    }
+
+    /// What becomes of a request's `traceparent`.
+    #[must_use]
+    pub fn trace_context(&self) -> TraceContext {
+        self.trace_context
+    }
+
+    /// Its own answer for this status.
+    #[must_use]
+    pub fn answer(&self, status: u16) -> Option<&AnswerTemplate> {
+        self.answers.get(status)
     }
 
     /// Whether it accepts connections.
@@ -207,8 +313,8 @@ impl HttpListener {
 
     /// Name of the header that carries the request's id.
     #[must_use]
-    pub fn sozu_id_header(&self) -> &str {
-        self.wire.sozu_id_header.as_deref().unwrap_or(SOZU_ID_HEADER_DEFAULT)
+    pub fn sozu_id_header(&self) -> &Arc<str> {
+        &self.sozu_id_header
     }
 
     /// Which family of forwarding headers requests are given.
@@ -247,18 +353,13 @@ impl HttpListener {
     }
 
     /// The same listener with `patch` applied to it.
-    #[must_use]
-    pub fn patched(&self, patch: &HttpListenerPatch) -> Self {
+    ///
+    /// # Errors
+    /// Both are sound, but together they have more answers than a listener may have.
+    pub fn patched(&self, patch: &HttpListenerPatch) -> Result<Self, OrderError> {
         let mut wire = self.wire.clone();
         patch.apply(&mut wire);
-        // Each value of the patch was checked as a listener's are, and none depends on another.
-        Self {
-            key: self.key.clone(),
-            public_address: patch.public_address().or(self.public_address),
-            forwarded_headers: ForwardedHeaders::from_wire(wire.forwarded_headers)
-                .unwrap_or(self.forwarded_headers),
-            wire,
-        }
+        Self::from_wire(wire)
     }
 
     /// The patch that makes this listener `to`, activation aside; none if a patch cannot say it (a
@@ -269,13 +370,12 @@ impl HttpListener {
             return None;
         }
         let patch = HttpListenerPatch::between(self.address(), &self.wire, &to.wire);
-        (self.patched(&patch).with_active(to.active()) == *to).then_some(patch)
+        let patched = self.patched(&patch).ok()?.with_active(to.active());
+        (patched == *to).then_some(patch)
     }
 
     pub(super) fn notes(&self, notes: &mut Vec<String>) {
-        if !self.wire.answers.is_empty() || self.wire.http_answers.is_some() {
-            notes.push(ANSWERS_NOTE.into());
-        }
+        answer::note_unused(&self.wire.answers, notes);
     }
 }
 
@@ -293,6 +393,29 @@ impl ForwardedHeaders {
             Some(proto::ForwardedHeaders::Rfc7239) => Self::Rfc7239,
             Some(proto::ForwardedHeaders::None) => Self::None,
         })
+    }
+}
+
+impl TraceContext {
+    fn from_wire(wire: Option<i32>) -> Result<Self, OrderError> {
+        Ok(match wire.map(|wire| wire_enum("trace_context", wire)).transpose()? {
+            None | Some(proto::TraceContext::Pass) => Self::Pass,
+            Some(proto::TraceContext::Make) => Self::Make,
+        })
+    }
+}
+
+/// One name serves most listeners.
+fn shared_id_header(name: Option<&str>) -> Arc<str> {
+    static DEFAULT: LazyLock<Arc<str>> = LazyLock::new(|| SOZU_ID_HEADER_DEFAULT.into());
+    name.map_or_else(|| DEFAULT.clone(), Arc::from)
+}
+
+fn request_line(bytes: Option<u32>) -> Result<usize, OrderError> {
+    let bytes = bytes.unwrap_or(MAX_REQUEST_LINE_DEFAULT);
+    match usize::try_from(bytes) {
+        Ok(max) if bytes >= MAX_REQUEST_LINE_MIN => Ok(max),
+        _ => Err(OrderError::invalid("max_request_line", &bytes.to_string(), "is below 256")),
     }
 }
 

@@ -4,9 +4,16 @@
 use std::net::SocketAddr;
 
 use super::{
-    ForwardedHeaders, HttpListenerPatch, check_name, check_positive, listen_address, public_address,
+    ForwardedHeaders, HttpListenerPatch, TraceContext, TrustedProxies, check_name, check_positive,
+    listen_address, public_address, request_line,
 };
-use crate::{order::OrderError, proto};
+use crate::{
+    order::{
+        OrderError,
+        answer::{self, Answers},
+    },
+    proto,
+};
 
 /// Names each optional setting that patch and listener share under one name, once.
 macro_rules! shared_optional_settings {
@@ -35,7 +42,12 @@ macro_rules! shared_optional_settings {
             sozu_id_header,
             elide_x_real_ip,
             send_x_real_ip,
-            forwarded_headers
+            forwarded_headers,
+            tunnel_timeout,
+            max_request_line,
+            max_body_bytes,
+            min_transfer_rate,
+            trace_context
         )
     };
 }
@@ -98,18 +110,23 @@ impl HttpListenerPatch {
             ("back_timeout", wire.back_timeout),
             ("connect_timeout", wire.connect_timeout),
             ("request_timeout", wire.request_timeout),
+            ("tunnel_timeout", wire.tunnel_timeout),
         ] {
             check_positive(field, seconds.map(u64::from))?;
         }
+        request_line(wire.max_request_line)?;
+        TraceContext::from_wire(wire.trace_context)?;
+        if let Some(trusted) = &wire.trusted_proxies {
+            TrustedProxies::parse(&trusted.values)?;
+        }
+        Answers::from_wire(&wire.answers, answer::older(wire.http_answers.as_ref()))?;
         check_h2_limits(&wire)?;
         Ok(Self { address, wire })
     }
 
     pub(in crate::order) fn notes(&self, notes: &mut Vec<String>) {
         let wire = &self.wire;
-        if !wire.answers.is_empty() || wire.http_answers.is_some() {
-            notes.push(super::ANSWERS_NOTE.into());
-        }
+        answer::note_unused(&wire.answers, notes);
         macro_rules! is_set {
             ($($field:ident),*) => {
                 $(wire.$field.is_some())||*
@@ -124,10 +141,6 @@ impl HttpListenerPatch {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    pub(super) fn public_address(&self) -> Option<SocketAddr> {
-        self.wire.public_address.as_ref().and_then(|wire| public_address(wire).ok())
     }
 
     /// Writes what is set. Answers merge by their code, and an empty body is ignored.
@@ -149,6 +162,9 @@ impl HttpListenerPatch {
         }
         shared_optional_settings!(set_optional);
         shared_required_settings!(set_required);
+        if let Some(trusted) = &patch.trusted_proxies {
+            listener.trusted_proxies = trusted.values.clone();
+        }
         for (code, body) in patch.answers.iter().filter(|(_, body)| !body.is_empty()) {
             listener.answers.insert(code.clone(), body.clone());
         }
@@ -186,6 +202,9 @@ impl HttpListenerPatch {
             .filter(|(code, body)| from.answers.get(*code) != Some(body))
             .map(|(code, body)| (code.clone(), body.clone()))
             .collect();
+        if from.trusted_proxies != to.trusted_proxies {
+            wire.trusted_proxies = Some(proto::TrustedProxies { values: to.trusted_proxies.clone() });
+        }
         if from.http_answers != to.http_answers {
             wire.http_answers = to.http_answers.clone();
         }

@@ -106,6 +106,9 @@ fn serve(clients: Vec<Scripted>, connections_max: usize, buffers_max: usize) -> 
         idle_back_connections_max: 4,
         back_idle_timeout: Duration::from_secs(30),
         connection_attempts_max: 3,
+        splice_pipe_bytes: 65536,
+        splice_pipes_max: 4,
+        basic_auth_bytes_max: 4096,
     };
     let configuration = Configuration { settings, buffers_min: 0, buffers_max, buffer_bytes: 2048, seed: 1 };
     let mut worker = Worker::new(Nowhere, configuration, now);

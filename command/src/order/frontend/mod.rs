@@ -1,4 +1,11 @@
-//! HTTP frontends: which requests of a listener go to which cluster.
+//! HTTP frontends: which requests of a listener go to which cluster, and what is done with them.
+//!
+//! [`HttpFrontend`] is the rule, [`predicate`] the header fields it asks for, [`policy`] what it does
+//! beyond forwarding, [`rewrite`] the hosts and paths it puts together.
+
+mod policy;
+mod predicate;
+mod rewrite;
 
 use std::{
     collections::BTreeMap,
@@ -14,6 +21,12 @@ use super::{
 };
 use crate::proto;
 
+pub use policy::{FrontendPolicy, HEADER_EDITS_BYTES_MAX, HEADER_EDITS_MAX, HeaderEdit, RedirectScheme};
+pub use predicate::{
+    HeaderMatch, HeaderPredicate, PREDICATE_NAME_BYTES_MAX, PREDICATE_VALUE_BYTES_MAX, PREDICATES_MAX,
+};
+pub use rewrite::{REWRITE_BYTES_MAX, Rewrite, RewritePart};
+
 /// Longest path of a rule, in bytes: half of a default buffer, so that a request matching it fits.
 pub const PATH_BYTES_MAX: usize = 8192;
 /// Longest method of a rule, in bytes. The longest one registered with IANA has 17.
@@ -25,8 +38,8 @@ pub const TAG_BYTES_MAX: usize = 1024;
 
 /// A rule of the HTTP listeners at one address, checked.
 ///
-/// Its identity is address, host, path and method ([`HttpFrontend::identity`]): there is at most one
-/// frontend of an identity, whatever its cluster, position and policy.
+/// Its identity is address, host, path, method and header predicates ([`HttpFrontend::identity`]): there
+/// is at most one frontend of an identity, whatever its cluster, position and policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpFrontend {
     cluster_id: Option<ClusterId>,
@@ -37,7 +50,18 @@ pub struct HttpFrontend {
     position: RulePosition,
     redirect: Redirect,
     tags: Option<Arc<BTreeMap<String, String>>>,
-    inert: Option<Box<Inert>>,
+    /// Nearly all frontends have none, and a hundred thousand of them should not pay for it.
+    extras: Option<Box<Extras>>,
+}
+
+/// What few frontends have.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Extras {
+    /// Sorted, each once.
+    predicates: Box<[HeaderPredicate]>,
+    policy: Option<FrontendPolicy>,
+    /// Without effect on plain HTTP: kept for those who read it back.
+    hsts: Option<proto::HstsConfig>,
 }
 
 /// Which paths a rule is for. The query string is part of the path.
@@ -69,6 +93,14 @@ pub enum Redirect {
     Forward,
     /// It is answered with 401.
     Unauthorized,
+    /// It is answered with 301.
+    Permanent,
+    /// It is answered with 302.
+    Found,
+    /// It is answered with 308, which keeps the method.
+    PermanentRedirect,
+    /// Its connection is closed without an answer.
+    SilentClose,
 }
 
 /// What distinguishes a frontend from all others.
@@ -78,44 +110,30 @@ pub struct Identity<'a> {
     hostname: &'a HostPattern,
     path: &'a PathRule,
     method: Option<&'a str>,
-}
-
-/// Settings without effect on plain HTTP without redirects: kept for those who read them back.
-#[derive(Clone, Debug, PartialEq)]
-struct Inert {
-    redirect_scheme: Option<i32>,
-    redirect_template: Option<String>,
-    hsts: Option<proto::HstsConfig>,
+    predicates: &'a [HeaderPredicate],
 }
 
 impl HttpFrontend {
     /// Checks a frontend that came from outside. Spellings of the same (`redirect` unset or FORWARD,
-    /// `required_auth` unset or false) become one.
+    /// `required_auth` unset or false, predicates in another order) become one.
     ///
     /// # Errors
-    /// A value that can never match or be acted on, or a feature not served yet.
+    /// A value that can never match or be acted on.
     pub fn from_wire(wire: proto::RequestHttpFrontend) -> Result<Self, OrderError> {
-        refuse_not_served(&wire)?;
-        let redirect = redirect(wire.redirect)?;
-        let method = wire.method.as_deref().map(check_method).transpose()?;
+        let hostname = HostPattern::parse(&wire.hostname)?;
+        let path = PathRule::from_wire(&wire.path)?;
+        let extras = Extras::from_wire(&wire, &hostname, &path)?;
         check_tags(&wire.tags)?;
-        let inert = Inert {
-            redirect_scheme: wire.redirect_scheme,
-            redirect_template: wire.redirect_template,
-            hsts: wire.hsts,
-        };
-        let is_inert =
-            inert.redirect_scheme.is_some() || inert.redirect_template.is_some() || inert.hsts.is_some();
         Ok(Self {
             cluster_id: wire.cluster_id.as_deref().map(ClusterId::parse).transpose()?,
             address: address("address", &wire.address)?,
-            hostname: HostPattern::parse(&wire.hostname)?,
-            path: PathRule::from_wire(&wire.path)?,
-            method,
+            hostname,
+            path,
+            method: wire.method.as_deref().map(check_method).transpose()?,
             position: RulePosition::from_wire(wire.position)?,
-            redirect,
+            redirect: Redirect::from_wire(wire.redirect)?,
             tags: Some(wire.tags).filter(|tags| !tags.is_empty()).map(Arc::new),
-            inert: is_inert.then(|| Box::new(inert)),
+            extras: (extras != Extras::default()).then(|| Box::new(extras)),
         })
     }
 
@@ -168,31 +186,59 @@ impl HttpFrontend {
         self.tags.as_deref().unwrap_or(&NONE)
     }
 
+    /// The header fields that it asks for: all of them, sorted, each once.
+    #[must_use]
+    pub fn header_predicates(&self) -> &[HeaderPredicate] {
+        self.extras.as_ref().map_or(&[], |extras| &extras.predicates)
+    }
+
+    /// What it does beyond forwarding or redirecting; none: nothing.
+    #[must_use]
+    pub fn policy(&self) -> Option<&FrontendPolicy> {
+        self.extras.as_ref()?.policy.as_ref()
+    }
+
     /// What distinguishes it from all other frontends.
     #[must_use]
     pub fn identity(&self) -> Identity<'_> {
-        Identity { address: self.address, hostname: &self.hostname, path: &self.path, method: self.method() }
+        Identity {
+            address: self.address,
+            hostname: &self.hostname,
+            path: &self.path,
+            method: self.method(),
+            predicates: self.header_predicates(),
+        }
     }
 
     pub(super) fn notes(&self, notes: &mut Vec<String>) {
-        let Some(inert) = &self.inert else { return };
-        if inert.redirect_template.is_some() {
-            notes.push("redirect_template has no effect without a redirect".into());
+        let Some(extras) = &self.extras else { return };
+        if let Some(policy) = &extras.policy {
+            policy.notes(self.redirect, notes);
         }
-        if inert.hsts.is_some() {
+        if extras.hsts.is_some() {
             notes.push("hsts has no effect on plain HTTP".into());
         }
     }
 }
 
+impl Extras {
+    fn from_wire(
+        wire: &proto::RequestHttpFrontend,
+        hostname: &HostPattern,
+        path: &PathRule,
+    ) -> Result<Self, OrderError> {
+        let policy = FrontendPolicy::from_wire(wire, hostname, path)?;
+        Ok(Self {
+            predicates: predicate::predicates(&wire.header_predicates)?,
+            policy: (policy != FrontendPolicy::default()).then_some(policy),
+            hsts: wire.hsts,
+        })
+    }
+}
+
 impl From<&HttpFrontend> for proto::RequestHttpFrontend {
     fn from(frontend: &HttpFrontend) -> Self {
-        let redirect = match frontend.redirect {
-            Redirect::Forward => None,
-            Redirect::Unauthorized => Some(proto::RedirectPolicy::Unauthorized.into()),
-        };
-        let inert = frontend.inert.as_deref();
-        Self {
+        let mut wire = Self {
             cluster_id: frontend.cluster_id.as_ref().map(ToString::to_string),
             address: frontend.address.into(),
             hostname: frontend.hostname.to_string(),
@@ -200,12 +246,15 @@ impl From<&HttpFrontend> for proto::RequestHttpFrontend {
             method: frontend.method.as_deref().map(str::to_owned),
             position: frontend.position.to_wire().into(),
             tags: frontend.tags().clone(),
-            redirect,
-            redirect_scheme: inert.and_then(|inert| inert.redirect_scheme),
-            redirect_template: inert.and_then(|inert| inert.redirect_template.clone()),
-            hsts: inert.and_then(|inert| inert.hsts),
+            redirect: frontend.redirect.to_wire().map(Into::into),
+            header_predicates: frontend.header_predicates().iter().map(Into::into).collect(),
+            hsts: frontend.extras.as_ref().and_then(|extras| extras.hsts),
             ..Self::default()
+        };
+        if let Some(policy) = frontend.policy() {
+            policy.put_into(&mut wire);
         }
+        wire
     }
 }
 
@@ -271,6 +320,43 @@ impl RulePosition {
     }
 }
 
+impl Redirect {
+    /// The status of a redirect; none: it is another thing that happens.
+    #[must_use]
+    pub fn status(self) -> Option<u16> {
+        match self {
+            Self::Permanent => Some(301),
+            Self::Found => Some(302),
+            Self::PermanentRedirect => Some(308),
+            Self::Forward | Self::Unauthorized | Self::SilentClose => None,
+        }
+    }
+
+    fn from_wire(wire: Option<i32>) -> Result<Self, OrderError> {
+        use proto::RedirectPolicy as Wire;
+        Ok(match wire.map(|wire| wire_enum("redirect", wire)).transpose()? {
+            None | Some(Wire::Forward) => Self::Forward,
+            Some(Wire::Unauthorized) => Self::Unauthorized,
+            Some(Wire::Permanent) => Self::Permanent,
+            Some(Wire::Found) => Self::Found,
+            Some(Wire::PermanentRedirect) => Self::PermanentRedirect,
+            Some(Wire::SilentClose) => Self::SilentClose,
+        })
+    }
+
+    fn to_wire(self) -> Option<proto::RedirectPolicy> {
+        use proto::RedirectPolicy as Wire;
+        match self {
+            Self::Forward => None,
+            Self::Unauthorized => Some(Wire::Unauthorized),
+            Self::Permanent => Some(Wire::Permanent),
+            Self::Found => Some(Wire::Found),
+            Self::PermanentRedirect => Some(Wire::PermanentRedirect),
+            Self::SilentClose => Some(Wire::SilentClose),
+        }
+    }
+}
+
 /// Shortened for error texts: the parts are bounded, but a path may be long.
 impl fmt::Display for Identity<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -280,32 +366,10 @@ impl fmt::Display for Identity<'_> {
             PathRule::Equals(_) => " equals",
         };
         write!(f, "{} host {} path{kind} {}", self.address, self.hostname, excerpt(self.path.value()))?;
-        match self.method {
-            Some(method) => write!(f, " method {method}"),
-            None => Ok(()),
+        if let Some(method) = self.method {
+            write!(f, " method {method}")?;
         }
-    }
-}
-
-fn refuse_not_served(wire: &proto::RequestHttpFrontend) -> Result<(), OrderError> {
-    let rewrites = wire.rewrite_host.is_some() || wire.rewrite_path.is_some() || wire.rewrite_port.is_some();
-    let features = [
-        (!wire.header_predicates.is_empty(), "header_predicates are"),
-        (wire.required_auth == Some(true), "required_auth is"),
-        (rewrites, "rewrite_host, rewrite_path and rewrite_port are"),
-        (!wire.headers.is_empty(), "header edits (headers) are"),
-    ];
-    match features.into_iter().find(|(used, _)| *used) {
-        Some((_, what)) => Err(OrderError::NotServed { what }),
-        None => Ok(()),
-    }
-}
-
-fn redirect(wire: Option<i32>) -> Result<Redirect, OrderError> {
-    match wire.map(|wire| wire_enum("redirect", wire)).transpose()? {
-        None | Some(proto::RedirectPolicy::Forward) => Ok(Redirect::Forward),
-        Some(proto::RedirectPolicy::Unauthorized) => Ok(Redirect::Unauthorized),
-        Some(_) => Err(OrderError::NotServed { what: "redirects and silent_close are" }),
+        self.predicates.iter().try_for_each(|predicate| write!(f, " header {}", predicate.name()))
     }
 }
 
@@ -386,15 +450,6 @@ mod tests {
         let default =
             proto::RequestHttpFrontend { position: proto::RequestHttpFrontend::default().position, ..wire };
         assert_eq!(HttpFrontend::from_wire(default).expect("accepted").position(), RulePosition::Tree);
-    }
-
-    #[test]
-    fn what_would_be_ignored_at_a_cost_is_refused() {
-        check(|wire| wire.required_auth = Some(true), "required_auth is not served yet");
-        check(|wire| wire.rewrite_path = Some("/".into()), "not served yet");
-        check(|wire| wire.redirect = Some(proto::RedirectPolicy::Found.into()), "redirects and silent_close");
-        check(|wire| wire.headers.push(proto::Header::default()), "header edits");
-        check(|wire| wire.header_predicates.push(proto::HeaderPredicate::default()), "header_predicates");
     }
 
     #[test]

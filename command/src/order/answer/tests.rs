@@ -1,0 +1,3 @@
+//! Templates as texts, and what becomes of them.
+
+use super::*;
