@@ -24,6 +24,10 @@ pub enum FramingError {
     /// `CONNECT` with a body (RFC 9110 §9.3.6).
     #[error("CONNECT with a body")]
     ConnectWithBody,
+    /// A name that differs from `Content-Length` or `Transfer-Encoding` in its separators alone, which
+    /// gateways behind us may not tell from it.
+    #[error("a field that looks like Content-Length or Transfer-Encoding")]
+    LookAlike,
     /// `Connection` names more fields than we look for in every other field.
     #[error("more than {max} connection options")]
     ConnectionOptionsTooMany {
@@ -38,6 +42,12 @@ pub enum RequestError {
     /// More empty lines before the request line than RFC 9112 §2.2 asks to tolerate.
     #[error("too many empty lines before the request")]
     EmptyLines,
+    /// The request line is longer than allowed (RFC 9112 §3).
+    #[error("the request line is longer than {max} bytes")]
+    LineTooLong {
+        /// Most bytes accepted, its CRLF not counted.
+        max: usize,
+    },
     /// The method is not a token followed by one space.
     #[error("malformed method")]
     Method,
@@ -83,6 +93,9 @@ pub enum RequestError {
     /// `Host`, or the authority of the target, is not `host [":" port]` (RFC 9110 §7.2).
     #[error("malformed Host")]
     HostMalformed,
+    /// An upgrade to HTTP/2 in clear text, which RFC 9113 §3.1 has abolished and which leads past every rule of ours.
+    #[error("an upgrade to HTTP/2 in clear text")]
+    Http2Upgrade,
     /// The body cannot be delimited.
     #[error(transparent)]
     Framing(#[from] FramingError),
@@ -103,7 +116,10 @@ impl RequestError {
             | RequestError::FieldValue
             | RequestError::HostMissing
             | RequestError::HostRepeated
-            | RequestError::HostMalformed => 400,
+            | RequestError::HostMalformed
+            | RequestError::Http2Upgrade => 400,
+            // RFC 9110 §15.5.15.
+            RequestError::LineTooLong { .. } => 414,
             // RFC 9110 §15.6.6.
             RequestError::VersionNotSupported => 505,
             // RFC 6585 §5.
@@ -116,6 +132,7 @@ impl RequestError {
                 | FramingError::LengthAndCoding
                 | FramingError::CodingNotChunked
                 | FramingError::CodingInHttp10
+                | FramingError::LookAlike
                 | FramingError::ConnectWithBody => 400,
                 FramingError::ConnectionOptionsTooMany { .. } => 431,
             },
@@ -126,6 +143,7 @@ impl RequestError {
     pub fn phase(&self) -> &'static str {
         match self {
             RequestError::EmptyLines
+            | RequestError::LineTooLong { .. }
             | RequestError::Method
             | RequestError::Target
             | RequestError::Version
@@ -135,7 +153,8 @@ impl RequestError {
             | RequestError::FieldName
             | RequestError::FieldValue
             | RequestError::TooManyFields { .. }
-            | RequestError::HeadTooLarge { .. } => "fields",
+            | RequestError::HeadTooLarge { .. }
+            | RequestError::Http2Upgrade => "fields",
             RequestError::HostMissing | RequestError::HostRepeated | RequestError::HostMalformed => "host",
             RequestError::Framing(_) => "framing",
         }
@@ -154,9 +173,12 @@ pub enum ResponseError {
         /// What the backend sent.
         status: u16,
     },
-    /// `101 Switching Protocols`, though we never ask for an upgrade (RFC 9110 §7.8).
+    /// `101 Switching Protocols` to something that was not asked for (RFC 9110 §7.8).
     #[error("an upgrade nobody asked for")]
     UnaskedUpgrade,
+    /// A `101 Switching Protocols` that does not say to what, or has a body.
+    #[error("a malformed upgrade")]
+    MalformedUpgrade,
     /// A line that does not end in CRLF (RFC 9112 §2.2).
     #[error("a line does not end in CRLF")]
     LineEnd,
@@ -188,7 +210,8 @@ impl ResponseError {
         match self {
             ResponseError::StatusLine
             | ResponseError::StatusOutOfRange { .. }
-            | ResponseError::UnaskedUpgrade => "status line",
+            | ResponseError::UnaskedUpgrade
+            | ResponseError::MalformedUpgrade => "status line",
             ResponseError::LineEnd
             | ResponseError::FieldName
             | ResponseError::FieldValue

@@ -7,12 +7,12 @@
 use std::mem::MaybeUninit;
 
 use httparse::{Header, ParserConfig, Status};
-use memchr::memchr_iter;
+use memchr::{memchr, memchr_iter};
 
 use super::error::{FramingError, RequestError, ResponseError};
 use super::fields::Facts;
 use super::target::Authority;
-use crate::protocol::http::field::FieldSet;
+use crate::protocol::http::field::{Field, FieldSet};
 use crate::protocol::http::{Framing, HeadLimits, RequestMethod, Version};
 
 pub use super::scan::HeadScanner;
@@ -25,18 +25,24 @@ pub const FIELDS_MAX: usize = 256;
 /// clients that send a stray CRLF after a body.
 pub const EMPTY_LINES_MAX: usize = 4;
 
-/// Room for the field lines of one head. Costs nothing to make: slots are initialised as they are filled.
-pub struct FieldStorage<'b>([MaybeUninit<Header<'b>>; FIELDS_MAX]);
+/// Room for the field lines of one head. Costs next to nothing to make: slots are initialised as they are filled.
+pub struct FieldStorage<'b> {
+    fields: [MaybeUninit<Header<'b>>; FIELDS_MAX],
+    kinds: [Field; FIELDS_MAX],
+}
 
 impl<'b> FieldStorage<'b> {
     /// Empty storage.
     pub fn new() -> FieldStorage<'b> {
-        FieldStorage([const { MaybeUninit::uninit() }; FIELDS_MAX])
+        FieldStorage {
+            fields: [const { MaybeUninit::uninit() }; FIELDS_MAX],
+            kinds: [Field::Other; FIELDS_MAX],
+        }
     }
 
-    fn slots(&mut self, limits: &HeadLimits) -> &mut [MaybeUninit<Header<'b>>] {
+    fn slots(&mut self, limits: &HeadLimits) -> (&mut [MaybeUninit<Header<'b>>], &mut [Field]) {
         let count = limits.fields_max.min(FIELDS_MAX);
-        self.0.get_mut(..count).unwrap_or_default()
+        (self.fields.get_mut(..count).unwrap_or_default(), self.kinds.get_mut(..count).unwrap_or_default())
     }
 }
 
@@ -77,6 +83,10 @@ pub struct RequestHead<'h, 'b> {
     pub version: Version,
     /// All field lines as sent, in order.
     pub fields: &'h [Header<'b>],
+    /// The kind of each of `fields`, at the same place. Those that `Connection` names are
+    /// [`Field::HopByHop`], and so are names made to look like ones that backends trust: nothing of
+    /// that kind is passed on.
+    pub kinds: &'h [Field],
     /// How the body is delimited; never [`Framing::UntilClose`].
     pub framing: Framing,
     /// Whether the client expects the connection to stay open (RFC 9112 §9.3).
@@ -84,8 +94,13 @@ pub struct RequestHead<'h, 'b> {
     /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1).
     /// Never in HTTP/1.0.
     pub expect_continue: bool,
+    /// The protocol that the client would change to (RFC 9110 §7.8): one, named by `Upgrade` and
+    /// announced by `Connection`. `None` in HTTP/1.0, with a body, and for `CONNECT`; never HTTP itself.
+    pub upgrade: Option<&'b [u8]>,
     /// The kinds of fields among `fields`.
     pub(super) seen: FieldSet,
+    /// The bytes of the head, which all of the above are slices of.
+    pub(super) input: &'b [u8],
 }
 
 impl<'b> RequestHead<'_, 'b> {
@@ -111,6 +126,8 @@ pub struct ResponseHead<'h, 'b> {
     pub version: Version,
     /// All field lines as sent, in order.
     pub fields: &'h [Header<'b>],
+    /// The kind of each of `fields`, at the same place; see [`RequestHead::kinds`].
+    pub kinds: &'h [Field],
     /// How the body is delimited. [`Framing::None`] for 1xx, 204, 304, answers to `HEAD`, and 2xx
     /// to `CONNECT`.
     pub framing: Framing,
@@ -119,8 +136,12 @@ pub struct ResponseHead<'h, 'b> {
     pub content_length_of_absent_body: Option<u64>,
     /// Whether the backend keeps the connection open after this message.
     pub keep_alive: bool,
+    /// In a 101, the protocol that begins behind this head: the one that was asked for.
+    pub upgrade: Option<&'b [u8]>,
     /// The kinds of fields among `fields`.
     pub(super) seen: FieldSet,
+    /// The bytes of the head, which all of the above are slices of.
+    pub(super) input: &'b [u8],
 }
 
 impl<'b> ResponseHead<'_, 'b> {
@@ -149,7 +170,8 @@ pub fn parse_request<'h, 'b>(
 ) -> Result<Parsed<RequestHead<'h, 'b>>, RequestError> {
     let skipped = empty_lines_bytes(input)?;
     let input = input.get(skipped..).unwrap_or_default();
-    let slots = storage.slots(limits);
+    check_line_length(input, limits.request_line_max)?;
+    let (slots, kinds) = storage.slots(limits);
     let fields_max = slots.len();
     let mut request = httparse::Request::new(&mut []);
     let bytes = match request.parse_with_uninit_headers(input, slots) {
@@ -165,8 +187,9 @@ pub fn parse_request<'h, 'b>(
     let method = method.ok_or(RequestError::Method)?;
     let target = path.ok_or(RequestError::Target)?;
     let version = if version == Some(1) { Version::Http11 } else { Version::Http10 };
-    let head = check_request(method, target, version, headers)?;
-    Ok(Parsed::Complete { head, bytes: skipped + bytes })
+    let head = check_request(method, target, version, headers, kinds)?;
+    let input = input.get(..bytes).unwrap_or_default();
+    Ok(Parsed::Complete { head: RequestHead { input, ..head }, bytes: skipped + bytes })
 }
 
 /// Gives meaning to the parts of a request head whose lines are well-formed.
@@ -175,9 +198,11 @@ fn check_request<'h, 'b>(
     target: &'b str,
     version: Version,
     fields: &'h [Header<'b>],
+    kinds: &'h mut [Field],
 ) -> Result<RequestHead<'h, 'b>, RequestError> {
     let target = Target::parse(method, target)?;
-    let facts = Facts::of(fields)?;
+    let (kinds, _) = kinds.split_at_mut_checked(fields.len()).ok_or(RequestError::FieldName)?;
+    let facts = Facts::of(fields, kinds)?;
     if facts.hosts > 1 {
         return Err(RequestError::HostRepeated);
     }
@@ -195,6 +220,10 @@ fn check_request<'h, 'b>(
     if method == "CONNECT" && framing != Framing::None {
         return Err(FramingError::ConnectWithBody.into());
     }
+    if facts.http2 && version == Version::Http11 {
+        return Err(RequestError::Http2Upgrade);
+    }
+    let upgrades = framing.is_empty() && method != "CONNECT";
     Ok(RequestHead {
         method,
         target,
@@ -202,11 +231,23 @@ fn check_request<'h, 'b>(
         host: authority.map_or("", |authority| authority.host),
         version,
         fields,
+        kinds,
         framing,
-        keep_alive: facts.connection.keep_alive(version),
+        keep_alive: facts.keep_alive(version),
         expect_continue: facts.expect_continue && version == Version::Http11,
+        upgrade: facts.upgrade(version).filter(|_| upgrades),
         seen: facts.seen,
+        input: &[],
     })
+}
+
+/// What a response is the answer to, as far as it matters for reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked<'a> {
+    /// The method of the request as it was sent to the backend.
+    pub method: RequestMethod,
+    /// [`RequestHead::upgrade`], if it was passed on.
+    pub upgrade: Option<&'a [u8]>,
 }
 
 /// Parses the head of a response at the start of `input`, given what was asked.
@@ -214,13 +255,13 @@ pub fn parse_response<'h, 'b>(
     input: &'b [u8],
     storage: &'h mut FieldStorage<'b>,
     limits: &HeadLimits,
-    request_method: RequestMethod,
+    asked: Asked<'_>,
 ) -> Result<Parsed<ResponseHead<'h, 'b>>, ResponseError> {
     // No empty lines are tolerated before a status line: httparse would skip them.
     if matches!(input.first(), Some(b'\r' | b'\n')) {
         return Err(ResponseError::StatusLine);
     }
-    let slots = storage.slots(limits);
+    let (slots, kinds) = storage.slots(limits);
     let fields_max = slots.len();
     let mut response = httparse::Response::new(&mut []);
     let parsed = ParserConfig::default().parse_response_with_uninit_headers(&mut response, input, slots);
@@ -236,27 +277,27 @@ pub fn parse_response<'h, 'b>(
     let httparse::Response { version, code, reason, headers } = response;
     let status = code.ok_or(ResponseError::StatusLine)?;
     let version = if version == Some(1) { Version::Http11 } else { Version::Http10 };
-    let head = check_response(status, reason.unwrap_or(""), version, headers, request_method)?;
+    let (kinds, _) = kinds.split_at_mut_checked(headers.len()).ok_or(ResponseError::FieldName)?;
+    let facts = Facts::of(headers, kinds)?;
+    let head = check_response(status, version, &facts, asked)?;
+    let input = input.get(..bytes).unwrap_or_default();
+    let head = ResponseHead { reason: reason.unwrap_or(""), fields: headers, kinds, input, ..head };
     Ok(Parsed::Complete { head, bytes })
 }
 
 /// Gives meaning to the parts of a response head whose lines are well-formed.
 fn check_response<'h, 'b>(
     status: u16,
-    reason: &'b str,
     version: Version,
-    fields: &'h [Header<'b>],
-    request_method: RequestMethod,
+    facts: &Facts<'b>,
+    asked: Asked<'_>,
 ) -> Result<ResponseHead<'h, 'b>, ResponseError> {
-    match status {
-        ..=99 => return Err(ResponseError::StatusOutOfRange { status }),
-        101 => return Err(ResponseError::UnaskedUpgrade),
-        _ => {}
+    if status < 100 {
+        return Err(ResponseError::StatusOutOfRange { status });
     }
-    let facts = Facts::of(fields)?;
     let announced = facts.framing(version)?;
     // RFC 9112 §6.3, in its order.
-    let (framing, content_length_of_absent_body) = match (request_method, status) {
+    let (framing, content_length_of_absent_body) = match (asked.method, status) {
         (_, 100..200 | 204) => (Framing::None, None),
         (RequestMethod::Head, _) | (_, 304) => (Framing::None, facts.content_length),
         (RequestMethod::Connect, 200..300) => (Framing::None, None),
@@ -265,14 +306,39 @@ fn check_response<'h, 'b>(
     };
     Ok(ResponseHead {
         status,
-        reason,
+        reason: "",
         version,
-        fields,
+        fields: &[],
+        kinds: &[],
         framing,
         content_length_of_absent_body,
-        keep_alive: facts.connection.keep_alive(version) && framing != Framing::UntilClose,
+        keep_alive: facts.keep_alive(version) && framing != Framing::UntilClose,
+        upgrade: if status == 101 { Some(check_upgrade(facts, version, announced, asked)?) } else { None },
         seen: facts.seen,
+        input: &[],
     })
+}
+
+/// A 101 names one protocol, the one that was asked for, and has no body (RFC 9110 §7.8, §8.6).
+fn check_upgrade<'b>(
+    facts: &Facts<'b>,
+    version: Version,
+    announced: Framing,
+    asked: Asked<'_>,
+) -> Result<&'b [u8], ResponseError> {
+    let wanted = asked.upgrade.ok_or(ResponseError::UnaskedUpgrade)?;
+    let protocol = facts.upgrade(version).ok_or(ResponseError::MalformedUpgrade)?;
+    if !announced.is_empty() {
+        return Err(ResponseError::MalformedUpgrade);
+    }
+    if protocol.eq_ignore_ascii_case(wanted) { Ok(protocol) } else { Err(ResponseError::UnaskedUpgrade) }
+}
+
+/// Refuses a request line that is too long, be it whole or not.
+fn check_line_length(input: &[u8], max: usize) -> Result<(), RequestError> {
+    // A line of the greatest length, and the CRLF behind it.
+    let Some(within) = max.checked_add(2).and_then(|bytes| input.get(..bytes)) else { return Ok(()) };
+    if memchr(b'\n', within).is_some() { Ok(()) } else { Err(RequestError::LineTooLong { max }) }
 }
 
 /// Bytes of empty lines before a request line (RFC 9112 §2.2).

@@ -35,8 +35,16 @@ impl HeadScanner {
     /// Whether to parse `input` now: all bytes of the message so far, which must begin with those
     /// of earlier calls.
     ///
-    /// Always true once the end of the head is in `input`.
-    pub fn should_parse(&mut self, input: &[u8]) -> bool {
+    /// Always true once the end of the head is in `input`, and once the first line is longer than `line_max`
+    /// bytes, its CRLF not counted: requests have [`HeadLimits::request_line_max`], responses no such bound.
+    ///
+    /// [`HeadLimits::request_line_max`]: crate::protocol::http::HeadLimits::request_line_max
+    pub fn should_parse(&mut self, input: &[u8], line_max: usize) -> bool {
+        if self.parsed == 0 {
+            // Most heads come in one piece: the parser finds that out by itself.
+            self.parsed = input.len();
+            return !input.is_empty();
+        }
         while !self.decided {
             let Some(offset) = input.get(self.scanned..).and_then(|fresh| memchr(b'\n', fresh)) else {
                 self.scanned = self.scanned.max(input.len());
@@ -47,6 +55,7 @@ impl HeadScanner {
             self.scanned = line_feed + 1;
             self.line_start = line_feed + 1;
         }
+        self.decided |= !self.begun && input.len() - self.line_start > line_max.saturating_add(1);
         let worth = self.decided || input.len() >= self.parsed.saturating_mul(2).max(1);
         if worth {
             self.parsed = input.len();

@@ -52,6 +52,8 @@ impl Framing {
 pub struct HeadLimits {
     /// Most field lines accepted; values above [`super::h1::head::FIELDS_MAX`] count as that.
     pub fields_max: usize,
+    /// Most bytes of a request line, its CRLF not counted; more is answered with 414. No bound for status lines.
+    pub request_line_max: usize,
 }
 
 /// What of a request's method changes the framing of its response (RFC 9112 §6.3).

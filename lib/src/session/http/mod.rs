@@ -44,6 +44,9 @@ use request::{Begin, Origin};
 /// buffer in each direction.
 const STEPS_PER_TURN_MAX: usize = 32;
 
+/// Longest request line; more is answered with 414. RFC 9112 §3 recommends to support 8000 at least.
+const REQUEST_LINE_BYTES_MAX: usize = 8192;
+
 /// What is discarded after our last byte, so that a client that still sends reads our answer instead
 /// of a reset (RFC 9112 §9.6).
 const LINGERING_BYTES_MAX: u64 = 1 << 20;
@@ -249,7 +252,7 @@ impl<S: Stream> HttpSession<S> {
 
     fn step_head<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
         if !self.request.unparsed().is_empty()
-            && self.scanner.should_parse(self.request.unparsed())
+            && self.scanner.should_parse(self.request.unparsed(), REQUEST_LINE_BYTES_MAX)
             && let Some(step) = self.begin(shared)
         {
             return step;

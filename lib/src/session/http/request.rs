@@ -59,7 +59,10 @@ pub(super) struct Origin<'a> {
 /// Parses the head at the start of `bytes`, routes it and writes the head that is sent on.
 pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin<'_>, shared: &mut Shared<N>) -> Begin {
     let mut storage = FieldStorage::new();
-    let limits = HeadLimits { fields_max: shared.settings.header_fields_max };
+    let limits = HeadLimits {
+        fields_max: shared.settings.header_fields_max,
+        request_line_max: super::REQUEST_LINE_BYTES_MAX,
+    };
     match parse_request(bytes, &mut storage, &limits) {
         Ok(Parsed::Partial) => Begin::Partial,
         Ok(Parsed::Complete { head, bytes: consumed }) => {

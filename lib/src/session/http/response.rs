@@ -9,7 +9,7 @@ use crate::metrics::Metric;
 use crate::net::buffers::{Buffer, Use};
 use crate::net::{Network, Read, Stream};
 use crate::protocol::h1::body::BodyReader;
-use crate::protocol::h1::head::{FieldStorage, Parsed, parse_response};
+use crate::protocol::h1::head::{Asked, FieldStorage, Parsed, parse_response};
 use crate::protocol::h1::scan::HeadScanner;
 use crate::protocol::h1::write::{Reply, write_informational, write_response};
 use crate::protocol::http::{Framing, HeadLimits, Version};
@@ -147,7 +147,7 @@ impl<S: Stream> HttpSession<S> {
             return Ok(HeadStep::Held);
         }
         let full = self.response.is_full();
-        if !self.response_scanner.should_parse(self.response.unparsed()) && !full {
+        if !self.response_scanner.should_parse(self.response.unparsed(), usize::MAX) && !full {
             return Ok(HeadStep::Partial);
         }
         let Some(mut out) = shared.buffer(Use::Answer) else {
@@ -159,7 +159,8 @@ impl<S: Stream> HttpSession<S> {
         // read of it and waits for the back is dropped with the back, so the client has to be told here.
         let last = !exchange.request_over || exchange.sink_failed || shared.draining;
         let Some(listener) = shared.listeners.get(self.listener) else { return Err(Trouble::Cut) };
-        let limits = HeadLimits { fields_max: shared.settings.header_fields_max };
+        let limits =
+            HeadLimits { fields_max: shared.settings.header_fields_max, request_line_max: usize::MAX };
         let sozu_id_header = listener.config().sozu_id_header();
         let rewritten = rewrite(self.response.unparsed(), &mut out, exchange, last, limits, sozu_id_header);
         match rewritten {
@@ -235,7 +236,8 @@ fn rewrite(
     sozu_id_header: &str,
 ) -> Rewritten {
     let mut storage = FieldStorage::new();
-    let (head, consumed) = match parse_response(bytes, &mut storage, &limits, exchange.method()) {
+    let asked = Asked { method: exchange.method(), upgrade: None };
+    let (head, consumed) = match parse_response(bytes, &mut storage, &limits, asked) {
         Ok(Parsed::Partial) => return Rewritten::Partial,
         Ok(Parsed::Complete { head, bytes }) => (head, bytes),
         Err(error) => return Rewritten::Bad(error.to_string().into()),

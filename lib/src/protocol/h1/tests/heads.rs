@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::LIMITS;
 use crate::protocol::h1::head::{
-    EMPTY_LINES_MAX, FIELDS_MAX, FieldStorage, HeadScanner, Parsed, Target, parse_request, parse_response,
+    Asked, EMPTY_LINES_MAX, FIELDS_MAX, FieldStorage, HeadScanner, Parsed, Target, parse_request,
+    parse_response,
 };
 use crate::protocol::http::{HeadLimits, RequestMethod};
 
@@ -25,7 +26,12 @@ fn read_request(input: &[u8]) -> Outcome {
 }
 
 fn read_response(input: &[u8]) -> Outcome {
-    match parse_response(input, &mut FieldStorage::new(), &LIMITS, RequestMethod::Other) {
+    match parse_response(
+        input,
+        &mut FieldStorage::new(),
+        &LIMITS,
+        Asked { method: RequestMethod::Other, upgrade: None },
+    ) {
         Ok(Parsed::Partial) => Outcome::Partial,
         Ok(Parsed::Complete { head, bytes }) => Outcome::Complete { bytes, head: format!("{head:?}") },
         Err(_) => Outcome::Refused,
@@ -101,7 +107,7 @@ fn read_in_pieces(input: &[u8], cuts: &[prop::sample::Index], read: impl Fn(&[u8
     ends.sort_unstable();
     let mut scanner = HeadScanner::new();
     for end in ends {
-        if scanner.should_parse(&input[..end]) {
+        if scanner.should_parse(&input[..end], LIMITS.request_line_max) {
             let outcome = read(&input[..end]);
             if outcome != Outcome::Partial {
                 return outcome;
@@ -172,7 +178,7 @@ proptest! {
         ends.sort_unstable();
         let mut scanner = HeadScanner::new();
         for end in ends {
-            let parse = scanner.should_parse(&input[..end]);
+            let parse = scanner.should_parse(&input[..end], LIMITS.request_line_max);
             if naive_head_bytes(&input[..end]).is_some() {
                 prop_assert!(parse, "the end is within {end} bytes");
             }
@@ -195,8 +201,9 @@ fn a_slow_head_is_parsed_seldom() {
         let mut input = start.as_bytes().to_vec();
         input.resize(16 * 1024, b'x');
         let mut scanner = HeadScanner::new();
-        let parses: Vec<usize> =
-            (1..=input.len()).filter(|&end| scanner.should_parse(&input[..end])).collect();
+        let parses: Vec<usize> = (1..=input.len())
+            .filter(|&end| scanner.should_parse(&input[..end], LIMITS.request_line_max))
+            .collect();
         let doubled: Vec<usize> = (0..=14).map(|power| 1 << power).collect();
         assert_eq!(parses, doubled, "{start:?}");
     }
@@ -214,7 +221,7 @@ fn garbage_is_refused_with_its_first_bytes() {
         b"GET / HTTP/1.1\r\nHost: a\nX",
     ] {
         let mut scanner = HeadScanner::new();
-        assert!(scanner.should_parse(input));
+        assert!(scanner.should_parse(input, LIMITS.request_line_max));
         assert_eq!(read_request(input), Outcome::Refused, "{input:?}");
     }
 }
@@ -232,7 +239,7 @@ fn limits_hold_whatever_they_are() {
         (0, 0, false),
     ] {
         let input = request(fields);
-        let limits = HeadLimits { fields_max };
+        let limits = HeadLimits { fields_max, ..LIMITS };
         let mut storage = FieldStorage::new();
         let outcome = parse_request(input.as_bytes(), &mut storage, &limits);
         assert_eq!(outcome.is_ok(), accepted, "{fields} fields of {fields_max}: {outcome:?}");

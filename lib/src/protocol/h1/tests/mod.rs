@@ -7,13 +7,13 @@ mod vectors;
 
 use super::forwarded::Forward;
 use super::head::{
-    FIELDS_MAX, FieldStorage, Parsed, RequestHead, ResponseHead, parse_request, parse_response,
+    Asked, FIELDS_MAX, FieldStorage, Parsed, RequestHead, ResponseHead, parse_request, parse_response,
 };
 use super::write::{HeadWriter, Reply};
 use crate::protocol::http::{HeadLimits, RequestMethod, Version};
 use kakehi_command::order::ForwardedHeaders;
 
-const LIMITS: HeadLimits = HeadLimits { fields_max: 128 };
+const LIMITS: HeadLimits = HeadLimits { fields_max: 128, request_line_max: 8192 };
 const ID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
 
 fn forward() -> Forward<'static> {
@@ -44,7 +44,7 @@ fn written<E: std::fmt::Debug>(write: impl FnOnce(&mut [u8]) -> Result<usize, E>
 /// Parses a request that must be whole and acceptable, and shows it to `see`.
 fn with_request<T>(input: &[u8], see: impl FnOnce(&RequestHead<'_, '_>, usize) -> T) -> T {
     // What we write has more fields than what we read.
-    let limits = HeadLimits { fields_max: FIELDS_MAX };
+    let limits = HeadLimits { fields_max: FIELDS_MAX, ..LIMITS };
     match parse_request(input, &mut FieldStorage::new(), &limits) {
         Ok(Parsed::Complete { head, bytes }) => see(&head, bytes),
         other => panic!("{:?}: {other:?}", String::from_utf8_lossy(input)),
@@ -53,7 +53,7 @@ fn with_request<T>(input: &[u8], see: impl FnOnce(&RequestHead<'_, '_>, usize) -
 
 /// Parses a response that must be whole and acceptable, and shows it to `see`.
 fn with_response<T>(input: &[u8], method: RequestMethod, see: impl FnOnce(&ResponseHead<'_, '_>) -> T) -> T {
-    match parse_response(input, &mut FieldStorage::new(), &LIMITS, method) {
+    match parse_response(input, &mut FieldStorage::new(), &LIMITS, Asked { method, upgrade: None }) {
         Ok(Parsed::Complete { head, .. }) => see(&head),
         other => panic!("{:?}: {other:?}", String::from_utf8_lossy(input)),
     }

@@ -4,7 +4,7 @@ use proptest::test_runner::TestRunner;
 
 use super::{LIMITS, with_request};
 use crate::protocol::h1::body::{BodyReader, Relay};
-use crate::protocol::h1::head::{FieldStorage, HeadScanner, Parsed, RequestHead, ResponseHead};
+use crate::protocol::h1::head::{Asked, FieldStorage, HeadScanner, Parsed, RequestHead, ResponseHead};
 use crate::protocol::h1::head::{parse_request, parse_response};
 use crate::protocol::h1::tests::bodies::relay_in_pieces;
 use crate::protocol::h1::write::write_request;
@@ -106,7 +106,7 @@ fn response_verdict(head: &ResponseHead<'_, '_>) -> String {
 }
 
 fn judge_response(input: &[u8], method: RequestMethod) -> Option<String> {
-    match parse_response(input, &mut FieldStorage::new(), &LIMITS, method) {
+    match parse_response(input, &mut FieldStorage::new(), &LIMITS, Asked { method, upgrade: None }) {
         Ok(Parsed::Partial) => None,
         Ok(Parsed::Complete { head, .. }) => Some(response_verdict(&head)),
         Err(error) => Some(format!("{error:?}")),
@@ -122,7 +122,7 @@ fn judge_in_pieces(
     let mut scanner = HeadScanner::new();
     (1..=input.len()).filter(|&end| end % piece_bytes == 0 || end == input.len()).find_map(|end| {
         let so_far = &input[..end];
-        scanner.should_parse(so_far).then(|| judge(so_far)).flatten()
+        scanner.should_parse(so_far, LIMITS.request_line_max).then(|| judge(so_far)).flatten()
     })
 }
 
