@@ -1,0 +1,234 @@
+//! The load generator: one thread, each connection kept busy, every answer checked.
+//!
+//! It sends a fixed number of requests rather than for a fixed time: every proxy does the same work.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+use crate::content::Exchange;
+use crate::failure::{Context, Failure};
+use crate::wire::AnswerReader;
+
+/// Nothing at all happens for this long: something hangs. Under valgrind, requests take milliseconds.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
+const READ_BYTES: usize = 256 * 1024;
+
+/// What becomes of a connection after an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reuse {
+    /// It carries the next request.
+    KeepAlive,
+    /// The proxy closes it, as asked; the next request comes on a new one.
+    Close,
+}
+
+/// Connections to one proxy, and what they ask.
+pub(crate) struct Load<'e> {
+    target: SocketAddr,
+    exchange: &'e Exchange,
+    reuse: Reuse,
+    poll: Poll,
+    clients: Vec<Client>,
+    buffer: Vec<u8>,
+    /// Requests begun and requests answered, since the start.
+    begun: u64,
+    answered: u64,
+    /// Where `begun` has to stop.
+    goal: u64,
+    /// The next of the exchange's requests.
+    turn: usize,
+}
+
+struct Client {
+    stream: Option<TcpStream>,
+    reader: AnswerReader,
+    /// Which request is being sent or answered; `None` between two.
+    request: Option<usize>,
+    sent: usize,
+    /// The answer is complete, the end of the connection is awaited.
+    closing: bool,
+}
+
+impl<'e> Load<'e> {
+    /// `connections` clients of `target`. Connections are made when they are first used.
+    ///
+    /// # Errors
+    /// If the kernel gives no poll.
+    pub(crate) fn new(
+        target: SocketAddr,
+        exchange: &'e Exchange,
+        reuse: Reuse,
+        connections: usize,
+    ) -> Result<Load<'e>, Failure> {
+        let fresh = || Client {
+            stream: None,
+            reader: AnswerReader::default(),
+            request: None,
+            sent: 0,
+            closing: false,
+        };
+        Ok(Load {
+            target,
+            exchange,
+            reuse,
+            poll: Poll::new()?,
+            clients: std::iter::repeat_with(fresh).take(connections).collect(),
+            buffer: vec![0; READ_BYTES],
+            begun: 0,
+            answered: 0,
+            goal: 0,
+            turn: 0,
+        })
+    }
+
+    /// Sends `count` requests over all connections and awaits all answers; tells how long that took.
+    ///
+    /// # Errors
+    /// If an answer is wrong, does not come, or a connection breaks.
+    pub(crate) fn run(&mut self, count: u64) -> Result<Duration, Failure> {
+        let from = Instant::now();
+        self.goal += count;
+        for key in 0..self.clients.len() {
+            self.begin(key)?;
+        }
+        self.finish()?;
+        Ok(from.elapsed())
+    }
+
+    /// One request on each connection that has carried none yet, `at_once` at a time.
+    ///
+    /// # Errors
+    /// As for [`Load::run`].
+    pub(crate) fn once_each(&mut self, at_once: usize) -> Result<u64, Failure> {
+        let before = self.answered;
+        let fresh: Vec<usize> = (0..self.clients.len())
+            .filter(|key| self.clients.get(*key).is_some_and(Client::is_fresh))
+            .collect();
+        for batch in fresh.chunks(at_once) {
+            for key in batch {
+                self.goal = self.begun + 1;
+                self.begin(*key)?;
+            }
+            self.finish()?;
+        }
+        Ok(self.answered - before)
+    }
+
+    fn finish(&mut self) -> Result<(), Failure> {
+        let mut events = Events::with_capacity(1024);
+        while self.answered < self.goal {
+            match self.poll.poll(&mut events, Some(SILENCE_MAX)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.into()),
+            }
+            if events.is_empty() {
+                let left = self.goal - self.answered;
+                return Err(Failure::new(format!("{left} answers have not come")));
+            }
+            for event in &events {
+                self.advance(event.token().0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The next request on an idle connection, unless enough have begun.
+    fn begin(&mut self, key: usize) -> Result<(), Failure> {
+        let Some(client) = self.clients.get_mut(key) else { return Ok(()) };
+        if self.begun == self.goal || client.request.is_some() {
+            return Ok(());
+        }
+        client.request = Some(self.turn);
+        client.sent = 0;
+        self.begun += 1;
+        self.turn = (self.turn + 1) % self.exchange.requests.len();
+        if client.stream.is_some() {
+            return client.send(&self.exchange.requests);
+        }
+        let mut stream = TcpStream::connect(self.target).context("connecting to the proxy")?;
+        stream.set_nodelay(true)?;
+        let both = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut stream, Token(key), both)?;
+        client.stream = Some(stream);
+        // Sent when the connection is there: that is an event.
+        Ok(())
+    }
+
+    fn advance(&mut self, key: usize) -> Result<(), Failure> {
+        loop {
+            let Some(client) = self.clients.get_mut(key) else { return Ok(()) };
+            client.send(&self.exchange.requests)?;
+            let Some(stream) = client.stream.as_mut() else { return Ok(()) };
+            let count = match stream.read(&mut self.buffer) {
+                Ok(count) => count,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
+                    return Ok(());
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error).context("reading an answer"),
+            };
+            if count == 0 {
+                return self.closed(key);
+            }
+            let bytes = self.buffer.get(..count).unwrap_or_default();
+            if client.request.is_none() || client.closing {
+                return Err(Failure::new("bytes that nobody asked for"));
+            }
+            if client.reader.feed(bytes, &self.exchange.answer_body).context("a wrong answer")? {
+                match self.reuse {
+                    Reuse::KeepAlive => {
+                        client.request = None;
+                        self.answered += 1;
+                        self.begin(key)?;
+                    }
+                    Reuse::Close => client.closing = true,
+                }
+            }
+            // A short read has drained the socket; more is another edge.
+            if count < self.buffer.len() && self.reuse == Reuse::KeepAlive {
+                return Ok(());
+            }
+        }
+    }
+
+    fn closed(&mut self, key: usize) -> Result<(), Failure> {
+        match self.clients.get_mut(key) {
+            Some(client) if client.closing => {
+                client.stream = None;
+                client.closing = false;
+                client.request = None;
+                self.answered += 1;
+                self.begin(key)
+            }
+            _ => Err(Failure::new("the proxy closed a connection it should have kept")),
+        }
+    }
+}
+
+impl Client {
+    fn is_fresh(&self) -> bool {
+        self.stream.is_none() && self.request.is_none()
+    }
+
+    /// Writes what is left of the request, as far as the socket takes it.
+    fn send(&mut self, requests: &[Vec<u8>]) -> Result<(), Failure> {
+        let (Some(stream), Some(request)) = (self.stream.as_mut(), self.request) else { return Ok(()) };
+        let request = requests.get(request).map(Vec::as_slice).unwrap_or_default();
+        while let Some(rest) = request.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            match stream.write(rest) {
+                Ok(count) => self.sent += count,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
+                    return Ok(());
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error).context("sending a request"),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,126 @@
+//! What a request costs: Kakehi, HAProxy, nginx and a relay that parses nothing, measured in turn on
+//! one machine, as ratios of processor time per request.
+//!
+//! One thread here makes the load, another is the backend, both on one core; each proxy is a process
+//! of its own on the other. Read [`scenarios`] for what is measured, [`peers`] for how the others are
+//! configured, [`report`] for what comes out. `doc/benchmarks.md` is for whoever runs it.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a benchmark drives processes and is the outside world: clock, sockets, waiting"
+)]
+
+mod backend;
+mod build;
+mod content;
+mod failure;
+mod load;
+mod machine;
+mod peers;
+mod procfs;
+mod relay;
+mod report;
+mod scenarios;
+mod stats;
+mod strace;
+mod wire;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::failure::{Context, Failure};
+use crate::machine::Cores;
+use crate::peers::Stage;
+use crate::scenarios::{Effort, Scenario};
+
+/// Pairs that make a figure, unless said otherwise.
+const PAIRS: usize = 7;
+/// `--quick` does that part of the work.
+const QUICK_DIVISOR: u64 = 6;
+const QUICK_PAIRS: usize = 3;
+
+/// Measures what a request costs Kakehi, HAProxy and nginx, and writes a report.
+#[derive(Debug, Parser)]
+#[command(name = "kakehi-bench")]
+struct Arguments {
+    /// What to measure; may be given several times [default: everything]
+    #[arg(long, value_name = "NAME")]
+    scenario: Vec<Scenario>,
+    /// Measurements of each proxy [default: 7]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pairs: Option<u16>,
+    /// Fewer and shorter measurements: to see that all works, not for figures
+    #[arg(long)]
+    quick: bool,
+    /// Where the report goes; text under its last heading is kept
+    #[arg(long, value_name = "FILE", default_value = "bench/out/report.md")]
+    out: PathBuf,
+    /// Another binary of Kakehi, instead of building this one
+    #[arg(long, value_name = "FILE")]
+    kakehi: Option<PathBuf>,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Role {
+    /// The relay, as the process to be measured
+    #[command(hide = true)]
+    Relay { listen: SocketAddr, backend: SocketAddr },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match &arguments.role {
+        Some(Role::Relay { listen, backend }) => relay::run(*listen, *backend).map(|()| true),
+        None => measure(&arguments),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            eprintln!("kakehi-bench: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// True if no figure is void.
+fn measure(arguments: &Arguments) -> Result<bool, Failure> {
+    let kakehi = match &arguments.kakehi {
+        Some(path) => path.canonicalize().context(path.display())?,
+        None => build::release()?,
+    };
+    let cores = Cores::choose()?;
+    machine::raise_descriptor_limit()?;
+    machine::move_to(cores.load)?;
+    let stage = Stage { cores, kakehi };
+    let effort = effort(arguments);
+    let scenarios =
+        if arguments.scenario.is_empty() { Scenario::value_variants() } else { &arguments.scenario };
+    let mut rows = Vec::new();
+    for scenario in scenarios {
+        eprintln!("{scenario:?}");
+        rows.extend(scenarios::measure(*scenario, &stage, effort));
+    }
+    let earlier = std::fs::read_to_string(&arguments.out).unwrap_or_default();
+    let text = report::render(&machine::description(&stage.kakehi), &rows, report::words_of(&earlier));
+    if let Some(directory) = arguments.out.parent().filter(|directory| *directory != Path::new("")) {
+        std::fs::create_dir_all(directory).context(directory.display())?;
+    }
+    std::fs::write(&arguments.out, &text).context(arguments.out.display())?;
+    println!("{text}");
+    eprintln!("written to {}", arguments.out.display());
+    Ok(rows.iter().all(|row| row.void.is_none()))
+}
+
+fn effort(arguments: &Arguments) -> Effort {
+    let pairs = if arguments.quick { QUICK_PAIRS } else { PAIRS };
+    Effort {
+        pairs: arguments.pairs.map_or(pairs, usize::from),
+        divisor: if arguments.quick { QUICK_DIVISOR } else { 1 },
+    }
+}

@@ -1,0 +1,58 @@
+//! HAProxy at its best: one thread, connections to servers always reused, bodies spliced, no log.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::{IDLE_SECONDS, Launch, Site, write};
+use crate::content::host;
+use crate::failure::Failure;
+
+/// The runtime API's socket, in the proxy's directory.
+pub(crate) const SOCKET: &str = "admin.sock";
+
+pub(super) fn launch(site: &Site<'_>, address: SocketAddr, directory: &Path) -> Result<Launch, Failure> {
+    let map: String =
+        (0..site.hosts).map(|index| format!("{} b{}\n", host(index), site.cluster_of(index))).collect();
+    let map = write(directory, "hosts.map", &map)?;
+    let socket = directory.join(SOCKET).display().to_string();
+    let file = write(directory, "haproxy.cfg", &config(site, address, &map, &socket))?;
+    Ok(Launch { program: "haproxy".into(), arguments: ["-db", "-f", &file].map(str::to_owned).into() })
+}
+
+fn config(site: &Site<'_>, address: SocketAddr, map: &str, socket: &str) -> String {
+    // One host: nothing to decide. Many: a map, whose look-up is a tree's (indexed strings).
+    let route = if site.hosts == 1 {
+        "default_backend b0".to_owned()
+    } else {
+        format!("use_backend %[req.hdr(host),map_str({map})]")
+    };
+    let mut text = format!(
+        "global\n  nbthread 1\n  maxconn 6000\n  stats socket {socket} mode 600 level admin\n  \
+         stats timeout {IDLE_SECONDS}s\n\
+         defaults\n  mode http\n  timeout connect 5s\n  timeout client {IDLE_SECONDS}s\n  \
+         timeout server {IDLE_SECONDS}s\n  timeout http-keep-alive {IDLE_SECONDS}s\n  \
+         option splice-request\n  option splice-response\n  http-reuse always\n\
+         frontend front\n  bind {address}\n  {route}\n"
+    );
+    for (cluster, backend) in site.backends.iter().enumerate() {
+        // Writing into a string cannot fail.
+        let _ = write!(text, "backend b{cluster}\n  server s {backend}\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_hosts_are_a_map_and_one_is_not() {
+        let backends = ["127.0.0.1:1".parse().expect("an address")];
+        let address = "127.0.0.1:80".parse().expect("an address");
+        let one = config(&Site { hosts: 1, backends: &backends }, address, "m", "s");
+        assert!(one.contains("default_backend b0") && !one.contains("map_str"));
+        let many = config(&Site { hosts: 2, backends: &backends }, address, "m", "s");
+        assert!(many.contains("map_str(m)") && !many.contains("default_backend"));
+    }
+}

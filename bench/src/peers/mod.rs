@@ -1,0 +1,126 @@
+//! The proxies that are compared, each at its best: how they are configured, started and ended.
+//!
+//! Read [`Peer`] for who they are, `kakehi.rs`, `haproxy.rs` and `nginx.rs` for their configurations.
+//! None of them writes a log; each has one worker, pinned to the proxy's core.
+
+mod haproxy;
+mod kakehi;
+mod nginx;
+mod process;
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+pub(crate) use process::{Running, send as send_signal};
+
+use crate::failure::{Context, Failure};
+use crate::machine::{self, Cores};
+
+/// Seconds after which an idle connection is closed, on either side: longer than any scenario.
+const IDLE_SECONDS: u32 = 600;
+
+/// Who is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Peer {
+    Kakehi,
+    Haproxy,
+    Nginx,
+    /// The benchmark's own, which parses nothing.
+    Relay,
+}
+
+impl Peer {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Peer::Kakehi => "Kakehi",
+            Peer::Haproxy => "HAProxy",
+            Peer::Nginx => "nginx",
+            Peer::Relay => "relay",
+        }
+    }
+}
+
+/// What is served: hosts, spread over clusters of one backend each.
+pub(crate) struct Site<'a> {
+    /// Names; with one, it takes all requests, whatever their host.
+    pub hosts: usize,
+    pub backends: &'a [SocketAddr],
+}
+
+impl Site<'_> {
+    /// Which cluster a host belongs to.
+    fn cluster_of(&self, host: usize) -> usize {
+        host % self.backends.len()
+    }
+}
+
+/// A tool that a proxy is run under.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wrapper(pub Vec<String>);
+
+/// Where proxies run and which of ours.
+#[derive(Debug, Clone)]
+pub(crate) struct Stage {
+    pub cores: Cores,
+    /// Our release binary.
+    pub kakehi: PathBuf,
+}
+
+/// What to start: a command line, and what is needed to know it later.
+struct Launch {
+    program: String,
+    arguments: Vec<String>,
+}
+
+impl Stage {
+    /// Starts a proxy on its core and waits until it takes connections.
+    ///
+    /// # Errors
+    /// If it is not installed, or does not start.
+    pub(crate) fn start(&self, peer: Peer, site: &Site<'_>, wrapper: &Wrapper) -> Result<Running, Failure> {
+        let directory = tempfile::tempdir().context("a directory for the proxy")?;
+        let address = free_address()?;
+        let launch = self.launch(peer, site, address, directory.path())?;
+        // What is started inherits the core of the thread that starts it.
+        machine::move_to(self.cores.proxy)?;
+        let running = Running::spawn(peer, &launch.program, &launch.arguments, wrapper, address, directory);
+        machine::move_to(self.cores.load)?;
+        running?.await_listening()
+    }
+
+    fn launch(
+        &self,
+        peer: Peer,
+        site: &Site<'_>,
+        address: SocketAddr,
+        directory: &Path,
+    ) -> Result<Launch, Failure> {
+        match peer {
+            Peer::Kakehi => kakehi::launch(&self.kakehi, site, address, directory),
+            Peer::Haproxy => haproxy::launch(site, address, directory),
+            Peer::Nginx => nginx::launch(site, address, directory),
+            Peer::Relay => {
+                let own = std::env::current_exe().context("the benchmark's own path")?;
+                let backend = site.backends.first().context("a relay needs a backend")?;
+                Ok(Launch {
+                    program: own.display().to_string(),
+                    arguments: vec!["relay".into(), address.to_string(), backend.to_string()],
+                })
+            }
+        }
+    }
+}
+
+/// A loopback address that nobody listens on. Its IP is no one's source address, so that outgoing
+/// connections cannot take the port before the proxy does.
+fn free_address() -> Result<SocketAddr, Failure> {
+    let listener = TcpListener::bind((Ipv4Addr::new(127, 1, 0, 1), 0)).context("a free port")?;
+    Ok(listener.local_addr()?)
+}
+
+/// Writes a configuration file and gives its path as an argument.
+fn write(directory: &Path, name: &str, text: &str) -> Result<String, Failure> {
+    let path = directory.join(name);
+    std::fs::write(&path, text).context(path.display())?;
+    Ok(path.display().to_string())
+}

@@ -1,0 +1,123 @@
+//! What is measured: one file per way of measuring, one entry per line of the table of targets.
+
+mod traffic;
+
+use crate::content::Kind;
+use crate::load::Reuse;
+use crate::peers::{Peer, Stage};
+use crate::report::Row;
+
+/// Connections that are kept busy, whoever is measured.
+pub(crate) const CONCURRENCY: usize = 64;
+/// Hosts of the scenario of many, and the clusters they are spread over.
+const HOSTS_MANY: usize = 10_000;
+const CLUSTERS_MANY: usize = 10;
+
+/// A line of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Scenario {
+    /// Keep-alive GET, answers of 100 B, 64 connections.
+    Keepalive,
+    /// The same among 10,000 hosts.
+    Hosts,
+    /// A new connection for each request.
+    Connections,
+    /// Answers of 1 MiB.
+    Large,
+    /// Uploads of 64 KiB.
+    Uploads,
+}
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Effort {
+    /// Measurements of each peer, interleaved.
+    pub pairs: usize,
+    /// Divides the work of each measurement.
+    pub divisor: u64,
+}
+
+impl Effort {
+    /// As many, made fewer; never none.
+    fn of(self, count: u64) -> u64 {
+        (count / self.divisor).max(1)
+    }
+}
+
+/// Measures one scenario. What fails voids its rows.
+pub(crate) fn measure(scenario: Scenario, stage: &Stage, effort: Effort) -> Vec<Row> {
+    match scenario {
+        Scenario::Keepalive
+        | Scenario::Hosts
+        | Scenario::Connections
+        | Scenario::Large
+        | Scenario::Uploads => {
+            vec![traffic::measure(&shape(scenario), stage, effort)]
+        }
+    }
+}
+
+/// A scenario of traffic: who is asked what, how often.
+pub(crate) struct Shape {
+    pub title: &'static str,
+    pub kind: Kind,
+    pub reuse: Reuse,
+    pub hosts: usize,
+    pub clusters: usize,
+    /// Requests in one measurement: about a second or more of a proxy's time.
+    pub requests: u64,
+    pub peers: &'static [Peer],
+    pub targets: &'static [(Peer, f64)],
+}
+
+const ALL: &[Peer] = &[Peer::Kakehi, Peer::Haproxy, Peer::Nginx];
+const ALL_AND_RELAY: &[Peer] = &[Peer::Kakehi, Peer::Haproxy, Peer::Nginx, Peer::Relay];
+
+fn shape(scenario: Scenario) -> Shape {
+    let keepalive = Shape {
+        title: "keep-alive GET, 100 B answer, 64 connections",
+        kind: Kind::Small,
+        reuse: Reuse::KeepAlive,
+        hosts: 1,
+        clusters: 1,
+        requests: 60_000,
+        peers: ALL_AND_RELAY,
+        targets: &[(Peer::Haproxy, 0.72), (Peer::Nginx, 0.78), (Peer::Relay, 1.25)],
+    };
+    match scenario {
+        Scenario::Keepalive => keepalive,
+        Scenario::Hosts => Shape {
+            title: "the same among 10,000 hosts",
+            hosts: HOSTS_MANY,
+            clusters: CLUSTERS_MANY,
+            peers: ALL,
+            targets: &[(Peer::Haproxy, 0.68), (Peer::Nginx, 0.88)],
+            ..keepalive
+        },
+        Scenario::Connections => Shape {
+            title: "a new connection per request",
+            kind: Kind::SmallAndClose,
+            reuse: Reuse::Close,
+            requests: 20_000,
+            peers: ALL,
+            targets: &[(Peer::Haproxy, 0.90), (Peer::Nginx, 0.95)],
+            ..keepalive
+        },
+        Scenario::Large => Shape {
+            title: "1 MiB answers",
+            kind: Kind::Large,
+            requests: 3_000,
+            peers: ALL,
+            targets: &[(Peer::Haproxy, 0.95), (Peer::Nginx, 0.35)],
+            ..keepalive
+        },
+        Scenario::Uploads => Shape {
+            title: "64 KiB uploads",
+            kind: Kind::Upload,
+            requests: 15_000,
+            peers: ALL,
+            targets: &[(Peer::Haproxy, 0.90), (Peer::Nginx, 0.95)],
+            ..keepalive
+        },
+    }
+}
