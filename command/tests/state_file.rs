@@ -68,6 +68,15 @@ fn load(file: &[u8]) -> ConfigState {
     state
 }
 
+/// What one request becomes in a state file.
+fn record(request: &proto::Request) -> String {
+    let mut state = ConfigState::default();
+    state.apply(&Order::from_request(request).expect("an order")).expect("accepted");
+    let mut written = Vec::new();
+    write_state(&state, &mut written).expect("memory takes it");
+    String::from_utf8(written).expect("JSON")
+}
+
 fn outcomes(file: &[u8], record_bytes_max: usize) -> Vec<Result<proto::Request, StateFileError>> {
     read_state(file, record_bytes_max).collect()
 }
@@ -93,6 +102,54 @@ fn members_of_later_versions_may_be_missing_and_unknown_ones_may_be_there() {
         "\n\0"
     );
     assert_eq!(load(old.as_bytes()).counts().clusters, 1);
+}
+
+#[test]
+fn frontends_are_written_by_the_variant_of_their_verb() {
+    let frontend = |redirect, header_predicates| {
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 80)).into();
+        let hostname = "a.test".into();
+        RequestType::AddHttpFrontend(proto::RequestHttpFrontend {
+            address,
+            hostname,
+            redirect,
+            header_predicates,
+            ..Default::default()
+        })
+        .into()
+    };
+    let predicate = proto::HeaderPredicate { name: "X-A".into(), kind: 0, value: Some("1".into()) };
+    let predicated = record(&frontend(None, vec![predicate]));
+    assert!(predicated.contains(r#"{"ADD_HTTP_FRONTEND_WITH_HEADER_PREDICATES":{"#), "{predicated}");
+    assert!(
+        predicated.contains(r#""header_predicates":[{"name":"x-a","kind":0,"value":"1"}]"#),
+        "{predicated}"
+    );
+    let silent = record(&frontend(Some(5), Vec::new()));
+    assert!(silent.contains(r#"{"ADD_HTTP_FRONTEND_WITH_SILENT_CLOSE":{"#), "{silent}");
+    for text in [predicated, silent] {
+        assert_eq!(load(text.as_bytes()).counts().http_frontends, 1);
+    }
+}
+
+#[test]
+fn settings_of_ours_are_written_only_where_they_are_set() {
+    let listener = proto::HttpListenerConfig {
+        address: std::net::SocketAddr::from(([127, 0, 0, 1], 80)).into(),
+        front_timeout: 60,
+        back_timeout: 30,
+        connect_timeout: 3,
+        request_timeout: 10,
+        trusted_proxies: vec!["10.0.0.0/8".into()],
+        max_body_bytes: Some(0),
+        ..Default::default()
+    };
+    let text = record(&RequestType::AddHttpListener(listener).into());
+    let ours = r#""h2_stream_refusal_percent":null,"trusted_proxies":["10.0.0.0/8"],"max_body_bytes":0}"#;
+    assert!(text.contains(ours), "{text}");
+    let state = load(text.as_bytes());
+    let listener = state.http_listeners().next().expect("loaded");
+    assert!(listener.trusted_proxies().contains([10, 0, 0, 1].into()));
 }
 
 #[test]

@@ -72,6 +72,19 @@ fn extensions_live_at_1000() {
 }
 
 #[test]
+fn settings_of_ours_live_at_1000() {
+    let trusted = proto::TrustedProxies { values: vec!["::1".into()] };
+    let patch = proto::UpdateHttpListenerConfig {
+        address: SocketAddr::from(([127, 0, 0, 1], 80)).into(),
+        trusted_proxies: Some(trusted),
+        tunnel_timeout: Some(1),
+        trace_context: Some(proto::TraceContext::Make.into()),
+        ..Default::default()
+    };
+    check(&patch, r#"0a 09 0a 05 0d 01 00 00 7f 10 50 c2 3e 05 0a 03 "::1" c8 3e 01 e8 3e 01"#);
+}
+
+#[test]
 fn a_frame_is_its_own_length_in_eight_bytes_and_the_message() {
     let mut frame = Vec::new();
     encode_frame(&add_cluster(), &mut frame).expect("encodes");

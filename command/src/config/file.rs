@@ -78,6 +78,15 @@ impl<'d> Section<'d> {
         self.raw(name).is_some()
     }
 
+    /// Reports a key that has to be there and is not.
+    pub(super) fn required(&self, name: &str, diagnostics: &mut Diagnostics) -> Option<()> {
+        if !self.has(name) {
+            diagnostics.error(self.place, self.key_path(name), "is required");
+            return None;
+        }
+        Some(())
+    }
+
     /// Where a key's value stands, or else where the section starts.
     pub(super) fn place_of(&self, name: &str) -> Place {
         self.raw(name).map_or(self.place, place_of)

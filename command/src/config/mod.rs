@@ -3,15 +3,18 @@
 //! [`load`] reads a file, [`parse`] a text; both give a [`Config`] whose orders build the whole state
 //! from nothing, or every error of the file in one run, each with its line and key. Keys that nobody
 //! knows, and keys of protocols this version does not serve yet, are warnings; a key that must not be
-//! left out of account (a password, a rewritten path) is an error.
+//! left out of account (a PROXY header, a backend's protocol) is an error.
 //!
 //! The road: `file` (TOML to checked values, against the table in `keys`), then `resolve` (defaults,
-//! cross-checks) and `objects` (listeners and clusters to orders). Nothing here opens sockets, creates
-//! files or reads the environment; the names of backends are the only thing looked up.
+//! cross-checks) and `objects` (listeners and clusters to orders, by way of `messages`). Nothing here opens sockets, creates
+//! files or reads the environment; the names of backends are looked up and the files of answers read,
+//! and nothing else.
 
+mod answers;
 mod diagnostic;
 mod file;
 mod keys;
+mod messages;
 mod objects;
 mod resolve;
 #[cfg(test)]
@@ -29,6 +32,7 @@ use crate::order::{ListenerKey, Order};
 use crate::proto;
 use crate::proto::supervision::LimitsConfig;
 
+use answers::ReadAnswer;
 pub use diagnostic::{ConfigError, ConfigErrors, ConfigWarning, Diagnostic};
 use diagnostic::{Diagnostics, Place};
 
@@ -128,23 +132,39 @@ pub struct Config {
 /// How backend names become addresses.
 type Lookup<'a> = &'a dyn Fn(&str) -> io::Result<Vec<SocketAddr>>;
 
+/// What lies outside the file and is looked at on the way.
+#[derive(Clone, Copy)]
+struct Outside<'a> {
+    look_up: Lookup<'a>,
+    read_answer: ReadAnswer<'a>,
+}
+
+impl Outside<'static> {
+    /// The machine's own.
+    const REAL: Self = Self { look_up: &look_up, read_answer: &answers::read_file };
+}
+
 /// Loads a file. Paths in it are relative to its directory and come out absolute; names of backends
 /// are looked up, which may take as long as the system's resolver does.
 ///
 /// # Errors
 /// Every error of the file, or that it cannot be read.
 pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
-    load_with(path, &look_up)
+    load_with(path, Outside::REAL)
 }
 
 /// Loads a file for its settings only, as a client of the command socket needs them: names of backends
-/// are not looked up, and `orders` is empty.
+/// are not looked up, files of answers are not read, and `orders` is empty.
 ///
 /// # Errors
-/// As [`load`], names aside.
+/// As [`load`], names and answers aside.
 pub fn load_settings(path: &Path) -> Result<Config, ConfigErrors> {
-    // Any address will do for orders that are thrown away.
-    let mut config = load_with(path, &|_| Ok(vec![SocketAddr::from(([127, 0, 0, 1], 1))]))?;
+    // Any address and answer will do for orders that are thrown away.
+    let outside = Outside {
+        look_up: &|_| Ok(vec![SocketAddr::from(([127, 0, 0, 1], 1))]),
+        read_answer: &|_| Ok(String::new()),
+    };
+    let mut config = load_with(path, outside)?;
     config.orders = Vec::new();
     Ok(config)
 }
@@ -154,10 +174,10 @@ pub fn load_settings(path: &Path) -> Result<Config, ConfigErrors> {
 /// # Errors
 /// Every error of the text.
 pub fn parse(text: &str, origin: &Origin) -> Result<Config, ConfigErrors> {
-    parse_with(text, origin, origin.directory(), &look_up)
+    parse_with(text, origin, origin.directory(), Outside::REAL)
 }
 
-fn load_with(path: &Path, look_up: Lookup<'_>) -> Result<Config, ConfigErrors> {
+fn load_with(path: &Path, outside: Outside<'_>) -> Result<Config, ConfigErrors> {
     let unreadable = |error: &io::Error| {
         let text = match error.kind() {
             io::ErrorKind::NotFound => "there is no such file".to_owned(),
@@ -170,14 +190,14 @@ fn load_with(path: &Path, look_up: Lookup<'_>) -> Result<Config, ConfigErrors> {
     let text = std::fs::read_to_string(path).map_err(|error| unreadable(&error))?;
     let absolute = std::path::absolute(path).map_err(|error| unreadable(&error))?;
     let directory = absolute.parent().unwrap_or(Path::new("/"));
-    parse_with(&text, &Origin::File(path.to_owned()), directory, look_up)
+    parse_with(&text, &Origin::File(path.to_owned()), directory, outside)
 }
 
 fn parse_with(
     text: &str,
     origin: &Origin,
     directory: &Path,
-    look_up: Lookup<'_>,
+    outside: Outside<'_>,
 ) -> Result<Config, ConfigErrors> {
     let mut diagnostics = Diagnostics::new(&origin.name(), text);
     let (document, syntax_errors) = DeTable::parse_recoverable(text);
@@ -193,7 +213,7 @@ fn parse_with(
     file::check(&top, &mut diagnostics);
     let mut config = resolve::settings(&top, origin, directory, &mut diagnostics);
     let objects::Objects { orders, listener_places } =
-        objects::objects(&top, &config, origin, look_up, &mut diagnostics);
+        objects::objects(&top, &config, origin, outside, &mut diagnostics);
     config.orders = orders;
     config.listener_places = listener_places;
     config.warnings = diagnostics.finish()?;

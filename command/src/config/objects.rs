@@ -9,13 +9,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::answers::Answers;
 use super::diagnostic::{Diagnostic, Diagnostics, Place};
 use super::file::{Located, Section};
 use super::resolve::report_unserved;
-use super::{Config, DEMO_PORT, Lookup, Origin};
+use super::{Config, DEMO_PORT, Lookup, Origin, Outside, messages};
 use crate::order::{
-    Backend, BackendKey, Cluster, ClusterId, HostPattern, HttpFrontend, HttpListener, ListenerKey,
-    ListenerKind, Order, OrderError, PathRule, STICKY_NAME_DEFAULT,
+    Backend, BackendKey, Cluster, ClusterId, HeaderPredicate, HostPattern, HttpFrontend, HttpListener,
+    ListenerKey, ListenerKind, Order, OrderError, PathRule, STICKY_NAME_DEFAULT,
 };
 use crate::proto;
 
@@ -32,13 +33,14 @@ pub(super) fn objects(
     top: &Section<'_>,
     settings: &Config,
     origin: &Origin,
-    look_up: Lookup<'_>,
+    outside: Outside<'_>,
     diagnostics: &mut Diagnostics,
 ) -> Objects {
     let mut builder = Builder {
         settings,
         origin,
-        names: Names { look_up, known: HashMap::new() },
+        names: Names { look_up: outside.look_up, known: HashMap::new() },
+        answers: Answers { read: outside.read_answer },
         diagnostics,
         listeners: HashMap::new(),
         listener_orders: Vec::new(),
@@ -58,6 +60,7 @@ struct Builder<'c, 'l> {
     settings: &'c Config,
     origin: &'c Origin,
     names: Names<'l>,
+    answers: Answers<'l>,
     diagnostics: &'c mut Diagnostics,
     listeners: HashMap<SocketAddr, Vec<Declared>>,
     listener_orders: Vec<Arc<HttpListener>>,
@@ -80,16 +83,16 @@ struct Origination {
 }
 
 /// What must be unique among the frontends of all clusters.
-type FrontendIdentity = (SocketAddr, HostPattern, PathRule, Option<String>);
+type FrontendIdentity = (SocketAddr, HostPattern, PathRule, Option<String>, Vec<HeaderPredicate>);
 
 impl Builder<'_, '_> {
     fn listener(&mut self, section: &Section<'_>) {
-        let address = self.required(section, "address").and_then(|()| section.address("address"));
-        let kind = self.required(section, "protocol").and_then(|()| section.choice("protocol"));
+        let address = section.required("address", self.diagnostics).and_then(|()| section.address("address"));
+        let kind = section.required("protocol", self.diagnostics).and_then(|()| section.choice("protocol"));
         let (Some(address), Some(kind)) = (address, kind.map(kind_of)) else { return };
         let interface = section.text("interface").map(str::to_owned);
         let by = Origination { place: address.place, path: section.path.clone() };
-        if !self.declare(address, kind, interface.clone(), by) {
+        if !self.declare(address, kind, interface, by) {
             return;
         }
         if kind != ListenerKind::Http {
@@ -101,7 +104,8 @@ impl Builder<'_, '_> {
             return;
         }
         report_unserved(section, self.diagnostics);
-        let wire = self.http_listener(section, address.value, interface);
+        let defaults = self.default_listener(address.value);
+        let wire = messages::http_listener(section, defaults, self.answers, self.diagnostics);
         if let Some(listener) = self.checked(section, HttpListener::from_wire(wire)) {
             self.listener_orders.push(Arc::new(listener));
         }
@@ -138,32 +142,6 @@ impl Builder<'_, '_> {
         true
     }
 
-    fn http_listener(
-        &self,
-        section: &Section<'_>,
-        address: SocketAddr,
-        interface: Option<String>,
-    ) -> proto::HttpListenerConfig {
-        let seconds = |name: &str, default: u32| {
-            section.integer(name).and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(default)
-        };
-        let defaults = self.default_listener(address);
-        proto::HttpListenerConfig {
-            public_address: section.address("public_address").map(|address| address.value.into()),
-            sticky_name: section.text("sticky_name").map_or(defaults.sticky_name, str::to_owned),
-            front_timeout: seconds("front_timeout", defaults.front_timeout),
-            back_timeout: seconds("back_timeout", defaults.back_timeout),
-            connect_timeout: seconds("connect_timeout", defaults.connect_timeout),
-            request_timeout: seconds("request_timeout", defaults.request_timeout),
-            sozu_id_header: section.text("sozu_id_header").map(str::to_owned),
-            elide_x_real_ip: section.flag("elide_x_real_ip"),
-            send_x_real_ip: section.flag("send_x_real_ip"),
-            forwarded_headers: section.choice("forwarded_headers").map(|family| forwarded(family).into()),
-            interface,
-            ..self.default_listener(address)
-        }
-    }
-
     /// An HTTP listener of which nothing but the address is said.
     fn default_listener(&self, address: SocketAddr) -> proto::HttpListenerConfig {
         let timeouts = self.settings.server_config();
@@ -180,9 +158,10 @@ impl Builder<'_, '_> {
 
     fn cluster(&mut self, id: &str, section: &Section<'_>) {
         // All that is missing is told at once.
-        let frontends = self.required(section, "frontends");
-        let backends = self.required(section, "backends");
-        let protocol = self.required(section, "protocol").and_then(|()| section.choice("protocol"));
+        let frontends = section.required("frontends", self.diagnostics);
+        let backends = section.required("backends", self.diagnostics);
+        let protocol =
+            section.required("protocol", self.diagnostics).and_then(|()| section.choice("protocol"));
         if protocol == Some("tcp") {
             let text = "tcp clusters are not served yet by this version: this one is skipped, with its \
                         frontends and backends";
@@ -193,7 +172,8 @@ impl Builder<'_, '_> {
             return;
         }
         report_unserved(section, self.diagnostics);
-        let Some(cluster) = self.checked(section, Cluster::from_wire(cluster(id, section))) else { return };
+        let wire = messages::cluster(id, section, self.answers, self.diagnostics);
+        let Some(cluster) = self.checked(section, Cluster::from_wire(wire)) else { return };
         let id = cluster.id().clone();
         self.cluster_orders.push(Order::AddCluster(Arc::new(cluster)));
         for frontend in section.tables("frontends") {
@@ -206,33 +186,14 @@ impl Builder<'_, '_> {
     }
 
     fn frontend(&mut self, cluster_id: &ClusterId, section: &Section<'_>) {
-        let address = self.required(section, "address").and_then(|()| section.address("address"));
-        let hostname = self.required(section, "hostname").and_then(|()| section.text("hostname"));
+        let address = section.required("address", self.diagnostics).and_then(|()| section.address("address"));
+        let hostname = section.required("hostname", self.diagnostics).and_then(|()| section.text("hostname"));
         let (Some(address), Some(hostname)) = (address, hostname) else { return };
         if !self.is_on_http(section, address) {
             return;
         }
         report_unserved(section, self.diagnostics);
-        let redirect = section.choice("redirect");
-        if matches!(redirect, Some("permanent" | "silent_close")) {
-            let text = "not served yet by this version; \"forward\" and \"unauthorized\" are";
-            self.diagnostics.error(section.place_of("redirect"), section.key_path("redirect"), text);
-        }
-        let wire = proto::RequestHttpFrontend {
-            cluster_id: Some(cluster_id.to_string()),
-            address: address.value.into(),
-            hostname: hostname.to_owned(),
-            path: proto::PathRule {
-                kind: path_kind(section.choice("path_type")).into(),
-                value: section.text("path").unwrap_or_default().to_owned(),
-            },
-            method: section.text("method").map(str::to_owned),
-            position: position(section.choice("position")).into(),
-            tags: section.text_map("tags").map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
-            redirect: (redirect == Some("unauthorized"))
-                .then_some(proto::RedirectPolicy::Unauthorized.into()),
-            ..proto::RequestHttpFrontend::default()
-        };
+        let wire = messages::http_frontend(cluster_id, address.value, hostname, section, self.diagnostics);
         let Some(frontend) = self.checked(section, HttpFrontend::from_wire(wire)) else { return };
         if self.is_new(section, &frontend) {
             self.cluster_orders.push(Order::AddHttpFrontend(Arc::new(frontend)));
@@ -286,6 +247,7 @@ impl Builder<'_, '_> {
             frontend.hostname().clone(),
             frontend.path().clone(),
             frontend.method().map(str::to_owned),
+            frontend.header_predicates().to_vec(),
         );
         let by = Origination { place: section.place, path: section.path.clone() };
         match self.frontends.entry(identity) {
@@ -297,7 +259,8 @@ impl Builder<'_, '_> {
                 let first = entry.get();
                 let line = self.diagnostics.line(first.place);
                 let text = format!(
-                    "address, hostname, path and method are already those of {} (line {line})",
+                    "address, hostname, path, method and header_predicates are already those of {} (line \
+                     {line})",
                     first.path
                 );
                 self.diagnostics.error(by.place, by.path, text);
@@ -313,7 +276,8 @@ impl Builder<'_, '_> {
         section: &Section<'_>,
         known: &mut HashMap<BackendKey, Origination>,
     ) {
-        let Some(text) = self.required(section, "address").and_then(|()| section.text("address")) else {
+        let Some(text) = section.required("address", self.diagnostics).and_then(|()| section.text("address"))
+        else {
             return;
         };
         report_unserved(section, self.diagnostics);
@@ -390,15 +354,6 @@ impl Builder<'_, '_> {
         Objects { orders, listener_places }
     }
 
-    /// Reports a key that has to be there and is not.
-    fn required(&mut self, section: &Section<'_>, name: &str) -> Option<()> {
-        if !section.has(name) {
-            self.diagnostics.error(section.place, section.key_path(name), "is required");
-            return None;
-        }
-        Some(())
-    }
-
     /// Reports what an order's own checks refuse, at the key it came from.
     fn checked<T>(&mut self, section: &Section<'_>, result: Result<T, OrderError>) -> Option<T> {
         let error = match result {
@@ -453,32 +408,6 @@ impl Names<'_> {
     }
 }
 
-/// The cluster as a message, with the settings that later versions serve: they are kept.
-fn cluster(id: &str, section: &Section<'_>) -> proto::Cluster {
-    let number = |name: &str| section.integer(name).and_then(|value| u32::try_from(value).ok());
-    let text = |name: &str| section.text(name).map(str::to_owned);
-    proto::Cluster {
-        cluster_id: id.to_owned(),
-        sticky_session: section.flag("sticky_session").unwrap_or_default(),
-        load_balancing: load_balancing(section.choice("load_balancing")).into(),
-        load_metric: section.choice("load_metric").map(|metric| load_metric(metric).into()),
-        https_redirect: section.flag("https_redirect").unwrap_or_default(),
-        https_redirect_port: number("https_redirect_port"),
-        authorized_hashes: section.texts("authorized_hashes"),
-        www_authenticate: text("www_authenticate"),
-        max_connections_per_ip: section.integer("max_connections_per_ip"),
-        max_connections_per_subnet: section.integer("max_connections_per_subnet"),
-        retry_after: number("retry_after"),
-        affinity_header: text("affinity_header"),
-        affinity_cookie: text("affinity_cookie"),
-        shard_percent: number("shard_percent"),
-        shard_min_backends: number("shard_min_backends"),
-        shard_mode: section.choice("shard_mode").map(|mode| shard_mode(mode).into()),
-        max_connection_attempts: number("max_connection_attempts"),
-        ..proto::Cluster::default()
-    }
-}
-
 fn kind_of(protocol: &str) -> ListenerKind {
     match protocol {
         "https" => ListenerKind::Https,
@@ -486,43 +415,4 @@ fn kind_of(protocol: &str) -> ListenerKind {
         "udp" => ListenerKind::Udp,
         _ => ListenerKind::Http,
     }
-}
-
-fn forwarded(family: &str) -> proto::ForwardedHeaders {
-    match family {
-        "x_forwarded" => proto::ForwardedHeaders::XForwarded,
-        "rfc7239" => proto::ForwardedHeaders::Rfc7239,
-        "none" => proto::ForwardedHeaders::None,
-        _ => proto::ForwardedHeaders::Both,
-    }
-}
-
-fn path_kind(kind: Option<&str>) -> proto::PathRuleKind {
-    match kind {
-        Some("REGEX") => proto::PathRuleKind::Regex,
-        Some("EQUALS") => proto::PathRuleKind::Equals,
-        _ => proto::PathRuleKind::Prefix,
-    }
-}
-
-/// Left out it is TREE: by specificity, as the documentation of the format promises. (Sōzu reads it as
-/// PRE, so that which of two frontends wins depends on the order of a hash map.)
-fn position(position: Option<&str>) -> proto::RulePosition {
-    match position {
-        Some("PRE") => proto::RulePosition::Pre,
-        Some("POST") => proto::RulePosition::Post,
-        _ => proto::RulePosition::Tree,
-    }
-}
-
-fn load_balancing(algorithm: Option<&str>) -> proto::LoadBalancingAlgorithms {
-    algorithm.and_then(proto::LoadBalancingAlgorithms::from_str_name).unwrap_or_default()
-}
-
-fn load_metric(metric: &str) -> proto::LoadMetric {
-    proto::LoadMetric::from_str_name(metric).unwrap_or_default()
-}
-
-fn shard_mode(mode: &str) -> proto::ShardMode {
-    proto::ShardMode::from_str_name(mode).unwrap_or_default()
 }

@@ -314,7 +314,10 @@ mod tests {
             sticky_session: true,
             https_redirect: true,
             load_balancing: proto::LoadBalancingAlgorithms::Maglev.into(),
-            answers: BTreeMap::from([("503".into(), "HTTP/1.1 503".into())]),
+            answers: BTreeMap::from([("503".into(), "HTTP/1.1 503 Busy\r\n\r\n".into())]),
+            answer_503: Some("HTTP/1.1 503 Older\r\n\r\n".into()),
+            authorized_hashes: vec![hash("ada")],
+            www_authenticate: Some("Basic realm=\"app\"".into()),
             affinity_cookie: Some("user".into()),
             shard_percent: Some(10),
             shard_min_backends: Some(4),
@@ -329,9 +332,34 @@ mod tests {
         }
     }
 
+    fn hash(user: &str) -> String {
+        format!("{user}:{}", "5e".repeat(32))
+    }
+
+    #[test]
+    fn answers_and_users_are_at_hand() {
+        let plain = Cluster::from_wire(wire()).expect("accepted");
+        assert_eq!((plain.answer(503), plain.credentials(), plain.www_authenticate()), (None, &[][..], None));
+        let full = proto::Cluster {
+            answers: BTreeMap::from([("404".into(), "HTTP/1.1 404 Ours\n\n".into())]),
+            answer_503: Some("HTTP/1.1 503 Older\n\n".into()),
+            authorized_hashes: vec![hash("ada"), hash("grace")],
+            www_authenticate: Some("Basic".into()),
+            ..wire()
+        };
+        let full = Cluster::from_wire(full).expect("accepted");
+        assert_eq!(full.answer(404).map(AnswerTemplate::reason), Some("Ours"));
+        assert_eq!(full.answer(503).map(AnswerTemplate::reason), Some("Older"));
+        assert_eq!((full.answer(502), full.www_authenticate()), (None, Some("Basic")));
+        let users: Vec<_> = full.credentials().iter().map(|it| &*it.user).collect();
+        assert_eq!(users, ["ada", "grace"]);
+        let empty = proto::Cluster { www_authenticate: Some(String::new()), ..wire() };
+        assert_eq!(Cluster::from_wire(empty).expect("accepted").www_authenticate(), None);
+    }
+
     #[test]
     fn a_plain_cluster_is_small() {
-        assert_eq!(Cluster::from_wire(wire()).expect("accepted").rest, None);
+        assert!(Cluster::from_wire(wire()).expect("accepted").rest.is_none());
         assert!(size_of::<Cluster>() <= 32, "{} bytes", size_of::<Cluster>());
     }
 
@@ -357,6 +385,11 @@ mod tests {
         check(|wire| (wire.shard_percent, wire.shard_min_backends) = (Some(1), Some(1)), "is below 2");
         check(|wire| wire.proxy_protocol = Some(3), "proxy_protocol `3`");
         check(|wire| wire.https_redirect_port = Some(65_536), "is not a port");
+        check(|wire| wire.answer_503 = Some("Busy".into()), "answer_503 has no empty line");
+        check(|wire| wire.answers = BTreeMap::from([("503".into(), "Busy".into())]), "answers `503` has no");
+        check(|wire| wire.authorized_hashes = vec!["ada:secret".into()], "authorized_hashes `ada` is not");
+        check(|wire| wire.www_authenticate = Some("a\nb".into()), "www_authenticate `a\\nb` has a control");
+        check(|wire| wire.www_authenticate = Some("a".repeat(1025)), "longer than 1024 bytes");
     }
 
     #[test]

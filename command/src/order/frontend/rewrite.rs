@@ -179,3 +179,116 @@ impl PathRule {
 fn group_count(source: &str, case: Case) -> usize {
     compile_expression(source, case).map_or(0, |expression| expression.captures_len() - 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto;
+
+    fn rule(kind: proto::PathRuleKind, value: &str) -> PathRule {
+        let wire = proto::PathRule { kind: kind.into(), value: value.into() };
+        PathRule::from_wire(&wire).expect("a rule")
+    }
+
+    fn prefix() -> PathRule {
+        rule(proto::PathRuleKind::Prefix, "/api")
+    }
+
+    fn pattern(text: &str) -> HostPattern {
+        HostPattern::parse(text).expect("a pattern")
+    }
+
+    fn check_captures(host: &str, path: &PathRule, expected: (usize, usize)) {
+        assert_eq!((pattern(host).capture_count(), path.capture_count()), expected, "{host} {path:?}");
+    }
+
+    fn check_host(text: &str, host: &str, expected: Result<&[RewritePart], &str>) {
+        check(Rewrite::host(text, &pattern(host), &prefix()), text, expected);
+    }
+
+    fn check_path(text: &str, path: &PathRule, expected: Result<&[RewritePart], &str>) {
+        check(Rewrite::path(text, &pattern("*.a.test"), path), text, expected);
+    }
+
+    fn check(rewrite: Result<Rewrite, OrderError>, text: &str, expected: Result<&[RewritePart], &str>) {
+        match (rewrite, expected) {
+            (Ok(rewrite), Ok(parts)) => {
+                assert_eq!(rewrite.parts(), parts);
+                assert_eq!(rewrite.to_string(), text);
+            }
+            (Err(error), Err(expected)) => {
+                let error = error.to_string();
+                assert!(error.starts_with("rewrite_") && error.contains(expected), "{error}");
+            }
+            (rewrite, _) => panic!("{text}: {rewrite:?}"),
+        }
+    }
+
+    fn literal(text: &str) -> RewritePart {
+        RewritePart::Literal(text.into())
+    }
+
+    #[test]
+    fn captures_are_counted() {
+        let equals = rule(proto::PathRuleKind::Equals, "/x");
+        let groups = rule(proto::PathRuleKind::Regex, "/(a)/(?:b)/(?P<c>.*)");
+        check_captures("a.test", &equals, (0, 0));
+        check_captures("*", &prefix(), (0, 1));
+        check_captures("*.a.test", &groups, (1, 2));
+        check_captures("/(a)(b)/.x./c/./(d)/.test", &prefix(), (3, 1));
+    }
+
+    #[test]
+    fn hosts_are_put_together() {
+        check_host("b.test", "a.test", Ok(&[literal("b.test")]));
+        check_host("[::1]", "a.test", Ok(&[literal("[::1]")]));
+        check_host("$HOST[1].b.test", "*.a.test", Ok(&[RewritePart::Host(1), literal(".b.test")]));
+        check_host("$HOST[0]", "*", Ok(&[RewritePart::Host(0)]));
+        check_host("a-$PATH[1]", "*", Ok(&[literal("a-"), RewritePart::Path(1)]));
+    }
+
+    #[test]
+    fn hosts_that_can_be_none_are_refused() {
+        check_host("", "*", Err("is empty"));
+        check_host("b.test:80", "*", Err("is not the name of a host"));
+        check_host("b..test", "*", Err("is not the name of a host"));
+        check_host("*.b.test", "*", Err("is not the name of a host"));
+        check_host("$HOST[0]:80", "*", Err("is not the name of a host"));
+        check_host("$HOST", "*", Err("is not the name of a host"));
+        check_host("$HOST[0] ", "*", Err("is not the name of a host"));
+        check_host(&"a".repeat(1025), "*", Err("longer than 1024 bytes"));
+    }
+
+    #[test]
+    fn paths_are_put_together() {
+        check_path("/v2$PATH[1]", &prefix(), Ok(&[literal("/v2"), RewritePart::Path(1)]));
+        check_path("$PATH[0]/x", &prefix(), Ok(&[RewritePart::Path(0), literal("/x")]));
+        let expected = [literal("/"), RewritePart::Host(1), RewritePart::Path(0)];
+        check_path("/$HOST[1]$PATH[0]", &prefix(), Ok(&expected));
+        // A dollar that begins no capture is a character of paths (RFC 3986 §3.3).
+        check_path("/$a?$PATH[1]", &prefix(), Ok(&[literal("/$a?"), RewritePart::Path(1)]));
+    }
+
+    #[test]
+    fn paths_that_can_be_none_are_refused() {
+        check_path("v2", &prefix(), Err("begins neither"));
+        check_path("$PATH[1]", &prefix(), Err("begins neither"));
+        check_path("$HOST[0]", &prefix(), Err("begins neither"));
+        check_path("/a b", &prefix(), Err("no path has"));
+        check_path("/a\n", &prefix(), Err("no path has"));
+        check_path("/a#b", &prefix(), Err("no path has"));
+        check_path("/é", &prefix(), Err("no path has"));
+    }
+
+    #[test]
+    fn captures_that_there_are_not_are_refused() {
+        check_path("/$PATH[2]", &prefix(), Err("has $PATH[2]: there is one capture beyond [0]"));
+        check_path("/$HOST[7]", &prefix(), Err("has $HOST[7]: there is one capture beyond [0]"));
+        check_host("$HOST[1]", "a.test", Err("has $HOST[1]: there is no capture beyond [0]"));
+        check_host("$HOST[3]", "/(a)(b)/.test", Err("there are 2 captures"));
+        check_path("/$PATH[1", &prefix(), Err("without its closing bracket"));
+        check_path("/$PATH[]", &prefix(), Err("not a number"));
+        check_path("/$PATH[+1]", &prefix(), Err("not a number"));
+        check_path("/$PATH[99999999999999999999]", &prefix(), Err("not a number"));
+    }
+}

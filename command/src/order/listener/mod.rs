@@ -490,3 +490,6 @@ fn check_positive(field: &'static str, value: Option<u64>) -> Result<(), OrderEr
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

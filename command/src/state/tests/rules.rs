@@ -158,14 +158,43 @@ fn a_patch_changes_what_it_names() {
         (rename(), "same"),
         (patch(|wire| wire.back_timeout = Some(7)), "ok"),
         (patch(|wire| drop(wire.answers.insert("404".into(), String::new()))), "same"),
-        (patch(|wire| drop(wire.answers.insert("404".into(), "HTTP/1.1 404".into()))), "ok"),
+        (patch(|wire| drop(wire.answers.insert("404".into(), "HTTP/1.1 404 No\n\n".into()))), "ok"),
+        (patch(|wire| wire.trusted_proxies = trusted(&["10.0.0.0/8"])), "ok"),
+        (patch(|wire| wire.trusted_proxies = trusted(&["10.0.0.0/8"])), "same"),
+        (patch(|wire| wire.max_body_bytes = Some(7)), "ok"),
+        (patch(|wire| wire.max_body_bytes = Some(0)), "ok"),
+        (patch(|wire| wire.trusted_proxies = trusted(&[])), "ok"),
     ]);
     let key = ListenerKey { address: "127.0.0.1:80".parse().expect("an address"), interface: None };
     let listener = state.http_listener(&key).expect("there");
     assert_eq!(
         (listener.sozu_id_header(), listener.back_timeout().as_secs(), listener.active()),
-        ("X-Id", 7, true)
+        (&"X-Id".into(), 7, true)
     );
+    assert!(listener.answer(404).is_some() && listener.answer(503).is_none());
+    assert!(listener.trusted_proxies().is_empty() && listener.max_body_bytes().is_none());
+}
+
+fn trusted(texts: &[&str]) -> Option<proto::TrustedProxies> {
+    Some(proto::TrustedProxies { values: texts.iter().map(|text| (*text).to_owned()).collect() })
+}
+
+#[test]
+fn a_listener_has_no_more_answers_than_it_may() {
+    let answers = |prefix: &str, count: usize| {
+        let name = |nth: usize| (format!("{prefix}{nth}"), "HTTP/1.1 200 OK\n\n".to_owned());
+        (0..count).map(name).collect()
+    };
+    let patch = |answers| {
+        let wire = proto::UpdateHttpListenerConfig { address: local(80), answers, ..Default::default() };
+        order(RequestType::UpdateHttpListener(wire))
+    };
+    check(&[
+        (add_listener(80, None), "ok"),
+        (patch(answers("a", 60)), "ok"),
+        (patch(answers("b", 5)), "answers are more than 64"),
+        (patch(answers("b", 4)), "ok"),
+    ]);
 }
 
 #[test]
@@ -196,6 +225,11 @@ fn a_patch_with_an_unusable_value_is_no_order() {
     check(|wire| wire.expect_proxy = Some(true), "PROXY headers (expect_proxy) are not served yet");
     check(|wire| wire.forwarded_headers = Some(4), "forwarded_headers `4` is not known");
     check(|wire| wire.address.port = 0, "has port 0");
+    check(|wire| wire.tunnel_timeout = Some(0), "tunnel_timeout `0` must be >= 1");
+    check(|wire| wire.max_request_line = Some(255), "max_request_line `255` is below 256");
+    check(|wire| wire.trace_context = Some(2), "trace_context `2` is not known");
+    check(|wire| wire.trusted_proxies = trusted(&["::1", "me"]), "trusted_proxies `me` is neither");
+    check(|wire| drop(wire.answers.insert("404".into(), "No".into())), "answers `404` has no empty line");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Orders from a small universe, so that random ones meet, clash and repeat.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use proptest::{collection::vec, option, prelude::*};
 
@@ -110,13 +110,29 @@ fn cluster_id() -> impl Strategy<Value = String> {
 }
 
 fn any_cluster() -> impl Strategy<Value = RequestType> {
-    (cluster_id(), any::<bool>(), 0..6_i32, option::of(1..=2_u32)).prop_map(
-        |(id, sticky_session, load_balancing, max_connection_attempts)| {
-            let settings =
-                proto::Cluster { sticky_session, load_balancing, max_connection_attempts, ..cluster(&id) };
+    let settings = (any::<bool>(), 0..6_i32, option::of(1..=2_u32));
+    (cluster_id(), settings, any_answers(), option::weighted(0.2, prop_oneof!["ada", "grace"])).prop_map(
+        |(id, (sticky_session, load_balancing, max_connection_attempts), answers, user)| {
+            let settings = proto::Cluster {
+                sticky_session,
+                load_balancing,
+                max_connection_attempts,
+                answer_503: answers.get("503").cloned(),
+                answers,
+                authorized_hashes: user.iter().map(|user| format!("{user}:{}", "0f".repeat(32))).collect(),
+                www_authenticate: user,
+                ..cluster(&id)
+            };
             RequestType::AddCluster(settings)
         },
     )
+}
+
+/// None, most of the time; now and then one that says nothing.
+fn any_answers() -> impl Strategy<Value = BTreeMap<String, String>> {
+    let name = prop_oneof!["404", "503", "other"];
+    let text = prop_oneof![1 => Just(String::new()), 3 => "HTTP/1\\.1 50[0-2] No\n\n%ROUTE"];
+    option::weighted(0.3, (name, text)).prop_map(|answer| answer.into_iter().collect())
 }
 
 fn any_backend() -> impl Strategy<Value = RequestType> {
@@ -139,10 +155,10 @@ fn any_backend() -> impl Strategy<Value = RequestType> {
 /// Few enough that two states often have the same one, with and without its cluster.
 fn any_frontend() -> impl Strategy<Value = RequestType> {
     let rule = (prop_oneof!["", "a", "b", "c"], prop_oneof![Just("x.test"), Just("*")], 0..2_i32);
-    let policy = (0..3_i32, option::weighted(0.1, Just("GET".to_owned())), 80..82_u16);
-    let redirect = option::weighted(0.1, Just(2));
-    (rule, policy, redirect, prop::bool::weighted(0.3)).prop_map(
-        |((id, host, kind), (position, method, port), redirect, remove)| {
+    let place = (0..3_i32, option::weighted(0.1, Just("GET".to_owned())), 80..82_u16);
+    let what = (option::weighted(0.2, 0..6_i32), any_predicates(), any_policy());
+    (rule, place, what, prop::bool::weighted(0.3), any::<bool>()).prop_map(
+        |((id, host, kind), (position, method, port), (redirect, predicates, policy), remove, variant)| {
             let wire = proto::RequestHttpFrontend {
                 address: local(port),
                 path: proto::PathRule { kind, value: "/p".into() },
@@ -150,21 +166,56 @@ fn any_frontend() -> impl Strategy<Value = RequestType> {
                 method,
                 redirect,
                 tags: redirect.map(|_| ("owner".to_owned(), "us".to_owned())).into_iter().collect(),
+                header_predicates: predicates,
+                redirect_scheme: policy,
+                required_auth: policy.map(|scheme| scheme > 0),
+                rewrite_host: policy.map(|_| "$HOST[0]".to_owned()),
+                rewrite_port: policy.map(|scheme| 80 + scheme.unsigned_abs()),
+                headers: policy
+                    .map(|position| proto::Header {
+                        position: position + 1,
+                        key: "X".into(),
+                        val: "a".into(),
+                    })
+                    .into_iter()
+                    .collect(),
                 ..frontend(&id, host, "")
             };
-            if remove { RequestType::RemoveHttpFrontend(wire) } else { RequestType::AddHttpFrontend(wire) }
+            match (remove, variant) {
+                (false, false) => RequestType::AddHttpFrontend(wire),
+                (false, true) => RequestType::AddHttpFrontendWithHeaderPredicates(wire),
+                (true, false) => RequestType::RemoveHttpFrontend(wire),
+                (true, true) => RequestType::RemoveHttpFrontendWithHeaderPredicates(wire),
+            }
         },
     )
 }
 
+fn any_predicates() -> impl Strategy<Value = Vec<proto::HeaderPredicate>> {
+    let predicate = |name: &str, kind: i32| proto::HeaderPredicate {
+        name: name.to_owned(),
+        kind,
+        value: (kind < 2).then(|| "v".to_owned()),
+    };
+    let one = (prop_oneof![Just("x-a"), Just("X-A"), Just("x-b")], 0..3_i32);
+    prop_oneof![
+        3 => Just(Vec::new()),
+        1 => vec(one.prop_map(move |(name, kind)| predicate(name, kind)), 1..3),
+    ]
+}
+
+/// None, most of the time; otherwise a number that its parts are made of.
+fn any_policy() -> impl Strategy<Value = Option<i32>> {
+    option::weighted(0.2, 0..3_i32)
+}
+
 fn any_listener() -> impl Strategy<Value = RequestType> {
     let key = (80..82_u16, option::weighted(0.3, Just("eth0".to_owned())));
-    let settings =
-        (1..3_u32, option::of(Just(local(8080))), option::of(1..3_u32), option::of(0..4_i32), any::<bool>());
-    (key, settings, 0..6).prop_map(|((port, interface), settings, verb)| {
-        let (timeout, public_address, limit, forwarded_headers, answers) = settings;
-        let answers =
-            answers.then(|| ("503".to_owned(), format!("HTTP/1.1 503 {timeout}"))).into_iter().collect();
+    let settings = (1..3_u32, option::of(Just(local(8080))), option::of(1..3_u32), option::of(0..4_i32));
+    let ours = (any_answers(), option::of(prop_oneof!["10\\.0\\.0\\.[01]", Just(String::new())]));
+    (key, settings, ours, 0..6).prop_map(|((port, interface), settings, (answers, trusted), verb)| {
+        let (timeout, public_address, limit, forwarded_headers) = settings;
+        let trusted = trusted.map(|text| Some(text).filter(|text| !text.is_empty()).into_iter().collect());
         let address = local(port);
         match verb {
             0 | 1 => RequestType::AddHttpListener(proto::HttpListenerConfig {
@@ -174,6 +225,10 @@ fn any_listener() -> impl Strategy<Value = RequestType> {
                 forwarded_headers,
                 answers,
                 active: timeout == 1,
+                trusted_proxies: trusted.unwrap_or_default(),
+                tunnel_timeout: limit,
+                max_body_bytes: limit.map(u64::from),
+                trace_context: forwarded_headers.map(|number| number % 2),
                 ..listener(port, interface.as_deref())
             }),
             2 => RequestType::UpdateHttpListener(proto::UpdateHttpListenerConfig {
@@ -183,6 +238,9 @@ fn any_listener() -> impl Strategy<Value = RequestType> {
                 h2_max_concurrent_streams: limit,
                 forwarded_headers,
                 answers,
+                trusted_proxies: trusted.map(|values| proto::TrustedProxies { values }),
+                max_request_line: limit.map(|limit| 256 + limit),
+                min_transfer_rate: limit.map(|limit| limit - 1),
                 ..Default::default()
             }),
             3 => RequestType::RemoveListener(proto::RemoveListener {

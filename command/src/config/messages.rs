@@ -1,0 +1,212 @@
+//! Sections of the file as messages of the protocol: what the file says, no more. Whether it makes sense
+//! is for [`crate::order`] to tell.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use super::answers::Answers;
+use super::diagnostic::Diagnostics;
+use super::file::Section;
+use crate::proto;
+
+/// A listener at `address`: `defaults`, and what the section says.
+pub(super) fn http_listener(
+    section: &Section<'_>,
+    defaults: proto::HttpListenerConfig,
+    answers: Answers<'_>,
+    diagnostics: &mut Diagnostics,
+) -> proto::HttpListenerConfig {
+    let number = |name: &str| section.integer(name).and_then(|value| u32::try_from(value).ok());
+    proto::HttpListenerConfig {
+        public_address: section.address("public_address").map(|address| address.value.into()),
+        sticky_name: section.text("sticky_name").map_or(defaults.sticky_name, str::to_owned),
+        front_timeout: number("front_timeout").unwrap_or(defaults.front_timeout),
+        back_timeout: number("back_timeout").unwrap_or(defaults.back_timeout),
+        connect_timeout: number("connect_timeout").unwrap_or(defaults.connect_timeout),
+        request_timeout: number("request_timeout").unwrap_or(defaults.request_timeout),
+        sozu_id_header: section.text("sozu_id_header").map(str::to_owned),
+        elide_x_real_ip: section.flag("elide_x_real_ip"),
+        send_x_real_ip: section.flag("send_x_real_ip"),
+        forwarded_headers: section.choice("forwarded_headers").map(|family| forwarded(family).into()),
+        http_answers: answers.older(section, diagnostics),
+        answers: answers.newer(section, diagnostics),
+        trusted_proxies: section.texts("trusted_proxies"),
+        tunnel_timeout: number("tunnel_timeout"),
+        max_request_line: number("max_request_line"),
+        max_body_bytes: section.integer("max_body_bytes"),
+        min_transfer_rate: number("min_transfer_rate"),
+        trace_context: section.choice("trace_context").map(|choice| trace_context(choice).into()),
+        interface: section.text("interface").map(str::to_owned),
+        ..defaults
+    }
+}
+
+/// A cluster, with the settings that later versions serve: they are kept.
+pub(super) fn cluster(
+    id: &str,
+    section: &Section<'_>,
+    answers: Answers<'_>,
+    diagnostics: &mut Diagnostics,
+) -> proto::Cluster {
+    let number = |name: &str| section.integer(name).and_then(|value| u32::try_from(value).ok());
+    let text = |name: &str| section.text(name).map(str::to_owned);
+    proto::Cluster {
+        cluster_id: id.to_owned(),
+        sticky_session: section.flag("sticky_session").unwrap_or_default(),
+        load_balancing: load_balancing(section.choice("load_balancing")).into(),
+        load_metric: section.choice("load_metric").map(|metric| load_metric(metric).into()),
+        https_redirect: section.flag("https_redirect").unwrap_or_default(),
+        https_redirect_port: number("https_redirect_port"),
+        answer_503: answers.of_cluster(section, diagnostics),
+        answers: answers.newer(section, diagnostics),
+        authorized_hashes: section.texts("authorized_hashes"),
+        www_authenticate: text("www_authenticate"),
+        max_connections_per_ip: section.integer("max_connections_per_ip"),
+        max_connections_per_subnet: section.integer("max_connections_per_subnet"),
+        retry_after: number("retry_after"),
+        affinity_header: text("affinity_header"),
+        affinity_cookie: text("affinity_cookie"),
+        shard_percent: number("shard_percent"),
+        shard_min_backends: number("shard_min_backends"),
+        shard_mode: section.choice("shard_mode").map(|mode| shard_mode(mode).into()),
+        max_connection_attempts: number("max_connection_attempts"),
+        ..proto::Cluster::default()
+    }
+}
+
+/// A frontend of an HTTP listener.
+pub(super) fn http_frontend(
+    cluster_id: &str,
+    address: SocketAddr,
+    hostname: &str,
+    section: &Section<'_>,
+    diagnostics: &mut Diagnostics,
+) -> proto::RequestHttpFrontend {
+    let text = |name: &str| section.text(name).map(str::to_owned);
+    proto::RequestHttpFrontend {
+        cluster_id: Some(cluster_id.to_owned()),
+        address: address.into(),
+        hostname: hostname.to_owned(),
+        path: proto::PathRule {
+            kind: path_kind(section.choice("path_type")).into(),
+            value: section.text("path").unwrap_or_default().to_owned(),
+        },
+        method: text("method"),
+        position: position(section.choice("position")).into(),
+        tags: text_map(section, "tags"),
+        redirect: section.choice("redirect").map(|what| redirect(what).into()),
+        redirect_scheme: section.choice("redirect_scheme").map(|scheme| redirect_scheme(scheme).into()),
+        redirect_template: text("redirect_template"),
+        rewrite_host: text("rewrite_host"),
+        rewrite_path: text("rewrite_path"),
+        rewrite_port: section.integer("rewrite_port").and_then(|port| u32::try_from(port).ok()),
+        required_auth: section.flag("required_auth"),
+        headers: section.tables("headers").iter().filter_map(|table| header(table, diagnostics)).collect(),
+        header_predicates: section
+            .tables("header_predicates")
+            .iter()
+            .filter_map(|table| header_predicate(table, diagnostics))
+            .collect(),
+        ..proto::RequestHttpFrontend::default()
+    }
+}
+
+fn header(section: &Section<'_>, diagnostics: &mut Diagnostics) -> Option<proto::Header> {
+    // All that is missing is told at once.
+    let missing = ["position", "key", "value"].map(|name| section.required(name, diagnostics));
+    missing.into_iter().collect::<Option<()>>()?;
+    let position = match section.choice("position")? {
+        "request" => proto::HeaderPosition::Request,
+        "response" => proto::HeaderPosition::Response,
+        _ => proto::HeaderPosition::Both,
+    };
+    Some(proto::Header {
+        position: position.into(),
+        key: section.text("key")?.to_owned(),
+        val: section.text("value")?.to_owned(),
+    })
+}
+
+fn header_predicate(section: &Section<'_>, diagnostics: &mut Diagnostics) -> Option<proto::HeaderPredicate> {
+    let missing = ["name", "match"].map(|name| section.required(name, diagnostics));
+    missing.into_iter().collect::<Option<()>>()?;
+    let kind = match section.choice("match")? {
+        "exact" => proto::HeaderMatchKind::Exact,
+        "regex" => proto::HeaderMatchKind::Regex,
+        _ => proto::HeaderMatchKind::Present,
+    };
+    Some(proto::HeaderPredicate {
+        name: section.text("name")?.to_owned(),
+        kind: kind.into(),
+        value: section.text("value").map(str::to_owned),
+    })
+}
+
+fn text_map(section: &Section<'_>, name: &str) -> BTreeMap<String, String> {
+    section.text_map(name).map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+fn forwarded(family: &str) -> proto::ForwardedHeaders {
+    match family {
+        "x_forwarded" => proto::ForwardedHeaders::XForwarded,
+        "rfc7239" => proto::ForwardedHeaders::Rfc7239,
+        "none" => proto::ForwardedHeaders::None,
+        _ => proto::ForwardedHeaders::Both,
+    }
+}
+
+fn trace_context(choice: &str) -> proto::TraceContext {
+    match choice {
+        "make" => proto::TraceContext::Make,
+        _ => proto::TraceContext::Pass,
+    }
+}
+
+fn path_kind(kind: Option<&str>) -> proto::PathRuleKind {
+    match kind {
+        Some("REGEX") => proto::PathRuleKind::Regex,
+        Some("EQUALS") => proto::PathRuleKind::Equals,
+        _ => proto::PathRuleKind::Prefix,
+    }
+}
+
+/// Left out it is TREE: by specificity, as the documentation of the format promises. (Sōzu reads it as
+/// PRE, so that which of two frontends wins depends on the order of a hash map.)
+fn position(position: Option<&str>) -> proto::RulePosition {
+    match position {
+        Some("PRE") => proto::RulePosition::Pre,
+        Some("POST") => proto::RulePosition::Post,
+        _ => proto::RulePosition::Tree,
+    }
+}
+
+fn redirect(redirect: &str) -> proto::RedirectPolicy {
+    match redirect {
+        "permanent" => proto::RedirectPolicy::Permanent,
+        "found" => proto::RedirectPolicy::Found,
+        "permanent_redirect" => proto::RedirectPolicy::PermanentRedirect,
+        "unauthorized" => proto::RedirectPolicy::Unauthorized,
+        "silent_close" => proto::RedirectPolicy::SilentClose,
+        _ => proto::RedirectPolicy::Forward,
+    }
+}
+
+fn redirect_scheme(scheme: &str) -> proto::RedirectScheme {
+    match scheme {
+        "use-http" => proto::RedirectScheme::UseHttp,
+        "use-https" => proto::RedirectScheme::UseHttps,
+        _ => proto::RedirectScheme::UseSame,
+    }
+}
+
+fn load_balancing(algorithm: Option<&str>) -> proto::LoadBalancingAlgorithms {
+    algorithm.and_then(proto::LoadBalancingAlgorithms::from_str_name).unwrap_or_default()
+}
+
+fn load_metric(metric: &str) -> proto::LoadMetric {
+    proto::LoadMetric::from_str_name(metric).unwrap_or_default()
+}
+
+fn shard_mode(mode: &str) -> proto::ShardMode {
+    proto::ShardMode::from_str_name(mode).unwrap_or_default()
+}
