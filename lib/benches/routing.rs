@@ -1,6 +1,7 @@
-//! What the router costs with a million hosts: time per look-up and per change, memory per host.
+//! What the router costs with a million hosts, a tenth of them wildcards: time per look-up and per change,
+//! memory per host.
 //!
-//! `cargo bench -p kakehi-lib --bench routing [-- HOSTS]` prints it. Not a test: nothing is asserted
+//! `cargo bench -p kakehi-lib --bench routing [-- HOSTS] [exact|wildcard|unknown]` prints it. Not a test: nothing is asserted
 //! about time. Without cargo's `--bench` (as under `cargo test --benches`) it runs with few hosts.
 
 use std::hint::black_box;
@@ -10,51 +11,77 @@ use std::time::{Duration, Instant};
 
 use kakehi_command::order::HttpFrontend;
 use kakehi_command::proto::{PathRule, PathRuleKind, RequestHttpFrontend, RulePosition};
-use kakehi_lib::routing::Router;
+use kakehi_lib::listener::Route;
+use kakehi_lib::routing::{NoFields, Router};
 
 const HOSTS_DEFAULT: usize = 1_000_000;
 const HOSTS_IN_TESTS: usize = 1_000;
 const LOOK_UPS: usize = 2_000_000;
 /// Coprime to any number of hosts below it: steps through them in an order no cache expects.
 const STRIDE: usize = 1_000_000_007;
+/// One host in so many is a wildcard.
+const WILDCARD_EVERY: usize = 10;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let asked = arguments.iter().find_map(|argument| argument.parse().ok());
     let measuring = arguments.iter().any(|argument| argument == "--bench");
     let hosts: usize = asked.unwrap_or(if measuring { HOSTS_DEFAULT } else { HOSTS_IN_TESTS });
-    let frontends: Vec<Arc<HttpFrontend>> = (0..hosts).map(|i| frontend(&name(i))).collect();
-    let mut router = Router::default();
     let before = resident_bytes();
+    let frontends: Vec<Arc<HttpFrontend>> = (0..hosts).map(|i| frontend(&pattern(i))).collect();
+    let mut router = Router::default();
+    let per_host = |bytes: usize| bytes / hosts.max(1);
+    let filled = resident_bytes();
     let mut slowest = Duration::ZERO;
     let insertion = time(hosts, |i| {
         let start = now();
-        router.insert(&frontends[i], frontends[i].clone()).expect("each host is there once");
+        router.insert(&frontends[i], route(&frontends[i])).expect("each host is there once");
         slowest = slowest.max(start.elapsed());
     });
-    println!("{hosts} hosts");
+    println!("{hosts} hosts, one in {WILDCARD_EVERY} a wildcard");
     println!("insert    {insertion:>8.0} ns, the slowest {:.1} ms", slowest.as_secs_f64() * 1e3);
-    println!("memory    {:>8} bytes a host", resident_bytes().saturating_sub(before) / hosts.max(1));
+    println!("memory    {:>8} bytes a host", per_host(resident_bytes().saturating_sub(filled)));
+    println!("          {:>8} more in the frontend it refers to", per_host(filled.saturating_sub(before)));
 
-    let wildcard = frontend("*.wild.test");
-    router.insert(&wildcard, wildcard.clone()).expect("it is new");
-    let look_up = |name: &dyn Fn(usize) -> String| {
+    let look_up = |found: bool, name: &dyn Fn(usize) -> String| {
         // Some names in advance, so that making them is not measured; far enough apart to be cold.
         let names: Vec<String> =
             (0..hosts.min(200_000)).map(|i| name(i.wrapping_mul(STRIDE) % hosts)).collect();
         let empty = time(LOOK_UPS, |i| {
             black_box(names[i % names.len()].bytes().fold(0, u8::wrapping_add));
         });
-        time(LOOK_UPS, |i| {
-            black_box(router.route(names[i % names.len()].as_bytes(), b"/some/path?q=1", b"GET"));
-        }) - empty
+        let nanos = time(LOOK_UPS, |i| {
+            let target =
+                router.route(names[i % names.len()].as_bytes(), b"/some/path?q=1", b"GET", &NoFields);
+            assert_eq!(black_box(target).is_some(), found);
+        });
+        nanos - empty
     };
-    println!("known     {:>8.0} ns a look-up", look_up(&name));
-    println!("wildcard  {:>8.0} ns", look_up(&|i| format!("host-{i}.wild.test")));
-    println!("unknown   {:>8.0} ns", look_up(&|i| format!("no-host-{i}.example.test")));
+    let exact = |i: usize| if is_wildcard(i) { (i + 1) % hosts } else { i };
+    let wildcard = |i: usize| i - i % WILDCARD_EVERY;
+    let kinds = ["exact", "wildcard", "unknown"];
+    let is_asked = |kind: &str| arguments.iter().any(|argument| argument == kind);
+    let all = !kinds.into_iter().any(is_asked);
+    for kind in kinds.into_iter().filter(|kind| all || is_asked(kind)) {
+        let nanos = match kind {
+            "exact" => look_up(true, &|i| name(exact(i))),
+            "wildcard" => look_up(true, &|i| format!("www.{}", name(wildcard(i)))),
+            _ => look_up(false, &|i| format!("no-host-{i}.example.test")),
+        };
+        println!("{kind:<9} {nanos:>8.0} ns a look-up");
+    }
     let removal = time(hosts, |i| drop(black_box(router.remove(&frontends[i.wrapping_mul(STRIDE) % hosts]))));
     println!("remove    {removal:>8.0} ns");
-    assert_eq!(router.len(), 1, "only the wildcard is left");
+    assert!(router.is_empty());
+}
+
+fn is_wildcard(i: usize) -> bool {
+    i.is_multiple_of(WILDCARD_EVERY)
+}
+
+/// The pattern of the frontend of this number.
+fn pattern(i: usize) -> String {
+    if is_wildcard(i) { format!("*.{}", name(i)) } else { name(i) }
 }
 
 fn name(i: usize) -> String {
@@ -71,6 +98,11 @@ fn frontend(hostname: &str) -> Arc<HttpFrontend> {
         ..Default::default()
     });
     Arc::new(frontend.expect("a frontend that is served"))
+}
+
+/// What a worker's tables have for a frontend that only forwards.
+fn route(frontend: &Arc<HttpFrontend>) -> Route {
+    Route { frontend: frontend.clone(), cluster: None, rewriter: None }
 }
 
 /// Nanoseconds of processor time a call.

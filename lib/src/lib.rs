@@ -1,7 +1,7 @@
 //! One worker: one thread, one loop, everything that carries traffic.
 //!
-//! Pure rooms ([`protocol`], [`routing`], [`balancing`], [`health`]) take bytes and time and give back
-//! verdicts; [`session`] joins them to sockets; [`listener`] accepts; [`server`] is the loop. Only
+//! Pure rooms ([`protocol`], [`routing`], [`policy`], [`balancing`], [`health`]) take bytes and time and give
+//! back verdicts; [`session`] joins them to sockets; [`listener`] accepts; [`server`] is the loop. Only
 //! [`net`] speaks to the kernel. Read [`server::Worker`] first.
 
 pub mod balancing;
@@ -9,6 +9,7 @@ pub mod health;
 pub mod listener;
 pub mod metrics;
 pub mod net;
+pub mod policy;
 pub mod protocol;
 pub mod routing;
 pub mod server;

@@ -1,25 +1,79 @@
 //! PRE and POST: the first rule that matches, in the order of insertion.
 //!
-//! The order is the operator's, and no rule is more specific than another. Still a request need not meet
-//! every rule: those for one host, or for the names under one wildcard, are kept apart by that host, and of
-//! the first match in each group the one inserted first is taken. Rules for expressions and for every
-//! host are met one after the other.
-
-use std::collections::HashMap;
+//! The order is the operator's, and no rule is more specific than another; only those with header
+//! predicates go before those without. Still a request need not meet every rule: those for one host, or
+//! for the names under one wildcard, are kept apart by that host, and of the first match in each group the
+//! one inserted first is taken. Rules for expressions and for every host are met one after the other.
 
 use kakehi_command::order::{HostPattern, HttpFrontend, PathRule};
 use regex::bytes::Regex;
 
+use super::host::Host;
+use super::host_map::HostMap;
 use super::pattern::{Case, HostExpression, compile};
+use super::predicate::Predicates;
 use super::text::Text;
 use super::{Request, RouteError};
 
-/// Rules in the order of insertion.
+/// The rules of one position.
 #[derive(Debug)]
 pub(super) struct FirstMatch<T> {
-    exact: HashMap<Text, Vec<Rule<T>>>,
+    /// `None` while there are none: few listeners have rules here.
+    with_predicates: Option<Box<Rules<T>>>,
+    plain: Option<Box<Rules<T>>>,
+}
+
+impl<T> Default for FirstMatch<T> {
+    fn default() -> Self {
+        Self { with_predicates: None, plain: None }
+    }
+}
+
+impl<T> FirstMatch<T> {
+    pub(super) fn insert(&mut self, rule: &HttpFrontend, target: T) -> Result<(), RouteError> {
+        let of_kind = self.rules_like(rule);
+        let mut rules = of_kind.take().unwrap_or_default();
+        let inserted = rules.insert(rule, target);
+        *of_kind = Some(rules).filter(|rules| !rules.is_empty());
+        inserted
+    }
+
+    pub(super) fn remove(&mut self, rule: &HttpFrontend) -> Option<T> {
+        let of_kind = self.rules_like(rule);
+        let rules = of_kind.as_mut()?;
+        let target = rules.remove(rule)?;
+        if rules.is_empty() {
+            *of_kind = None;
+        }
+        Some(target)
+    }
+
+    #[inline]
+    pub(super) fn find(&self, request: &Request<'_>) -> Option<&T> {
+        let with_predicates = self.with_predicates.as_ref().and_then(|rules| rules.find(request));
+        with_predicates.or_else(|| self.plain.as_ref()?.find(request))
+    }
+
+    fn rules_like(&mut self, rule: &HttpFrontend) -> &mut Option<Box<Rules<T>>> {
+        if rule.header_predicates().is_empty() { &mut self.plain } else { &mut self.with_predicates }
+    }
+
+    pub(super) fn check_invariants(&self) -> usize {
+        let all = [&self.with_predicates, &self.plain].into_iter().flatten();
+        let counts = all.map(|rules| {
+            assert!(!rules.is_empty(), "what has no rule is forgotten");
+            rules.check_invariants()
+        });
+        counts.sum()
+    }
+}
+
+/// Rules in the order of insertion.
+#[derive(Debug)]
+struct Rules<T> {
+    exact: HostMap<Vec<Rule<T>>>,
     /// By what follows the star and its dot.
-    wildcards: HashMap<Text, Vec<Rule<T>>>,
+    wildcards: HostMap<Vec<Rule<T>>>,
     /// For expressions and for every host.
     others: Vec<Rule<T>>,
     /// The place of the next rule; places are never used again.
@@ -37,32 +91,34 @@ struct Rule<T> {
     /// Compiled, if the path is an expression.
     path_expression: Option<Regex>,
     method: Option<Box<str>>,
+    predicates: Predicates,
     target: T,
 }
 
-impl<T> Default for FirstMatch<T> {
+impl<T> Default for Rules<T> {
     fn default() -> Self {
-        Self { exact: HashMap::new(), wildcards: HashMap::new(), others: Vec::new(), next_place: 0 }
+        Self { exact: HostMap::default(), wildcards: HostMap::default(), others: Vec::new(), next_place: 0 }
     }
 }
 
-impl<T> FirstMatch<T> {
-    pub(super) fn insert(&mut self, rule: &HttpFrontend, target: T) -> Result<(), RouteError> {
+impl<T> Rules<T> {
+    fn insert(&mut self, rule: &HttpFrontend, target: T) -> Result<(), RouteError> {
         if self.group(rule.hostname()).iter().any(|other| other.is(rule)) {
             return Err(RouteError::Duplicate);
         }
         let compiled = Rule::compile(rule, self.next_place, target)?;
         self.next_place += 1;
-        let group = match rule.hostname() {
-            HostPattern::Exact(host) => self.exact.entry(Text(host.clone())).or_default(),
-            HostPattern::Wildcard(suffix) => self.wildcards.entry(Text(suffix.clone())).or_default(),
-            HostPattern::Regex(_) | HostPattern::Any => &mut self.others,
-        };
-        group.push(compiled);
+        match rule.hostname() {
+            HostPattern::Exact(host) => insert_under(&mut self.exact, Text(host.clone()), compiled),
+            HostPattern::Wildcard(suffix) => {
+                insert_under(&mut self.wildcards, Text(suffix.clone()), compiled);
+            }
+            HostPattern::Regex(_) | HostPattern::Any => self.others.push(compiled),
+        }
         Ok(())
     }
 
-    pub(super) fn remove(&mut self, rule: &HttpFrontend) -> Option<T> {
+    fn remove(&mut self, rule: &HttpFrontend) -> Option<T> {
         match rule.hostname() {
             HostPattern::Exact(host) => remove_under(&mut self.exact, host, rule),
             HostPattern::Wildcard(suffix) => remove_under(&mut self.wildcards, suffix, rule),
@@ -70,13 +126,16 @@ impl<T> FirstMatch<T> {
         }
     }
 
-    pub(super) fn find(&self, request: &Request<'_>) -> Option<&T> {
-        if self.is_empty() {
-            return None;
-        }
-        let exact = self.exact.get(request.host.as_bytes());
-        let wildcards = request.host.parent().and_then(|parent| self.wildcards.get(parent));
-        let groups = [exact, wildcards, Some(&self.others)];
+    fn find(&self, request: &Request<'_>) -> Option<&T> {
+        let exact = self.exact.get(request.host);
+        let wildcard = || {
+            // Saves a hash where there are none.
+            if self.wildcards.is_empty() {
+                return None;
+            }
+            self.wildcards.get(request.host.parent()?)
+        };
+        let groups = [exact, wildcard(), Some(&self.others)];
         let first_of = |group: &&Vec<Rule<T>>| group.iter().position(|rule| rule.matches(request));
         let firsts = groups.into_iter().flatten().filter_map(|group| group.get(first_of(&group)?));
         firsts.min_by_key(|rule| rule.place).map(|rule| &rule.target)
@@ -84,8 +143,8 @@ impl<T> FirstMatch<T> {
 
     fn group(&self, host: &HostPattern) -> &[Rule<T>] {
         let group = match host {
-            HostPattern::Exact(host) => self.exact.get(host.as_bytes()),
-            HostPattern::Wildcard(suffix) => self.wildcards.get(suffix.as_bytes()),
+            HostPattern::Exact(host) => self.exact.get(Host::lower(host.as_bytes())),
+            HostPattern::Wildcard(suffix) => self.wildcards.get(Host::lower(suffix.as_bytes())),
             HostPattern::Regex(_) | HostPattern::Any => Some(&self.others),
         };
         group.map_or(&[], Vec::as_slice)
@@ -95,7 +154,9 @@ impl<T> FirstMatch<T> {
         self.exact.is_empty() && self.wildcards.is_empty() && self.others.is_empty()
     }
 
-    pub(super) fn check_invariants(&self) -> usize {
+    fn check_invariants(&self) -> usize {
+        self.exact.check_invariants();
+        self.wildcards.check_invariants();
         let by_host = self.exact.values().chain(self.wildcards.values());
         let groups = by_host.inspect(|group| assert!(!group.is_empty(), "what has no rule is forgotten"));
         let count = |group: &Vec<Rule<T>>| {
@@ -125,12 +186,16 @@ impl<T> Rule<T> {
             path: rule.path().clone(),
             path_expression,
             method: rule.method().map(Box::from),
+            predicates: Predicates::compile(rule.header_predicates())?,
             target,
         })
     }
 
     fn is(&self, rule: &HttpFrontend) -> bool {
-        self.host == *rule.hostname() && self.path == *rule.path() && self.method.as_deref() == rule.method()
+        self.host == *rule.hostname()
+            && self.path == *rule.path()
+            && self.method.as_deref() == rule.method()
+            && self.predicates.sources() == rule.header_predicates()
     }
 
     /// Whether it matches a request whose host belongs to its group.
@@ -140,16 +205,25 @@ impl<T> Rule<T> {
             (PathRule::Prefix(prefix), _) => request.path.starts_with(prefix.as_bytes()),
             (PathRule::Regex(_), regex) => regex.as_ref().is_some_and(|regex| regex.is_match(request.path)),
         };
-        let method = self.method.as_ref().is_none_or(|method| method.as_bytes() == request.method);
-        path && method && self.host_expression.as_ref().is_none_or(|host| host.matches(request.host))
+        path && self.method.as_ref().is_none_or(|method| method.as_bytes() == request.method)
+            && self.host_expression.as_ref().is_none_or(|host| host.matches(request.host))
+            && self.predicates.hold(request.fields)
     }
 }
 
-fn remove_under<T>(groups: &mut HashMap<Text, Vec<Rule<T>>>, host: &str, rule: &HttpFrontend) -> Option<T> {
-    let group = groups.get_mut(host.as_bytes())?;
+fn insert_under<T>(groups: &mut HostMap<Vec<Rule<T>>>, host: Text, rule: Rule<T>) {
+    match groups.get_mut(Host::lower(host.as_bytes())) {
+        Some(group) => group.push(rule),
+        None => groups.insert(host, vec![rule]),
+    }
+}
+
+fn remove_under<T>(groups: &mut HostMap<Vec<Rule<T>>>, host: &str, rule: &HttpFrontend) -> Option<T> {
+    let host = Host::lower(host.as_bytes());
+    let group = groups.get_mut(host)?;
     let target = remove_from(group, rule)?;
     if group.is_empty() {
-        groups.remove(host.as_bytes());
+        groups.remove(host);
     }
     Some(target)
 }

@@ -13,13 +13,16 @@
 //! that before a regular expression; of two rules with the same path the one with a method comes first. A
 //! rule whose method differs, and a host none of whose rules match, are passed over: the search goes on.
 //!
+//! Rules with header predicates are looked at only if all of them hold. Within a host of the tree, and within
+//! PRE and POST, such a rule outranks every rule without; among themselves those of a host are compared as
+//! all rules are, and after the method by the number of predicates, more before fewer.
+//!
 //! Looking up costs the same for ten frontends and for a million: hosts and paths are found by hash or in
 //! sorted order. Only regular expressions are tried one after the other, and only those whose literal
 //! labels at the end of the host fit. A look-up does not allocate, but for what an expression's engine keeps
 //! of its states the first times, up to a bound.
 //!
-//! What a match means (forward, deny) is the target's affair. Header predicates, rewrites and redirects
-//! are not served yet, and refused before they come here.
+//! What a match means (forward, deny, redirect) is the target's affair, see [`crate::policy`].
 //!
 //! Read [`Router`] first.
 
@@ -28,6 +31,8 @@ mod host_map;
 mod list;
 mod path;
 mod pattern;
+mod predicate;
+mod same_path;
 mod text;
 mod tree;
 
@@ -37,11 +42,14 @@ use host::Host;
 use list::FirstMatch;
 use tree::Tree;
 
+pub(crate) use pattern::{Case, compile};
+pub use predicate::{Fields, NoFields};
+
 /// Why a rule cannot be added.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
-    /// There is a rule for the same host, path and method at the same position.
-    #[error("there is a rule for this host, path and method already")]
+    /// There is a rule for the same host, path, method and predicates at the same position.
+    #[error("there is a rule for this host, path, method and header predicates already")]
     Duplicate,
     /// A regular expression does not compile.
     #[error("the expression `{expression}` does not compile")]
@@ -81,7 +89,7 @@ impl<T> Router<T> {
         Ok(())
     }
 
-    /// Removes the rule with the same position, host, path and method, and gives its target.
+    /// Removes the rule with the same position, host, path, method and predicates, and gives its target.
     pub fn remove(&mut self, rule: &HttpFrontend) -> Option<T> {
         let target = match rule.position() {
             RulePosition::Pre => self.pre.remove(rule),
@@ -95,13 +103,17 @@ impl<T> Router<T> {
     /// The target of the rule that matches, if one does.
     ///
     /// `host` is without its port, in any case; one longer than any name (253 bytes) matches `*` only.
-    /// `path` is the request target in origin form, with the query.
-    pub fn route(&self, host: &[u8], path: &[u8], method: &[u8]) -> Option<&T> {
-        let host = Host::new(host);
-        let request = Request { host: &host, path, method };
-        let pre = || self.pre.find(&request);
-        let tree = || self.tree.find(&request);
-        let post = || self.post.find(&request);
+    /// `path` is the request target in origin form, with the query. `fields` are asked for only where a
+    /// rule that fits otherwise has header predicates.
+    pub fn route(&self, host: &[u8], path: &[u8], method: &[u8], fields: &dyn Fields) -> Option<&T> {
+        Host::with_lower(host, |host| self.find(&Request { host, path, method, fields }))
+    }
+
+    #[inline(never)]
+    fn find(&self, request: &Request<'_>) -> Option<&T> {
+        let pre = || self.pre.find(request);
+        let tree = || self.tree.find(request);
+        let post = || self.post.find(request);
         pre().or_else(tree).or_else(post)
     }
 
@@ -128,9 +140,10 @@ impl<T> Router<T> {
 
 /// What a request says about where it wants to go.
 struct Request<'a> {
-    host: &'a Host,
+    host: Host<'a>,
     path: &'a [u8],
     method: &'a [u8],
+    fields: &'a dyn Fields,
 }
 
 #[cfg(test)]

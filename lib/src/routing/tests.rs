@@ -3,16 +3,17 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use kakehi_command::order::{HostPattern, HttpFrontend, PathRule};
+use kakehi_command::order::{HeaderMatch, HeaderPredicate, HostPattern, HttpFrontend, PathRule};
 use kakehi_command::proto::{self, PathRuleKind, RequestHttpFrontend};
 use proptest::prelude::*;
 use regex::Regex;
 
 use super::*;
 
-/// A rule in short: `[pre|post] [METHOD] host path`, the path `=/equals`, `~/expression`,
-/// `/prefix` or `^` for the empty prefix.
+/// A rule in short: `[pre|post] [METHOD] host path [+ predicate ..]`, the path `=/equals`, `~/expression`,
+/// `/prefix` or `^` for the empty prefix, a predicate `name`, `name=value` or `name~expression`.
 fn rule(text: &str) -> HttpFrontend {
+    let (text, predicates) = text.split_once(" + ").unwrap_or((text, ""));
     let mut words: Vec<&str> = text.split(' ').collect();
     let position = match words[0] {
         "pre" => proto::RulePosition::Pre,
@@ -36,22 +37,51 @@ fn rule(text: &str) -> HttpFrontend {
         path: proto::PathRule { kind: kind.into(), value: path.into() },
         method,
         position: position.into(),
+        header_predicates: predicates.split_whitespace().map(predicate).collect(),
         ..Default::default()
     })
     .unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// Routes a request, `METHOD host path`, through these rules: the answer must be as expected, and, of
+fn predicate(text: &str) -> proto::HeaderPredicate {
+    let (name, kind, value) = match text.split_once(['=', '~']) {
+        None => (text, proto::HeaderMatchKind::Present, None),
+        Some((name, value)) if text.contains('=') => (name, proto::HeaderMatchKind::Exact, Some(value)),
+        Some((name, value)) => (name, proto::HeaderMatchKind::Regex, Some(value)),
+    };
+    proto::HeaderPredicate { name: name.into(), kind: kind.into(), value: value.map(str::to_owned) }
+}
+
+/// The field lines of a request, each `Name:value`.
+struct Lines<'a>(Vec<(&'a str, &'a str)>);
+
+impl<'a> Lines<'a> {
+    fn of(text: &'a str) -> Self {
+        Self(text.split_whitespace().filter_map(|line| line.split_once(':')).collect())
+    }
+}
+
+impl Fields for Lines<'_> {
+    fn first(&self, name: &str) -> Option<&[u8]> {
+        assert_eq!(name, name.to_lowercase());
+        let line = self.0.iter().find(|line| line.0.eq_ignore_ascii_case(name))?;
+        Some(line.1.as_bytes())
+    }
+}
+
+/// Routes a request, `METHOD host path [+ Name:value ..]`, through these rules: the answer must be as expected, and, of
 /// rules in the tree, the same in whatever order they were inserted.
 fn check(rules: &[&str], request: &str, expected: Option<&str>) {
-    let words: Vec<&str> = request.split(' ').collect();
+    let (line, lines) = request.split_once(" + ").unwrap_or((request, ""));
+    let words: Vec<&str> = line.split(' ').collect();
+    let fields = Lines::of(lines);
     let answer = |rules: &mut dyn Iterator<Item = &&str>| {
         let mut router = Router::default();
         for text in rules {
             router.insert(&rule(text), (*text).to_owned()).expect("it is new");
         }
         router.check_invariants();
-        router.route(words[1].as_bytes(), words[2].as_bytes(), words[0].as_bytes()).cloned()
+        router.route(words[1].as_bytes(), words[2].as_bytes(), words[0].as_bytes(), &fields).cloned()
     };
     assert_eq!(answer(&mut rules.iter()).as_deref(), expected, "{request}");
     if !rules.iter().any(|rule| rule.starts_with('p')) {
@@ -169,10 +199,133 @@ fn the_same_rule_twice_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn rules_with_predicates_that_hold_outrank_those_without() {
+    let rules = ["a.test =/api/x", "a.test /api", "a.test / + x-beta", "GET a.test /api"];
+    check(&rules, "GET a.test /api/x", Some("a.test =/api/x"));
+    check(&rules, "GET a.test /api/x + X-Beta:1", Some("a.test / + x-beta"));
+    check(&rules, "GET a.test /api/y + y:1", Some("GET a.test /api"));
+    // Within a host: the host itself comes first.
+    check(&["*.test / + x", "a.test /"], "GET a.test / + x:1", Some("a.test /"));
+    check(&["*.test / + x", "a.test /a"], "GET a.test / + x:1", Some("*.test / + x"));
+    check(&["* / + x"], "GET a.test / + x:1", Some("* / + x"));
+    check(&["* / + x"], "GET a.test /", None);
+    check(&["/a+/.test / + x", "/a+/.test /"], "GET aa.test / + x:1", Some("/a+/.test / + x"));
+}
+
+#[test]
+fn among_rules_with_predicates_the_most_specific_wins() {
+    let rules = [
+        "a.test / + x=1 y",
+        "a.test / + x=1",
+        "a.test / + y",
+        "PUT a.test / + x",
+        "a.test /a + x",
+        "a.test ~/b + x",
+    ];
+    check(&rules, "GET a.test / + x:1", Some("a.test / + x=1"));
+    check(&rules, "GET a.test / + x:1 y:1", Some("a.test / + x=1 y"));
+    check(&rules, "GET a.test / + x:2 y:1", Some("a.test / + y"));
+    check(&rules, "PUT a.test / + x:1 y:1", Some("PUT a.test / + x"));
+    check(&rules, "PUT a.test /ab + x:1 y:1", Some("a.test /a + x"));
+    check(&rules, "GET a.test /b + x:2", Some("a.test ~/b + x"));
+    check(&rules, "GET a.test /b + x:1", Some("a.test / + x=1"));
+    check(&["a.test / + x", "a.test / + y"], "GET a.test / + x:1 y:1", Some("a.test / + x"));
+    check(&["a.test / + x=1", "a.test / + x~.*"], "GET a.test / + x:1", Some("a.test / + x=1"));
+}
+
+#[test]
+fn predicates_look_at_the_first_field_line() {
+    let holds = |predicates: &str, lines: &str, expected: bool| {
+        let rule = format!("a.test / + {predicates}");
+        check(&[&rule], &format!("GET a.test / + {lines}"), expected.then_some(&*rule));
+    };
+    holds("X-Tenant=Blue", "x-tenant:Blue", true);
+    holds("x-tenant=Blue", "X-TENANT:Blue", true);
+    holds("x-tenant=Blue", "x-tenant:blue", false);
+    holds("x-tenant=Blue", "x-tenant:Blue,", false);
+    holds("x=1", "X:1 x:2", true);
+    holds("x=2", "x:1 x:2", false);
+    holds("x~[0-9]+", "x:12", true);
+    holds("x~[0-9]+", "x:12a", false);
+    holds("x~a|b", "x:ab", false);
+    holds("x~a", "x:A", false);
+    holds("x~(?i)a", "x:A", true);
+    holds("x~.*", "x:", true);
+    holds("x", "x:", true);
+    holds("x=", "x:", true);
+    holds("x=", "y:", false);
+    holds("x y=1 z~b", "z:b y:1 x:0", true);
+    holds("x y=1 z~b", "z:b y:2 x:0", false);
+    holds("x y~1 z~b", "z:1 y:b x:0", false);
+}
+
+#[test]
+fn lists_take_rules_with_predicates_first() {
+    let rules = ["pre a.test /", "pre * /a + x", "pre a.test / + x", "post * / + y", "* / + y"];
+    check(&rules, "GET a.test /a + x:1", Some("pre * /a + x"));
+    check(&rules, "GET a.test / + x:1", Some("pre a.test / + x"));
+    check(&rules, "GET a.test / + y:1", Some("pre a.test /"));
+    check(&rules, "GET b.test / + y:1", Some("* / + y"));
+    check(&["post a.test /", "post * / + y"], "GET a.test / + y:1", Some("post * / + y"));
+    check(&["post a.test /", "post * / + y"], "GET a.test /", Some("post a.test /"));
+}
+
+#[test]
+fn predicates_tell_rules_apart() {
+    for (position, host) in [("", "a.test"), ("pre ", "a.test"), ("", "*"), ("post ", "/a/.test")] {
+        let texts = ["", " + x", " + x=1", " + x~1", " + x y", " + y"];
+        let rules = texts.map(|predicates| rule(&format!("{position}{host} /{predicates}")));
+        let mut router = Router::default();
+        for (number, rule) in rules.iter().enumerate() {
+            router.insert(rule, number).expect("it is new");
+            assert_eq!(router.insert(rule, number), Err(RouteError::Duplicate));
+        }
+        let spelt_otherwise = rule(&format!("{position}{host} / + Y X y"));
+        assert_eq!(router.insert(&spelt_otherwise, 9), Err(RouteError::Duplicate));
+        router.check_invariants();
+        for (number, rule) in rules.iter().enumerate() {
+            assert_eq!(router.remove(rule), Some(number));
+            router.check_invariants();
+        }
+        assert!(router.is_empty());
+    }
+}
+
+#[test]
+fn fields_are_asked_for_only_by_rules_that_would_match() {
+    struct Unasked;
+    impl Fields for Unasked {
+        fn first(&self, name: &str) -> Option<&[u8]> {
+            panic!("asked for {name}");
+        }
+    }
+    let mut router = Router::default();
+    for text in [
+        "a.test /a + x",
+        "POST a.test / + x",
+        "pre b.test / + x",
+        "/a/.c.test / + x",
+        "a.test /",
+        "post c.test /x + x",
+    ] {
+        router.insert(&rule(text), text).expect("it is new");
+    }
+    assert_eq!(router.route(b"a.test", b"/b", b"GET", &Unasked), Some(&"a.test /"));
+    assert_eq!(router.route(b"c.test", b"/", b"GET", &Unasked), None);
+}
+
+#[test]
 fn only_the_very_same_rule_is_removed() {
     let mut router = Router::default();
     router.insert(&rule("GET a.test /a"), ()).expect("it is new");
-    for other in ["a.test /a", "GET a.test =/a", "GET a.test /", "GET *.a.test /a", "pre GET a.test /a"] {
+    for other in [
+        "a.test /a",
+        "GET a.test =/a",
+        "GET a.test /",
+        "GET *.a.test /a",
+        "pre GET a.test /a",
+        "GET a.test /a + x",
+    ] {
         assert_eq!(router.remove(&rule(other)), None, "{other}");
     }
     assert_eq!(router.remove(&rule("GET a.test /a")), Some(()));
@@ -184,29 +337,32 @@ fn a_host_may_have_very_many_paths() {
     for i in 0..2_000 {
         router.insert(&rule(&format!("a.test /{i:b}")), i).expect("it is new");
     }
-    assert_eq!(router.route(b"a.test", b"/10000000000000000/x", b"GET"), Some(&1024));
-    assert_eq!(router.route(b"a.test", b"/0123", b"GET"), Some(&0));
-    assert_eq!(router.route(b"a.test", b"/2", b"GET"), None);
+    assert_eq!(router.route(b"a.test", b"/10000000000000000/x", b"GET", &NoFields), Some(&1024));
+    assert_eq!(router.route(b"a.test", b"/0123", b"GET", &NoFields), Some(&0));
+    assert_eq!(router.route(b"a.test", b"/2", b"GET", &NoFields), None);
 }
 
 /// The rules of this room said once more, plainly: every rule is looked at.
 struct Model(Vec<(HttpFrontend, usize)>);
 
 impl Model {
-    fn route(&self, host: &str, path: &str, method: &str) -> Option<usize> {
+    fn route(&self, host: &str, path: &str, method: &str, fields: &Lines<'_>) -> Option<usize> {
         let fits = |rule: &HttpFrontend| {
             fits_host(rule.hostname(), host)
                 && fits_path(rule.path(), path)
                 && rule.method().is_none_or(|wanted| wanted == method)
+                && rule.header_predicates().iter().all(|predicate| holds(predicate, fields))
         };
+        let is_plain = |entry: &&(HttpFrontend, usize)| entry.0.header_predicates().is_empty();
         let at = |position| {
             let fits = move |entry: &&(HttpFrontend, usize)| entry.0.position() == position && fits(&entry.0);
             self.0.iter().filter(fits)
         };
+        // The first of the least: plain ones are the greater.
         at(RulePosition::Pre)
-            .next()
+            .min_by_key(is_plain)
             .or_else(|| at(RulePosition::Tree).min_by_key(|entry| rank(&entry.0)))
-            .or_else(|| at(RulePosition::Post).next())
+            .or_else(|| at(RulePosition::Post).min_by_key(is_plain))
             .map(|entry| entry.1)
     }
 }
@@ -253,6 +409,16 @@ fn fits_path(rule: &PathRule, path: &str) -> bool {
     }
 }
 
+fn holds(predicate: &HeaderPredicate, fields: &Lines<'_>) -> bool {
+    let line = fields.0.iter().find(|(name, _)| name.to_lowercase() == predicate.name());
+    match (line, predicate.matcher()) {
+        (None, _) => false,
+        (Some(_), HeaderMatch::Present) => true,
+        (Some((_, value)), HeaderMatch::Exact(expected)) => *value == &**expected,
+        (Some((_, value)), HeaderMatch::Regex(source)) => matches_all_of(value, source, false),
+    }
+}
+
 /// The least is the most specific. Alphabets come last: they only make the order total.
 fn rank(rule: &HttpFrontend) -> impl Ord + use<> {
     let host = rule.hostname().to_string();
@@ -272,8 +438,10 @@ fn rank(rule: &HttpFrontend) -> impl Ord + use<> {
     let longest = |text: &str| usize::MAX - text.len();
     (
         (host_kind, expressions, longest(&host), host),
+        rule.header_predicates().is_empty(),
         (path_kind, longest(&path), path),
         rule.method().is_none(),
+        (usize::MAX - rule.header_predicates().len(), rule.header_predicates().to_vec()),
     )
 }
 
@@ -297,10 +465,14 @@ const HOSTS: &[&str] = &[
 ];
 const PATHS: &[&str] = &["^", "/", "/a", "/a/", "/a/b", "/ab", "=/a", "=/a/b", "~/a.*", "~/a/?b", "~.*"];
 
+const PREDICATES: &[&str] = &["", "", "", " + x", " + x=1", " + x~[12]", " + x=1 y", " + y=2", " + y~.* x"];
+const FIELDS: &[&str] = &["", "x:1", "X:2", "y:2", "x:1 y:2", "x:3 x:1 Y:1"];
+
 fn a_rule() -> impl Strategy<Value = String> {
     use proptest::sample::select;
-    (select(POSITIONS), select(METHODS), select(HOSTS), select(PATHS))
-        .prop_map(|(position, method, host, path)| format!("{position}{method}{host} {path}"))
+    (select(POSITIONS), select(METHODS), select(HOSTS), select(PATHS), select(PREDICATES)).prop_map(
+        |(position, method, host, path, predicates)| format!("{position}{method}{host} {path}{predicates}"),
+    )
 }
 
 proptest! {
@@ -330,8 +502,12 @@ proptest! {
         for host in ["a.b.c", "A.B.C", "x.b.c", "y.b.c", "b.c", "c", "d.e.f", ".c", ""] {
             for path in ["/", "/a", "/a/b", "/a/bc", "/abc", "/b", "*"] {
                 for method in ["GET", "PUT", "POST"] {
-                    let routed = router.route(host.as_bytes(), path.as_bytes(), method.as_bytes());
-                    prop_assert_eq!(routed.copied(), model.route(host, path, method), "{} {} {}", method, host, path);
+                    for fields in FIELDS {
+                        let lines = Lines::of(fields);
+                        let routed = router.route(host.as_bytes(), path.as_bytes(), method.as_bytes(), &lines);
+                        let expected = model.route(host, path, method, &lines);
+                        prop_assert_eq!(routed.copied(), expected, "{} {} {} {}", method, host, path, fields);
+                    }
                 }
             }
         }
@@ -344,7 +520,7 @@ proptest! {
         for text in ["a.b /", "*.b /", "/./.b ~/.*", "pre /.*/ =/", "post a /"] {
             router.insert(&rule(text), ()).expect("it is new");
         }
-        router.route(&host, &path, &method);
+        router.route(&host, &path, &method, &NoFields);
     }
 
     /// The longest prefix is found among texts that are prefixes of one another.
@@ -358,6 +534,6 @@ proptest! {
             router.insert(&rule(&format!("h /{prefix}")), prefix.clone()).expect("it is new");
         }
         let longest = prefixes.iter().filter(|prefix| path.starts_with(&***prefix)).max_by_key(|prefix| prefix.len());
-        prop_assert_eq!(router.route(b"h", format!("/{path}").as_bytes(), b"GET"), longest);
+        prop_assert_eq!(router.route(b"h", format!("/{path}").as_bytes(), b"GET", &NoFields), longest);
     }
 }

@@ -1,11 +1,10 @@
 //! Text of rules as a key that bytes of requests are compared with.
 
 use std::borrow::Borrow;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// A host or a path of a rule, shared with the rule it is from: a table of a million of them holds no
-/// second copy. Compares, sorts and hashes as its bytes do.
+/// second copy. Compares and sorts as its bytes do.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Text(pub(super) Arc<str>);
 
@@ -24,12 +23,5 @@ impl From<&str> for Text {
 impl Borrow<[u8]> for Text {
     fn borrow(&self) -> &[u8] {
         self.as_bytes()
-    }
-}
-
-/// As `[u8]` does, which [`Borrow`] demands; `str` hashes differently.
-impl Hash for Text {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.as_bytes().hash(state);
     }
 }

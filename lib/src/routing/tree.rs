@@ -1,10 +1,11 @@
 //! The TREE: rules by specificity, whatever the order they came in.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use kakehi_command::order::{HostPattern, HttpFrontend};
 
+use super::host::Host;
 use super::host_map::HostMap;
 use super::path::PathRules;
 use super::pattern::{HostExpression, literal_suffix, specificity};
@@ -18,7 +19,7 @@ pub(super) struct Tree<T> {
     /// By what follows the star and its dot.
     wildcards: HostMap<PathRules<T>>,
     /// By the literal labels at the end, so that a host meets those expressions only that may fit.
-    expressions: HashMap<Text, BTreeMap<ExpressionKey, (HostExpression, PathRules<T>)>>,
+    expressions: HostMap<BTreeMap<ExpressionKey, (HostExpression, PathRules<T>)>>,
     any: PathRules<T>,
 }
 
@@ -30,7 +31,7 @@ impl<T> Default for Tree<T> {
         Self {
             exact: HostMap::default(),
             wildcards: HostMap::default(),
-            expressions: HashMap::new(),
+            expressions: HostMap::default(),
             any: PathRules::default(),
         }
     }
@@ -38,24 +39,27 @@ impl<T> Default for Tree<T> {
 
 impl<T> Tree<T> {
     pub(super) fn insert(&mut self, rule: &HttpFrontend, target: T) -> Result<(), RouteError> {
-        let (path, method) = (rule.path(), rule.method());
         match rule.hostname() {
             HostPattern::Exact(host) => insert_under(&mut self.exact, Text(host.clone()), rule, target),
             HostPattern::Wildcard(suffix) => {
                 insert_under(&mut self.wildcards, Text(suffix.clone()), rule, target)
             }
-            HostPattern::Any => self.any.insert(path, method, target),
+            HostPattern::Any => self.any.insert(rule, target),
             pattern @ HostPattern::Regex(text) => {
-                let suffix = Text::from(literal_suffix(pattern).as_str());
+                let suffix = literal_suffix(pattern);
                 let key = specificity(pattern, text);
-                let known = self.expressions.get_mut(&suffix).and_then(|of_suffix| of_suffix.get_mut(&key));
-                if let Some((_, rules)) = known {
-                    return rules.insert(path, method, target);
+                let mut known = self.expressions.get_mut(Host::lower(suffix.as_bytes()));
+                if let Some((_, rules)) = known.as_mut().and_then(|of_suffix| of_suffix.get_mut(&key)) {
+                    return rules.insert(rule, target);
                 }
                 let expression = HostExpression::compile(pattern)?;
                 let mut rules = PathRules::default();
-                rules.insert(path, method, target)?;
-                self.expressions.entry(suffix).or_default().insert(key, (expression, rules));
+                rules.insert(rule, target)?;
+                let entry = (key, (expression, rules));
+                match known {
+                    Some(of_suffix) => drop(of_suffix.insert(entry.0, entry.1)),
+                    None => self.expressions.insert(Text::from(suffix.as_str()), BTreeMap::from([entry])),
+                }
                 Ok(())
             }
         }
@@ -65,18 +69,19 @@ impl<T> Tree<T> {
         match rule.hostname() {
             HostPattern::Exact(host) => remove_under(&mut self.exact, host, rule),
             HostPattern::Wildcard(suffix) => remove_under(&mut self.wildcards, suffix, rule),
-            HostPattern::Any => self.any.remove(rule.path(), rule.method()),
+            HostPattern::Any => self.any.remove(rule),
             pattern @ HostPattern::Regex(text) => {
                 let suffix = literal_suffix(pattern);
+                let suffix = Host::lower(suffix.as_bytes());
                 let key = specificity(pattern, text);
-                let of_suffix = self.expressions.get_mut(suffix.as_bytes())?;
+                let of_suffix = self.expressions.get_mut(suffix)?;
                 let (_, rules) = of_suffix.get_mut(&key)?;
-                let target = rules.remove(rule.path(), rule.method())?;
+                let target = rules.remove(rule)?;
                 if rules.is_empty() {
                     of_suffix.remove(&key);
                 }
                 if of_suffix.is_empty() {
-                    self.expressions.remove(suffix.as_bytes());
+                    self.expressions.remove(suffix);
                 }
                 Some(target)
             }
@@ -84,14 +89,15 @@ impl<T> Tree<T> {
     }
 
     pub(super) fn find(&self, request: &Request<'_>) -> Option<&T> {
-        let &Request { host, path, method } = request;
-        let exact = || self.exact.get(host.as_bytes())?.find(path, method);
+        let exact = || self.exact.get(request.host)?.find(request);
         let wildcard = || {
             // Saves a hash where there are none.
-            let parent = host.parent().filter(|_| !self.wildcards.is_empty())?;
-            self.wildcards.get(parent)?.find(path, method)
+            if self.wildcards.is_empty() {
+                return None;
+            }
+            self.wildcards.get(request.host.parent()?)?.find(request)
         };
-        let any = || self.any.find(path, method);
+        let any = || self.any.find(request);
         exact().or_else(wildcard).or_else(|| self.find_expression(request)).or_else(any)
     }
 
@@ -101,11 +107,11 @@ impl<T> Tree<T> {
         if self.expressions.is_empty() {
             return None;
         }
-        let of_suffix = |suffix: &[u8]| {
+        let of_suffix = |suffix: Host<'_>| {
             let fitting = self.expressions.get(suffix)?.values();
             fitting
                 .filter(|(expression, _)| expression.matches(request.host))
-                .find_map(|(_, rules)| rules.find(request.path, request.method))
+                .find_map(|(_, rules)| rules.find(request))
         };
         request.host.suffixes().find_map(of_suffix)
     }
@@ -113,6 +119,7 @@ impl<T> Tree<T> {
     pub(super) fn check_invariants(&self) -> usize {
         self.exact.check_invariants();
         self.wildcards.check_invariants();
+        self.expressions.check_invariants();
         let hosts = self.exact.values().chain(self.wildcards.values());
         let expressions = self.expressions.values().flat_map(|of_suffix| {
             assert!(!of_suffix.is_empty(), "what has no rule is forgotten");
@@ -132,20 +139,21 @@ fn insert_under<T>(
     rule: &HttpFrontend,
     target: T,
 ) -> Result<(), RouteError> {
-    if let Some(rules) = hosts.get_mut(host.as_bytes()) {
-        return rules.insert(rule.path(), rule.method(), target);
+    if let Some(rules) = hosts.get_mut(Host::lower(host.as_bytes())) {
+        return rules.insert(rule, target);
     }
     let mut rules = PathRules::default();
-    rules.insert(rule.path(), rule.method(), target)?;
+    rules.insert(rule, target)?;
     hosts.insert(host, rules);
     Ok(())
 }
 
 fn remove_under<T>(hosts: &mut HostMap<PathRules<T>>, host: &str, rule: &HttpFrontend) -> Option<T> {
-    let rules = hosts.get_mut(host.as_bytes())?;
-    let target = rules.remove(rule.path(), rule.method())?;
+    let host = Host::lower(host.as_bytes());
+    let rules = hosts.get_mut(host)?;
+    let target = rules.remove(rule)?;
     if rules.is_empty() {
-        hosts.remove(host.as_bytes());
+        hosts.remove(host);
     }
     Some(target)
 }
