@@ -29,6 +29,15 @@ pub(super) fn file_text(path: &Path) -> Result<String, CliError> {
     std::fs::read_to_string(path).map_err(|error| CliError::File { path: path.to_owned(), error })
 }
 
+/// Answers by status code; `file://PATH` stands for the file's content.
+pub(super) fn answers(answers: Vec<(String, String)>) -> Result<BTreeMap<String, String>, CliError> {
+    let read = |(code, body): (String, String)| match body.strip_prefix("file://") {
+        Some(path) => Ok((code, file_text(path.as_ref())?)),
+        None => Ok((code, body)),
+    };
+    answers.into_iter().map(read).collect()
+}
+
 /// Parser of `key=value, key=value`.
 pub(super) fn tags(text: &str) -> Result<BTreeMap<String, String>, String> {
     let pair = |pair: &str| {

@@ -96,7 +96,16 @@ fn frontend_cases() -> Vec<Case> {
             "frontend_add_everything",
             "frontend http add -a 127.0.0.1:80 --hostname a -p /p --redirect permanent --redirect-scheme \
              use-https --redirect-template t --rewrite-host h --rewrite-path /q --rewrite-port 81 \
-             --required-auth --header both=x-a=b --match-header present=x-c --hsts-preload id app",
+             --required-auth --header both=x-a=b --header request=x-d= --match-header present=x-c \
+             --match-header regex=x-e=a|b --hsts-preload id app",
+        ),
+        plain(
+            "frontend_add_redirect",
+            "frontend http add -a 127.0.0.1:80 --hostname a --redirect permanent_redirect deny",
+        ),
+        plain(
+            "frontend_remove_predicates",
+            "frontend http remove -a 127.0.0.1:80 --hostname a --match-header exact=x-c=1 id app",
         ),
         plain("frontend_remove", "frontend http remove -a 127.0.0.1:80 --hostname a --path-equals /x id app"),
     ]
@@ -111,14 +120,19 @@ fn listener_cases() -> Vec<Case> {
             "listener_add_everything",
             "listener http add -a 127.0.0.1:8080 --interface lo --public-address 203.0.113.1:80 --front-timeout 1 \
              --back-timeout 2 --connect-timeout 3 --request-timeout 4 --forwarded-headers x_forwarded \
-             --sticky-name S --expect-proxy --answer-404 answer.http",
+             --sticky-name S --expect-proxy --answer-404 answer.http --answer 431=file://answer.http \
+             --trusted-proxy 10.0.0.0/8 --trusted-proxy ::1 --trace-context make --tunnel-timeout 5 \
+             --max-request-line 300 --max-body-bytes 0 --min-transfer-rate 0",
         ),
         plain("listener_update", "listener http update -a 127.0.0.1:8080 --front-timeout 5"),
         plain(
             "listener_update_everything",
             "listener http update -a 127.0.0.1:8080 --no-expect-proxy --sozu-id-header X-Id \
-             --forwarded-headers none --answer-503 answer.http --h2-max-concurrent-streams 50",
+             --forwarded-headers none --answer-503 answer.http --answer 431=busy \
+             --h2-max-concurrent-streams 50 --trusted-proxy 192.0.2.1 --trace-context pass \
+             --tunnel-timeout 5 --max-request-line 300 --max-body-bytes 7 --min-transfer-rate 8",
         ),
+        plain("listener_update_distrust", "listener http update -a 127.0.0.1:8080 --no-trusted-proxies"),
         plain("listener_remove", "listener http remove -a 127.0.0.1:8080"),
         plain("listener_activate", "listener http activate -a 127.0.0.1:8080"),
         plain("listener_deactivate", "listener http deactivate -a 127.0.0.1:8080 --interface lo"),

@@ -100,6 +100,10 @@ pub(crate) fn frontends() -> Response {
         ..http_frontend(Some("app"), "app.example.com", PathRuleKind::Equals, "/health")
     };
     let deny = http_frontend(None, "*.example.com", PathRuleKind::Regex, "^/admin(/.*)?$");
+    let moved = RequestHttpFrontend {
+        redirect: Some(RedirectPolicy::Found.into()),
+        ..http_frontend(None, "old.example.com", PathRuleKind::Prefix, "")
+    };
     let tcp = RequestTcpFrontend {
         cluster_id: "mail".to_owned(),
         address: address("127.0.0.1:2525"),
@@ -113,7 +117,7 @@ pub(crate) fn frontends() -> Response {
         ..RequestUdpFrontend::default()
     };
     ok_with(ContentType::FrontendList(ListedFrontends {
-        http_frontends: vec![rich, deny],
+        http_frontends: vec![rich, deny, moved],
         https_frontends: vec![http_frontend(Some("app"), "app.example.com", PathRuleKind::Prefix, "")],
         tcp_frontends: vec![tcp],
         udp_frontends: vec![udp],
@@ -141,6 +145,15 @@ pub(crate) fn listeners() -> Response {
         forwarded_headers: Some(ForwardedHeaders::Rfc7239.into()),
         sozu_id_header: Some("X-Request-Id".to_owned()),
         send_x_real_ip: Some(true),
+        trusted_proxies: vec!["10.0.0.0/8".to_owned(), "::1".to_owned()],
+        trace_context: Some(TraceContext::Make.into()),
+        tunnel_timeout: Some(7200),
+        max_body_bytes: Some(1_000_000),
+        answers: BTreeMap::from([("503".to_owned(), "HTTP/1.1 503 Busy\r\n\r\n".to_owned())]),
+        http_answers: Some(CustomHttpAnswers {
+            answer_404: Some("HTTP/1.1 404 Gone\r\n\r\n".to_owned()),
+            ..CustomHttpAnswers::default()
+        }),
         ..http_listener("0.0.0.0:80", false)
     };
     let tcp = TcpListenerConfig {

@@ -3,8 +3,6 @@
 //! Properties that this version does not serve are accepted and sent, hidden from the help: the proxy
 //! says which of them it refuses and which it leaves out of account.
 
-use std::collections::BTreeMap;
-
 use kakehi_command::proto::{Cluster, LoadBalancingAlgorithms, ProxyProtocolConfig, ShardMode};
 
 use super::super::{CliError, values};
@@ -23,24 +21,31 @@ pub(in super::super) struct Add {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
     max_connection_attempts: Option<u32>,
 
+    /// Answer 301, to the same place over https
+    #[arg(short = 'r', long)]
+    https_redirect: bool,
+    /// The port of that place, if not https's own
+    #[arg(long, value_name = "PORT")]
+    https_redirect_port: Option<u16>,
+    /// A user who may ask where a frontend has --required-auth, with the SHA-256 of the password in
+    /// hexadecimal; may be repeated
+    #[arg(long, value_name = "USER:HEX")]
+    authorized_hash: Vec<String>,
+    /// The challenge of a 401: the whole value of WWW-Authenticate
+    #[arg(long, value_name = "VALUE")]
+    www_authenticate: Option<String>,
+    /// An answer of its own, as the text of a whole HTTP answer or `file://PATH`; may be repeated
+    #[arg(long, value_name = "CODE=TEXT", value_parser = values::split_pair)]
+    answer: Vec<(String, String)>,
+
     #[arg(short, long, hide = true)]
     sticky_session: bool,
-    #[arg(short = 'r', long, hide = true)]
-    https_redirect: bool,
-    #[arg(long, hide = true)]
-    https_redirect_port: Option<u16>,
     #[arg(long, hide = true)]
     send_proxy: bool,
     #[arg(long, hide = true)]
     expect_proxy: bool,
     #[arg(long, hide = true)]
     http2: bool,
-    #[arg(long, hide = true)]
-    www_authenticate: Option<String>,
-    #[arg(long, hide = true, value_name = "USER:HEX")]
-    authorized_hash: Vec<String>,
-    #[arg(long, hide = true, value_name = "CODE=BODY", value_parser = values::split_pair)]
-    answer: Vec<(String, String)>,
     #[arg(long, hide = true, conflicts_with = "affinity_cookie")]
     affinity_header: Option<String>,
     #[arg(long, hide = true)]
@@ -96,7 +101,7 @@ impl Add {
             http2: self.http2.then_some(true),
             www_authenticate: self.www_authenticate,
             authorized_hashes: self.authorized_hash,
-            answers: answers(self.answer)?,
+            answers: values::answers(self.answer)?,
             affinity_header: self.affinity_header,
             affinity_cookie: self.affinity_cookie,
             shard_percent: self.shard_percent,
@@ -106,13 +111,4 @@ impl Add {
             ..Cluster::default()
         })
     }
-}
-
-/// Answers by status code; `file://PATH` stands for the file's content.
-fn answers(answers: Vec<(String, String)>) -> Result<BTreeMap<String, String>, CliError> {
-    let read = |(code, body): (String, String)| match body.strip_prefix("file://") {
-        Some(path) => Ok((code, values::file_text(path.as_ref())?)),
-        None => Ok((code, body)),
-    };
-    answers.into_iter().map(read).collect()
 }

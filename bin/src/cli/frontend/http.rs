@@ -1,7 +1,6 @@
 //! `frontend http add` and `remove`: one rule, and where it sends.
 //!
-//! What this version does not serve is accepted and sent, hidden from the help: the proxy refuses what
-//! must not be left out of account.
+//! What plain HTTP has no use for (HSTS) is accepted and sent, hidden from the help: the proxy says so.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -48,7 +47,9 @@ struct Match {
     /// Requests with this method alone
     #[arg(short, long, value_name = "METHOD")]
     method: Option<String>,
-    #[arg(long, hide = true, value_name = "KIND=NAME[=VALUE]", value_parser = predicate)]
+    /// Requests with this field alone: `exact=NAME=VALUE`, `regex=NAME=REGEX` or `present=NAME`; may be
+    /// repeated, and then all must be there
+    #[arg(long, value_name = "MATCH", value_parser = predicate)]
     match_header: Vec<HeaderPredicate>,
 }
 
@@ -57,7 +58,7 @@ struct Match {
 enum Destination {
     /// Send the requests to a cluster
     Id { cluster: String },
-    /// Answer 401
+    /// Send them to no cluster: answer 401, unless --redirect says otherwise
     Deny,
 }
 
@@ -82,21 +83,31 @@ pub(in super::super) struct Add {
     /// Tags for the access log, as `key=value, key=value`
     #[arg(long, value_name = "TAGS", value_parser = values::tags)]
     tags: Option<BTreeMap<String, String>>,
-    #[arg(long, hide = true, value_enum)]
+    /// What happens to the requests, other than going to the cluster: permanent is a redirect with 301,
+    /// found with 302, permanent_redirect with 308; unauthorized is 401
+    #[arg(long, value_name = "WHAT", value_enum)]
     redirect: Option<Redirect>,
-    #[arg(long, hide = true, value_enum)]
+    /// Scheme of a redirect's location
+    #[arg(long, value_enum, value_name = "SCHEME")]
     redirect_scheme: Option<Scheme>,
-    #[arg(long, hide = true)]
+    /// The answer that redirects: the text of a whole HTTP answer with `%REDIRECT_LOCATION` in it
+    #[arg(long, value_name = "TEXT")]
     redirect_template: Option<String>,
-    #[arg(long, hide = true)]
+    /// Host to ask for, or to redirect to, instead; `$HOST[n]` and `$PATH[n]` stand for what was matched
+    #[arg(long, value_name = "HOST")]
     rewrite_host: Option<String>,
-    #[arg(long, hide = true)]
+    /// Path to ask for, or to redirect to, instead; captures as in the host
+    #[arg(long, value_name = "PATH")]
     rewrite_path: Option<String>,
-    #[arg(long, hide = true)]
+    /// Port of a redirect's location
+    #[arg(long, value_name = "PORT")]
     rewrite_port: Option<u16>,
-    #[arg(long, hide = true)]
+    /// Ask for one of the users that the cluster knows (its --authorized-hash)
+    #[arg(long)]
     required_auth: bool,
-    #[arg(long, hide = true, value_name = "POSITION=NAME=VALUE", value_parser = header)]
+    /// Add a field: `request=NAME=VALUE`, `response=NAME=VALUE` or `both=NAME=VALUE`; an empty value
+    /// deletes all of that name; may be repeated
+    #[arg(long, value_name = "EDIT", value_parser = header)]
     header: Vec<Header>,
     #[command(flatten)]
     hsts: Hsts,
@@ -109,6 +120,8 @@ pub(in super::super) struct Add {
 enum Redirect {
     Forward,
     Permanent,
+    Found,
+    PermanentRedirect,
     Unauthorized,
     SilentClose,
 }
@@ -217,6 +230,8 @@ impl From<Redirect> for RedirectPolicy {
         match redirect {
             Redirect::Forward => Self::Forward,
             Redirect::Permanent => Self::Permanent,
+            Redirect::Found => Self::Found,
+            Redirect::PermanentRedirect => Self::PermanentRedirect,
             Redirect::Unauthorized => Self::Unauthorized,
             Redirect::SilentClose => Self::SilentClose,
         }

@@ -1,8 +1,8 @@
 //! Frontends as tables, one for each kind of listener.
 
 use kakehi_command::proto::{
-    HeaderMatchKind, HeaderPredicate, ListedFrontends, PathRule, PathRuleKind, RequestHttpFrontend,
-    RulePosition,
+    HeaderMatchKind, HeaderPredicate, ListedFrontends, PathRule, PathRuleKind, RedirectPolicy,
+    RequestHttpFrontend, RulePosition,
 };
 
 use super::super::table::Table;
@@ -55,7 +55,7 @@ fn http_table(fronts: &[RequestHttpFrontend]) -> Table {
             RulePosition::try_from(front.position).map_or("UNKNOWN", |position| position.as_str_name());
         let predicates: Vec<String> = front.header_predicates.iter().map(predicate_text).collect();
         table.row([
-            front.cluster_id.clone().unwrap_or_else(|| "Deny".to_owned()),
+            front.cluster_id.clone().unwrap_or_else(|| without_cluster(front).to_owned()),
             address_text(&front.address),
             front.hostname.clone(),
             path_text(&front.path),
@@ -66,6 +66,15 @@ fn http_table(fronts: &[RequestHttpFrontend]) -> Table {
         ]);
     }
     table
+}
+
+/// What happens to requests that go to no cluster.
+fn without_cluster(front: &RequestHttpFrontend) -> &'static str {
+    match front.redirect() {
+        RedirectPolicy::Forward | RedirectPolicy::Unauthorized => "Deny",
+        RedirectPolicy::Permanent | RedirectPolicy::Found | RedirectPolicy::PermanentRedirect => "Redirect",
+        RedirectPolicy::SilentClose => "Close",
+    }
 }
 
 /// A path rule in a few characters: `/prefix*`, `= /path`, `~ regex`.

@@ -7,11 +7,12 @@ use std::time::Duration;
 use kakehi_command::config::Config;
 use kakehi_command::proto::request::RequestType;
 use kakehi_command::proto::{
-    ActivateListener, CustomHttpAnswers, DeactivateListener, ForwardedHeaders, HttpListenerConfig,
-    ListenerType, RemoveListener, UpdateHttpListenerConfig,
+    ActivateListener, DeactivateListener, ForwardedHeaders, HttpListenerConfig, ListenerType, RemoveListener,
+    TraceContext, TrustedProxies, UpdateHttpListenerConfig,
 };
 
 use super::super::{CliError, values};
+use super::answers::Answers;
 use super::h2::H2Limits;
 
 /// Cookie of sticky sessions, unless named.
@@ -64,6 +65,27 @@ struct Settings {
     /// Which headers tell backends about the client
     #[arg(long, value_name = "FAMILY", value_enum)]
     forwarded_headers: Option<Family>,
+    /// A proxy in front of this one, whose X-Forwarded-* and Forwarded are kept; may be repeated
+    #[arg(long, value_name = "IP[/BITS]")]
+    trusted_proxy: Vec<String>,
+    /// What becomes of a request's traceparent: pass on the client's, or also make one where it has none
+    #[arg(long, value_name = "WHAT", value_enum)]
+    trace_context: Option<Trace>,
+    /// How long an upgraded connection may be silent, in seconds
+    #[arg(long, value_name = "SECONDS")]
+    tunnel_timeout: Option<u32>,
+    /// Longest request line, in bytes; a longer one is answered 414
+    #[arg(long, value_name = "BYTES")]
+    max_request_line: Option<u32>,
+    /// Longest body of a request, in bytes, 0 for any; a longer one is answered 413
+    #[arg(long, value_name = "BYTES")]
+    max_body_bytes: Option<u64>,
+    /// Bytes a second that a client has to keep up with, 0 for none
+    #[arg(long, value_name = "BYTES")]
+    min_transfer_rate: Option<u32>,
+    /// An answer of its own, as the text of a whole HTTP answer or `file://PATH`; may be repeated
+    #[arg(long, value_name = "CODE=TEXT", value_parser = values::split_pair)]
+    answer: Vec<(String, String)>,
     #[arg(long, hide = true)]
     sticky_name: Option<String>,
     #[arg(long, hide = true)]
@@ -77,9 +99,11 @@ pub(in super::super) struct Add {
     key: Key,
     #[command(flatten)]
     settings: Settings,
-    #[arg(long = "answer-404", hide = true, value_name = "FILE")]
+    /// A file with the answer 404
+    #[arg(long = "answer-404", value_name = "FILE")]
     answer_404: Option<PathBuf>,
-    #[arg(long = "answer-503", hide = true, value_name = "FILE")]
+    /// A file with the answer 503
+    #[arg(long = "answer-503", value_name = "FILE")]
     answer_503: Option<PathBuf>,
 }
 
@@ -96,37 +120,13 @@ pub(in super::super) struct Update {
     /// Name of the header with the request's id
     #[arg(long, value_name = "NAME")]
     sozu_id_header: Option<String>,
+    /// Trust no proxy in front of this one any more
+    #[arg(long, conflicts_with = "trusted_proxy")]
+    no_trusted_proxies: bool,
     #[command(flatten)]
     answers: Answers,
     #[command(flatten)]
     h2: H2Limits,
-}
-
-/// Files with answers of the operator's own.
-#[derive(clap::Args, Debug)]
-struct Answers {
-    #[arg(long = "answer-301", hide = true, value_name = "FILE")]
-    answer_301: Option<PathBuf>,
-    #[arg(long = "answer-401", hide = true, value_name = "FILE")]
-    answer_401: Option<PathBuf>,
-    #[arg(long = "answer-404", hide = true, value_name = "FILE")]
-    answer_404: Option<PathBuf>,
-    #[arg(long = "answer-408", hide = true, value_name = "FILE")]
-    answer_408: Option<PathBuf>,
-    #[arg(long = "answer-413", hide = true, value_name = "FILE")]
-    answer_413: Option<PathBuf>,
-    #[arg(long = "answer-421", hide = true, value_name = "FILE")]
-    answer_421: Option<PathBuf>,
-    #[arg(long = "answer-429", hide = true, value_name = "FILE")]
-    answer_429: Option<PathBuf>,
-    #[arg(long = "answer-502", hide = true, value_name = "FILE")]
-    answer_502: Option<PathBuf>,
-    #[arg(long = "answer-503", hide = true, value_name = "FILE")]
-    answer_503: Option<PathBuf>,
-    #[arg(long = "answer-504", hide = true, value_name = "FILE")]
-    answer_504: Option<PathBuf>,
-    #[arg(long = "answer-507", hide = true, value_name = "FILE")]
-    answer_507: Option<PathBuf>,
 }
 
 /// Families of forwarded headers, as the configuration file spells them.
@@ -137,6 +137,13 @@ enum Family {
     XForwarded,
     Rfc7239,
     None,
+}
+
+/// What becomes of a trace context, as the configuration file spells it.
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum Trace {
+    Pass,
+    Make,
 }
 
 impl Http {
@@ -170,7 +177,8 @@ impl Http {
 impl Add {
     fn listener(self, config: &Config) -> Result<HttpListenerConfig, CliError> {
         let settings = self.settings;
-        let answers = Answers { answer_404: self.answer_404, answer_503: self.answer_503, ..Answers::none() };
+        let answers =
+            Answers { answer_404: self.answer_404, answer_503: self.answer_503, ..Answers::default() };
         Ok(HttpListenerConfig {
             address: self.key.address.into(),
             public_address: settings.public_address.map(Into::into),
@@ -182,6 +190,13 @@ impl Add {
             request_timeout: settings.request_timeout.unwrap_or_else(|| seconds(config.request_timeout)),
             active: false,
             http_answers: answers.read()?,
+            answers: values::answers(settings.answer)?,
+            trusted_proxies: settings.trusted_proxy,
+            trace_context: settings.trace_context.map(|trace| TraceContext::from(trace).into()),
+            tunnel_timeout: settings.tunnel_timeout,
+            max_request_line: settings.max_request_line,
+            max_body_bytes: settings.max_body_bytes,
+            min_transfer_rate: settings.min_transfer_rate,
             interface: self.key.interface,
             forwarded_headers: settings.forwarded_headers.map(|family| ForwardedHeaders::from(family).into()),
             ..HttpListenerConfig::default()
@@ -197,6 +212,9 @@ impl Update {
             (false, true) => Some(false),
             (false, false) => None,
         };
+        // None given: they stay. Switched off: the list is empty.
+        let trusted_proxies = (self.no_trusted_proxies || !settings.trusted_proxy.is_empty())
+            .then_some(TrustedProxies { values: settings.trusted_proxy });
         let mut patch = UpdateHttpListenerConfig {
             address: self.address.into(),
             public_address: settings.public_address.map(Into::into),
@@ -208,49 +226,18 @@ impl Update {
             request_timeout: settings.request_timeout,
             http_answers: self.answers.read()?,
             sozu_id_header: self.sozu_id_header,
+            answers: values::answers(settings.answer)?,
+            trusted_proxies,
+            trace_context: settings.trace_context.map(|trace| TraceContext::from(trace).into()),
+            tunnel_timeout: settings.tunnel_timeout,
+            max_request_line: settings.max_request_line,
+            max_body_bytes: settings.max_body_bytes,
+            min_transfer_rate: settings.min_transfer_rate,
             forwarded_headers: settings.forwarded_headers.map(|family| ForwardedHeaders::from(family).into()),
             ..UpdateHttpListenerConfig::default()
         };
         self.h2.put_into(&mut patch);
         Ok(patch)
-    }
-}
-
-impl Answers {
-    const fn none() -> Self {
-        Self {
-            answer_301: None,
-            answer_401: None,
-            answer_404: None,
-            answer_408: None,
-            answer_413: None,
-            answer_421: None,
-            answer_429: None,
-            answer_502: None,
-            answer_503: None,
-            answer_504: None,
-            answer_507: None,
-        }
-    }
-
-    /// The files' contents; `None` if no file was given.
-    fn read(self) -> Result<Option<CustomHttpAnswers>, CliError> {
-        let read = |path: Option<PathBuf>| path.as_deref().map(values::file_text).transpose();
-        let answers = CustomHttpAnswers {
-            answer_301: read(self.answer_301)?,
-            answer_400: None,
-            answer_401: read(self.answer_401)?,
-            answer_404: read(self.answer_404)?,
-            answer_408: read(self.answer_408)?,
-            answer_413: read(self.answer_413)?,
-            answer_421: read(self.answer_421)?,
-            answer_429: read(self.answer_429)?,
-            answer_502: read(self.answer_502)?,
-            answer_503: read(self.answer_503)?,
-            answer_504: read(self.answer_504)?,
-            answer_507: read(self.answer_507)?,
-        };
-        Ok((answers != CustomHttpAnswers::default()).then_some(answers))
     }
 }
 
@@ -261,6 +248,15 @@ impl From<Family> for ForwardedHeaders {
             Family::XForwarded => Self::XForwarded,
             Family::Rfc7239 => Self::Rfc7239,
             Family::None => Self::None,
+        }
+    }
+}
+
+impl From<Trace> for TraceContext {
+    fn from(trace: Trace) -> Self {
+        match trace {
+            Trace::Pass => Self::Pass,
+            Trace::Make => Self::Make,
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Listeners as tables. Keys and certificates are never shown.
 
+use std::collections::BTreeSet;
+
 use kakehi_command::proto::{
-    ForwardedHeaders, HttpListenerConfig, HttpsListenerConfig, ListenersList, SocketAddress,
+    ForwardedHeaders, HttpListenerConfig, HttpsListenerConfig, ListenersList, SocketAddress, TraceContext,
 };
 
 use super::super::table::Table;
@@ -64,7 +66,39 @@ fn http_table(listener: &HttpListenerConfig) -> Table {
     optional(&mut table, "sozu id header", listener.sozu_id_header.as_ref());
     optional(&mut table, "elide X-Real-IP", listener.elide_x_real_ip.as_ref());
     optional(&mut table, "send X-Real-IP", listener.send_x_real_ip.as_ref());
+    let trusted = Some(listener.trusted_proxies.join(", ")).filter(|trusted| !trusted.is_empty());
+    optional(&mut table, "trusted proxies", trusted.as_ref());
+    let trace = listener.trace_context.map(|_| trace(listener.trace_context()));
+    optional(&mut table, "trace context", trace.as_ref());
+    optional(&mut table, "tunnel timeout", listener.tunnel_timeout.map(seconds).as_ref());
+    optional(&mut table, "max request line", listener.max_request_line.as_ref());
+    optional(&mut table, "max body bytes", listener.max_body_bytes.as_ref());
+    optional(&mut table, "min transfer rate", listener.min_transfer_rate.as_ref());
+    let answers = Some(answered(listener)).filter(|answers| !answers.is_empty());
+    optional(&mut table, "answers", answers.as_ref());
     table
+}
+
+/// The status codes with an answer of the operator's own.
+fn answered(listener: &HttpListenerConfig) -> String {
+    let older = listener.http_answers.clone().unwrap_or_default();
+    let older = [
+        ("301", older.answer_301),
+        ("400", older.answer_400),
+        ("401", older.answer_401),
+        ("404", older.answer_404),
+        ("408", older.answer_408),
+        ("413", older.answer_413),
+        ("421", older.answer_421),
+        ("429", older.answer_429),
+        ("502", older.answer_502),
+        ("503", older.answer_503),
+        ("504", older.answer_504),
+        ("507", older.answer_507),
+    ];
+    let older = older.iter().filter(|(_, text)| text.is_some()).map(|(code, _)| *code);
+    let codes: BTreeSet<_> = listener.answers.keys().map(String::as_str).chain(older).collect();
+    codes.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 fn https_table(listener: &HttpsListenerConfig) -> Table {
@@ -107,6 +141,14 @@ fn forwarded(family: Option<i32>) -> &'static str {
         Ok(ForwardedHeaders::Rfc7239) => "rfc7239",
         Ok(ForwardedHeaders::None) => "none",
         Err(_) => "unknown",
+    }
+}
+
+/// As the configuration file spells it.
+fn trace(context: TraceContext) -> &'static str {
+    match context {
+        TraceContext::Pass => "pass",
+        TraceContext::Make => "make",
     }
 }
 

@@ -1,5 +1,6 @@
 //! `listener`: bound addresses and their settings. [`http`] has the arguments, [`list`] shows them.
 
+mod answers;
 mod h2;
 mod http;
 mod list;
