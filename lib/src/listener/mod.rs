@@ -11,15 +11,39 @@ use kakehi_command::order::{HttpFrontend, HttpListener, ListenerKey};
 use slab::Slab;
 
 use crate::net::Token;
-use crate::routing::{RouteError, Router};
+use crate::policy::Rewriter;
+use crate::routing::{Fields, RouteError, Router};
+use crate::session::backends::ClusterKey;
 
 /// Index of a listener in the table. Valid while its sessions are counted.
 pub type ListenerIndex = usize;
+
+/// What a rule leads to.
+#[derive(Debug)]
+pub struct Route {
+    /// The rule, and what is done with requests that match.
+    pub frontend: Arc<HttpFrontend>,
+    /// Its cluster, if it has one; held.
+    pub cluster: Option<ClusterKey>,
+    /// Compiled, if it rewrites.
+    pub rewriter: Option<Box<Rewriter>>,
+}
+
+/// The rules of one address.
+#[derive(Debug)]
+struct RouteTable {
+    address: SocketAddr,
+    router: Router<Route>,
+    /// Listeners at this address: more than one only if they are bound to interfaces.
+    listeners: usize,
+}
 
 /// One listener.
 #[derive(Debug)]
 pub struct Listener<L> {
     config: Arc<HttpListener>,
+    /// Index of the rules of its address.
+    routes: usize,
     socket: Option<(L, Token)>,
     sessions: usize,
     removed: bool,
@@ -42,7 +66,8 @@ impl<L> Listener<L> {
 pub struct Listeners<L> {
     entries: Slab<Listener<L>>,
     by_key: HashMap<ListenerKey, ListenerIndex>,
-    routers: HashMap<SocketAddr, Router<Arc<HttpFrontend>>>,
+    route_tables: Slab<RouteTable>,
+    tables_by_address: HashMap<SocketAddr, usize>,
     /// Sockets that came before, or without, the order that activates their listener.
     waiting: HashMap<ListenerKey, L>,
 }
@@ -52,7 +77,8 @@ impl<L> Default for Listeners<L> {
         Self {
             entries: Slab::new(),
             by_key: HashMap::new(),
-            routers: HashMap::new(),
+            route_tables: Slab::new(),
+            tables_by_address: HashMap::new(),
             waiting: HashMap::new(),
         }
     }
@@ -68,7 +94,12 @@ impl<L> Listeners<L> {
             return index;
         }
         let key = config.key().clone();
-        let index = self.entries.insert(Listener { config, socket: None, sessions: 0, removed: false });
+        let routes = self.route_table(key.address);
+        if let Some(table) = self.route_tables.get_mut(routes) {
+            table.listeners += 1;
+        }
+        let listener = Listener { config, routes, socket: None, sessions: 0, removed: false };
+        let index = self.entries.insert(listener);
         self.by_key.insert(key, index);
         index
     }
@@ -85,7 +116,28 @@ impl<L> Listeners<L> {
 
     fn forget_if_unused(&mut self, index: ListenerIndex) {
         if self.entries.get(index).is_some_and(|listener| listener.removed && listener.sessions == 0) {
-            self.entries.remove(index);
+            let listener = self.entries.remove(index);
+            if let Some(table) = self.route_tables.get_mut(listener.routes) {
+                table.listeners = table.listeners.saturating_sub(1);
+            }
+            self.forget_table_if_unused(listener.routes);
+        }
+    }
+
+    /// The rules of an address; made if there are none yet.
+    fn route_table(&mut self, address: SocketAddr) -> usize {
+        let tables = &mut self.route_tables;
+        *self
+            .tables_by_address
+            .entry(address)
+            .or_insert_with(|| tables.insert(RouteTable { address, router: Router::default(), listeners: 0 }))
+    }
+
+    fn forget_table_if_unused(&mut self, index: usize) {
+        let unused = |table: &RouteTable| table.listeners == 0 && table.router.is_empty();
+        if self.route_tables.get(index).is_some_and(unused) {
+            let table = self.route_tables.remove(index);
+            self.tables_by_address.remove(&table.address);
         }
     }
 
@@ -153,31 +205,42 @@ impl<L> Listeners<L> {
         }
     }
 
-    /// Adds a route.
-    pub fn add_frontend(&mut self, frontend: &Arc<HttpFrontend>) -> Result<(), RouteError> {
-        self.routers.entry(frontend.address()).or_default().insert(frontend, frontend.clone())
+    /// Adds a rule. `cluster` is held for it, unless it is refused.
+    pub fn add_frontend(
+        &mut self,
+        frontend: &Arc<HttpFrontend>,
+        cluster: Option<ClusterKey>,
+    ) -> Result<(), RouteError> {
+        let rewriter = Rewriter::compile(frontend)?.map(Box::new);
+        let route = Route { frontend: frontend.clone(), cluster, rewriter };
+        let index = self.route_table(frontend.address());
+        let Some(table) = self.route_tables.get_mut(index) else { return Ok(()) };
+        let inserted = table.router.insert(frontend, route);
+        self.forget_table_if_unused(index);
+        inserted
     }
 
-    /// Removes a route.
-    pub fn remove_frontend(&mut self, frontend: &HttpFrontend) {
-        if let Some(router) = self.routers.get_mut(&frontend.address()) {
-            router.remove(frontend);
-            if router.is_empty() {
-                self.routers.remove(&frontend.address());
-            }
-        }
+    /// Removes a rule, and gives what it led to.
+    #[must_use]
+    pub fn remove_frontend(&mut self, frontend: &HttpFrontend) -> Option<Route> {
+        let &index = self.tables_by_address.get(&frontend.address())?;
+        let route = self.route_tables.get_mut(index)?.router.remove(frontend);
+        self.forget_table_if_unused(index);
+        route
     }
 
-    /// The frontend that a request on this address matches best. `host` is without its port, in any
-    /// case; `path` includes the query.
+    /// Where a request on this listener goes: the rule that matches best. `host` is without its port, in
+    /// any case; `path` includes the query.
     pub fn route(
         &self,
-        address: &SocketAddr,
+        listener: ListenerIndex,
         host: &[u8],
         path: &[u8],
         method: &[u8],
-    ) -> Option<&Arc<HttpFrontend>> {
-        self.routers.get(address)?.route(host, path, method)
+        fields: &dyn Fields,
+    ) -> Option<&Route> {
+        let table = self.route_tables.get(self.entries.get(listener)?.routes)?;
+        table.router.route(host, path, method, fields)
     }
 
     /// Every count agrees with what it counts.
@@ -189,6 +252,15 @@ impl<L> Listeners<L> {
         }
         for (_, listener) in &self.entries {
             assert!(!listener.removed || listener.sessions > 0, "a removed listener stays only while used");
+        }
+        assert_eq!(self.route_tables.len(), self.tables_by_address.len());
+        for (&address, &index) in &self.tables_by_address {
+            let table = self.route_tables.get(index).expect("a listed table exists");
+            assert_eq!(table.address, address);
+            let listeners = self.entries.iter().filter(|(_, listener)| listener.routes == index).count();
+            assert_eq!(table.listeners, listeners, "listeners at {address}");
+            assert!(listeners > 0 || !table.router.is_empty(), "what nobody uses is forgotten");
+            table.router.check_invariants();
         }
     }
 }

@@ -88,11 +88,16 @@ metrics! {
     HttpStatus507 "http.status.507" Count Requests "Responses with status 507."
 
     // Answers of our own.
+    Http301Redirection "http.301.redirection" Count Requests "Requests answered 301 by us: moved."
+    Http302Redirection "http.302.redirection" Count Requests "Requests answered 302 by us: found elsewhere."
+    Http308Redirection "http.308.redirection" Count Requests "Requests answered 308 by us: moved."
+    HttpSilentCloses "http.silent_closes" Count Requests "Requests closed without an answer, as their frontend says."
     Http400Errors "http.400.errors" Count Requests "Requests answered 400 by us: malformed."
     Http401Errors "http.401.errors" Count Requests "Requests answered 401 by us: denied."
     Http404Errors "http.404.errors" Count Requests "Requests answered 404 by us: no route."
     Http408Errors "http.408.errors" Count Requests "Requests answered 408 by us: too slow."
     Http413Errors "http.413.errors" Count Requests "Requests answered 413 by us: too large."
+    Http414Errors "http.414.errors" Count Requests "Requests answered 414 by us: request line too long."
     Http431Errors "http.431.errors" Count Requests "Requests answered 431 by us: head too large."
     Http501Errors "http.501.errors" Count Requests "Requests answered 501 by us: coding not known."
     Http502Errors "http.502.errors" Count Requests "Requests answered 502 by us: response unusable."
@@ -120,7 +125,17 @@ metrics! {
     BackBytesIn "back_bytes_in" Count Bytes "Bytes received from backends."
     BackBytesOut "back_bytes_out" Count Bytes "Bytes sent to backends."
 
+    BytesSpliced "bytes_spliced" Count Bytes "Bytes of bodies and tunnels that passed through the kernel alone."
+
+    // Connections that changed their protocol.
+    WebsocketActiveRequests "websocket.active_requests" Gauge Connections "Client connections that were upgraded to another protocol."
+    HttpUpgrades "http.upgrades" Count Requests "Requests whose connection changed its protocol."
+    TunnelTimeouts "tunnel.timeouts" Count Connections "Upgraded connections closed because nothing moved on them."
+
     // The worker itself.
+    SplicePipes "splice.pipes" Gauge Items "Pipes in use for splicing."
+    HalfHeadsEvicted "http.half_heads.evicted" Count Requests "Request heads given up unfinished because their buffers were needed."
+    ClientsTooSlow "client.too_slow" Count Requests "Requests ended because their client sent or took less than the least rate."
     BufferInUse "buffer.in_use" Gauge Buffers "Buffers that hold bytes."
     BufferWaits "buffer.waits" Count Events "Times a session stopped reading because no buffer was left."
     BufferCapacity "buffer.capacity" Gauge Buffers "The most buffers there may be."
@@ -173,11 +188,15 @@ impl Metric {
     /// The series that counts answers of our own with this status, if it has one.
     pub fn of_own_answer(status: u16) -> Option<Self> {
         Some(match status {
+            301 => Self::Http301Redirection,
+            302 => Self::Http302Redirection,
+            308 => Self::Http308Redirection,
             400 => Self::Http400Errors,
             401 => Self::Http401Errors,
             404 => Self::Http404Errors,
             408 => Self::Http408Errors,
             413 => Self::Http413Errors,
+            414 => Self::Http414Errors,
             431 => Self::Http431Errors,
             501 => Self::Http501Errors,
             502 => Self::Http502Errors,

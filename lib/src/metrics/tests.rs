@@ -56,7 +56,8 @@ fn every_code_with_a_series_has_the_series_of_its_name() {
             assert_eq!(metric.name(), format!("http.status.{status}"));
         }
         if let Some(metric) = Metric::of_own_answer(status) {
-            assert_eq!(metric.name(), format!("http.{status}.errors"));
+            let kind = if status < 400 { "redirection" } else { "errors" };
+            assert_eq!(metric.name(), format!("http.{status}.{kind}"));
         }
     }
 }

@@ -6,13 +6,28 @@ use std::os::fd::OwnedFd;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry};
-use nix::libc::linger;
+use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
+use nix::libc::{c_int, linger};
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::Linger;
+use nix::unistd::pipe2;
 
+use super::unacknowledged::unacknowledged;
 use super::{Network, Ready, Stream, Token};
 
+/// A pipe of the kernel: its reading and its writing end.
+#[derive(Debug)]
+pub struct KernelPipe {
+    reader: OwnedFd,
+    writer: OwnedFd,
+}
+
+/// Nothing of this may wait: not for the pipe, and the sockets are non-blocking by themselves.
+const SPLICE: SpliceFFlags = SpliceFFlags::SPLICE_F_NONBLOCK.union(SpliceFFlags::SPLICE_F_MOVE);
+
 impl Stream for TcpStream {
+    type Pipe = KernelPipe;
+
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         io::Read::read(self, into)
     }
@@ -38,6 +53,18 @@ impl Stream for TcpStream {
         if let Err(error) = setsockopt(self, Linger, &linger { l_onoff: 1, l_linger: 0 }) {
             log::debug!("SO_LINGER: {error}");
         }
+    }
+
+    fn fill(&mut self, pipe: &mut KernelPipe, max: usize) -> io::Result<usize> {
+        Ok(splice(&*self, None, &pipe.writer, None, max, SPLICE)?)
+    }
+
+    fn drain(&mut self, pipe: &mut KernelPipe, max: usize) -> io::Result<usize> {
+        Ok(splice(&pipe.reader, None, &*self, None, max, SPLICE)?)
+    }
+
+    fn unacknowledged(&mut self) -> Option<u64> {
+        unacknowledged(self)
     }
 }
 
@@ -79,6 +106,16 @@ impl Network for Kernel {
         if let Err(error) = self.registry.deregister(listener) {
             log::warn!("a listening socket stays in the poll: {error}");
         }
+    }
+
+    fn pipe(&mut self, bytes: usize) -> io::Result<KernelPipe> {
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        let wanted = c_int::try_from(bytes).unwrap_or(c_int::MAX);
+        // What unprivileged users may have together is limited (pipe(7)): a smaller one works as well.
+        if let Err(error) = fcntl(&writer, FcntlArg::F_SETPIPE_SZ(wanted)) {
+            log::debug!("F_SETPIPE_SZ: {error}");
+        }
+        Ok(KernelPipe { reader, writer })
     }
 
     fn accept(&mut self, listener: &mut TcpListener) -> io::Result<(TcpStream, SocketAddr)> {

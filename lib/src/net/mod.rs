@@ -10,9 +10,12 @@ use std::net::SocketAddr;
 pub mod buffers;
 pub mod kernel;
 pub mod peer;
+pub mod pipes;
 pub mod request_id;
+mod unacknowledged;
 
 pub use peer::{Peer, Read, Write};
+pub use pipes::Pipes;
 
 /// Names a registered socket in the loop: an index into the worker's token table.
 pub type Token = usize;
@@ -32,6 +35,9 @@ pub struct Ready {
 
 /// A byte stream to one peer. All calls return at once.
 pub trait Stream {
+    /// Holds bytes on their way from one stream to another, which are never copied to us.
+    type Pipe;
+
     /// Reads into `into`; 0 is the end of the stream.
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize>;
     /// Writes a prefix of `bytes`.
@@ -44,6 +50,14 @@ pub trait Stream {
     fn is_quiet(&mut self) -> bool;
     /// Makes closing the stream a reset instead of an orderly end.
     fn abort(&mut self);
+    /// Moves at most `max` bytes into an empty pipe; 0 is the end of the stream. Fewer than `max` does not
+    /// mean that no more are there.
+    fn fill(&mut self, pipe: &mut Self::Pipe, max: usize) -> io::Result<usize>;
+    /// Moves at most `max` bytes out of a pipe that holds as many.
+    fn drain(&mut self, pipe: &mut Self::Pipe, max: usize) -> io::Result<usize>;
+    /// Bytes that were written and that the peer's kernel has not acknowledged; also after a reset. `None` if
+    /// that cannot be told.
+    fn unacknowledged(&mut self) -> Option<u64>;
 }
 
 /// Where streams come from.
@@ -64,6 +78,8 @@ pub trait Network {
     /// main holds the same socket, so that the kernel would go on reporting it. Streams, which nobody
     /// else holds, need no such call.
     fn unwatch_listener(&mut self, listener: &mut Self::Listener);
+    /// A pipe that holds about this many bytes, or as many as the kernel allows.
+    fn pipe(&mut self, bytes: usize) -> io::Result<<Self::Stream as Stream>::Pipe>;
     /// Takes the next waiting connection.
     fn accept(&mut self, listener: &mut Self::Listener) -> io::Result<(Self::Stream, SocketAddr)>;
 }

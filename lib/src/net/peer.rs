@@ -163,6 +163,63 @@ impl<S: Stream> Peer<S> {
         }
     }
 
+    /// Moves bytes into an empty pipe, at most `max`.
+    pub fn fill(&mut self, pipe: &mut S::Pipe, max: usize) -> Read {
+        debug_assert!(max > 0, "a read needs room, else its 0 looks like the end");
+        if !self.readable || max == 0 {
+            return Read::Nothing;
+        }
+        loop {
+            match self.stream.fill(pipe, max) {
+                Ok(0) => {
+                    self.readable = false;
+                    return Read::End;
+                }
+                // Fewer than `max` says little: a pipe is full by pieces as well as by bytes.
+                Ok(count) => return Read::Bytes(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    return Read::Nothing;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.readable = false;
+                    return Read::Failed(error);
+                }
+            }
+        }
+    }
+
+    /// Moves bytes out of a pipe that holds `held`.
+    pub fn drain(&mut self, pipe: &mut S::Pipe, held: usize) -> Write {
+        if !self.writable {
+            return Write::Nothing;
+        }
+        loop {
+            match self.stream.drain(pipe, held) {
+                Ok(0) => return Write::Failed(io::ErrorKind::WriteZero.into()),
+                // Short or not: only an error tells that the socket has no room.
+                Ok(count) => return Write::Bytes(count),
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected) =>
+                {
+                    self.writable = false;
+                    return Write::Nothing;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.writable = false;
+                    return Write::Failed(error);
+                }
+            }
+        }
+    }
+
+    /// Bytes that were written and that the peer's kernel has not acknowledged, if that is known.
+    pub fn unacknowledged(&mut self) -> Option<u64> {
+        self.stream.unacknowledged()
+    }
+
     /// Ends our direction.
     pub fn shutdown_write(&mut self) {
         // A peer that is gone already needs no farewell.

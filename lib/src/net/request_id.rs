@@ -76,6 +76,12 @@ impl RequestId {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
+    /// The 128 bits that the text stands for.
+    pub fn to_bits(&self) -> u128 {
+        let digit = |character: &u8| ALPHABET.iter().position(|known| known == character).unwrap_or_default();
+        self.0.iter().fold(0, |bits, character| (bits << CHARACTER_BITS) | digit(character) as u128)
+    }
+
     /// The id as ASCII bytes.
     pub fn as_bytes(&self) -> &[u8; REQUEST_ID_BYTES] {
         &self.0
@@ -131,13 +137,6 @@ mod tests {
 
     use super::*;
 
-    fn bits_of(id: RequestId) -> u128 {
-        id.as_bytes().iter().fold(0, |bits, character| {
-            let digit = ALPHABET.iter().position(|known| known == character).expect("of the alphabet");
-            (bits << CHARACTER_BITS) | digit as u128
-        })
-    }
-
     #[test]
     fn text_is_crockford_base_32() {
         let check = |bits: u128, text: &str| assert_eq!(RequestId::from_bits(bits).as_str(), text);
@@ -145,6 +144,7 @@ mod tests {
         check(1, "00000000000000000000000001");
         check(31, "0000000000000000000000000Z");
         check(32, "00000000000000000000000010");
+        assert_eq!(RequestId::from_bits(1 << 127 | 77).to_bits(), 1 << 127 | 77);
         check(u128::MAX, "7ZZZZZZZZZZZZZZZZZZZZZZZZZ");
         // The specification's example time, with the random part at zero.
         check(1_469_918_176_385 << RANDOM_BITS, "01ARYZ6S410000000000000000");
@@ -172,7 +172,7 @@ mod tests {
         ids.last = (6 << RANDOM_BITS) - 1;
         let after = ids.next(5);
         assert!(after > before);
-        assert_eq!(bits_of(after), 6 << RANDOM_BITS);
+        assert_eq!(after.to_bits(), 6 << RANDOM_BITS);
         assert!(ids.next(6) > after);
     }
 
@@ -188,9 +188,9 @@ mod tests {
                 latest_ms = latest_ms.max(unix_ms);
                 if let Some(last) = last {
                     prop_assert!(id.as_str() > last.as_str());
-                    prop_assert!(bits_of(id) > bits_of(last));
+                    prop_assert!(id.to_bits() > last.to_bits());
                 }
-                prop_assert_eq!(bits_of(id) >> RANDOM_BITS, u128::from(latest_ms));
+                prop_assert_eq!(id.to_bits() >> RANDOM_BITS, u128::from(latest_ms));
                 last = Some(id);
             }
         }

@@ -157,7 +157,7 @@ impl Control {
         Ok(())
     }
 
-    fn answer(&mut self, query: Query, worker: &Worker<Kernel>) -> Result<(), ControlError> {
+    fn answer(&mut self, query: Query, worker: &mut Worker<Kernel>) -> Result<(), ControlError> {
         let (status, message, content) = match query.request.request_type {
             Some(request) => match self.content_of(request, worker) {
                 Ok(content) => (ResponseStatus::Ok, String::new(), content),
@@ -185,8 +185,13 @@ impl Control {
     fn content_of(
         &self,
         request: RequestType,
-        worker: &Worker<Kernel>,
+        worker: &mut Worker<Kernel>,
     ) -> Result<Option<ContentType>, String> {
+        if let RequestType::QueryMetrics(options) = &request
+            && !options.list
+        {
+            return Ok(Some(ContentType::WorkerMetrics(worker.metrics().to_proto(&options.metric_names))));
+        }
         let (state, _) = worker.state();
         Ok(Some(match request {
             RequestType::Status(_) => return Ok(None),
@@ -200,14 +205,11 @@ impl Control {
             RequestType::QueryClustersHashes(_) => {
                 ContentType::ClusterHashes(ClusterHashes { map: state.cluster_hashes() })
             }
-            RequestType::QueryMetrics(options) if options.list => {
+            RequestType::QueryMetrics(_) => {
                 ContentType::AvailableMetrics(AvailableMetrics {
                     proxy_metrics: Metric::ALL.iter().map(|metric| metric.name().to_owned()).collect(),
                     cluster_metrics: Vec::new(),
                 })
-            }
-            RequestType::QueryMetrics(options) => {
-                ContentType::WorkerMetrics(worker.metrics().to_proto(&options.metric_names))
             }
             _ => return Err("a worker does not answer this".to_owned()),
         }))

@@ -117,9 +117,8 @@ fn serve(
             }
         }
         worker.handle_timers();
-        for event in events.iter().filter(|event| event.token() != CHANNEL) {
-            worker.handle_ready(event.token().0, readiness(event));
-        }
+        let of_sockets = events.iter().filter(|event| event.token() != CHANNEL);
+        worker.handle_events(of_sockets.map(|event| (event.token().0, readiness(event))));
         busy = worker.handle_leftovers() | control.has_unread();
         if let Some(exit) = ending
             && worker.session_count() == 0

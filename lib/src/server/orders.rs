@@ -7,7 +7,6 @@ use kakehi_command::order::{HttpListener, ListenerKey, Order};
 use kakehi_command::proto::Request;
 use kakehi_command::state::Effect;
 
-use crate::metrics::Metric;
 use crate::net::Network;
 use crate::session::Owner;
 
@@ -48,12 +47,17 @@ impl<N: Network> Worker<N> {
                 for peer in shared.backends.remove_backend(key) {
                     shared.release_token(peer.token());
                 }
-                shared.metrics.set(Metric::BackendPoolSize, shared.backends.idle_count());
             }
             Effect::HttpFrontendAdded(frontend) => {
-                shared.listeners.add_frontend(frontend).map_err(|error| error.to_string())?;
+                let cluster = frontend.cluster_id().map(|id| shared.backends.hold(id));
+                shared.listeners.add_frontend(frontend, cluster).map_err(|error| error.to_string())?;
             }
-            Effect::HttpFrontendRemoved(frontend) => shared.listeners.remove_frontend(frontend),
+            Effect::HttpFrontendRemoved(frontend) => {
+                let route = shared.listeners.remove_frontend(frontend);
+                if let Some(cluster) = route.and_then(|route| route.cluster) {
+                    shared.backends.release(cluster);
+                }
+            }
             Effect::HttpListenerSet(listener) => {
                 touched.insert(listener.key().clone(), Some(listener.clone()));
             }

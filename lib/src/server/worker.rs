@@ -17,11 +17,11 @@ use crate::metrics::{Metric, Metrics};
 use crate::net::buffers::{BufferPool, Use};
 use crate::net::kernel::swallow;
 use crate::net::request_id::RequestIds;
-use crate::net::{Network, Ready, Stream, Token};
+use crate::net::{Network, Pipes, Ready, Stream, Token};
 use crate::session::backends::{BackendKey, Backends};
 use crate::session::http::answer::BARE_503;
 use crate::session::http::{Drive, HttpSession};
-use crate::session::{Owner, Settings, Shared};
+use crate::session::{Owner, Scratch, Settings, Shared};
 
 use super::timers::TimerWheel;
 
@@ -39,6 +39,12 @@ const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
 /// The log is told no oftener that connections can't be accepted.
 const STARVE_TOLD_EVERY: Duration = Duration::from_secs(10);
+
+/// A head that began less than this ago is not given up for others: it may well be on its way.
+const HALF_HEAD_AGE_MIN: Duration = Duration::from_millis(500);
+
+/// Entries of the queue of half heads that may be out of date, besides two for each session.
+const HALF_HEADS_SLACK: usize = 1024;
 
 /// Resolution of all timeouts. They are configured in seconds.
 const TIMER_TICK: Duration = Duration::from_millis(50);
@@ -96,12 +102,15 @@ impl<N: Network> Worker<N> {
             released: Vec::new(),
             timers: TimerWheel::new(now, TIMER_TICK),
             buffers,
+            pipes: Pipes::new(configuration.settings.splice_pipes_max, configuration.settings.splice_pipe_bytes),
             thirsty: Default::default(),
+            half_heads: VecDeque::new(),
             listeners: Listeners::default(),
             backends: Backends::default(),
             metrics,
             ids: RequestIds::new(u128::from(seed) << 64 | u128::from(seed.rotate_left(32))),
             seed,
+            scratch: Scratch::default(),
             draining: false,
             settings: configuration.settings,
         };
@@ -138,6 +147,24 @@ impl<N: Network> Worker<N> {
         self.shared.owners.get(token).copied()
     }
 
+    /// What the poll said of the sockets in this turn. Pooled back connections come first: none that has
+    /// ended, or on which something came that nobody asked for, is to be used in this turn.
+    pub fn handle_events(&mut self, events: impl Iterator<Item = (Token, Ready)> + Clone) {
+        for (token, ready) in events.clone() {
+            if matches!(self.owner(token), Some(Owner::Idle(_))) {
+                self.handle_ready(token, ready);
+            }
+        }
+        for (token, ready) in events {
+            // One that was pooled in this turn has been read to its last byte since the event was taken. Only
+            // an end is still news.
+            let pooled = matches!(self.owner(token), Some(Owner::Idle(_)));
+            if !pooled || ready.read_closed || ready.gone {
+                self.handle_ready(token, ready);
+            }
+        }
+    }
+
     /// What the poll said of a socket.
     pub fn handle_ready(&mut self, token: Token, ready: Ready) {
         match self.owner(token) {
@@ -156,7 +183,9 @@ impl<N: Network> Worker<N> {
             }
             // Whatever an idle connection says, it says that it can't be used again.
             Some(Owner::Idle(key)) if ready.readable || ready.read_closed || ready.gone => {
-                self.close_idle(key, token);
+                if self.shared.backends.idle_was_closed(key, token, self.shared.now).is_some() {
+                    self.shared.release_token(token);
+                }
             }
             Some(Owner::Idle(_) | Owner::Channel | Owner::Closed) | None => {}
         }
@@ -169,7 +198,7 @@ impl<N: Network> Worker<N> {
         for token in due.drain(..) {
             match self.owner(token) {
                 Some(Owner::Front(index)) => self.dispatch(index, HttpSession::on_timer),
-                Some(Owner::Idle(key)) => self.close_idle(key, token),
+                Some(Owner::Idle(key)) => self.expire_idle(key, token),
                 Some(Owner::Listener(index)) => self.accept(index),
                 // A connection that was idle when the timer was set, and is in use again.
                 Some(Owner::Back(_) | Owner::Channel | Owner::Closed) | None => {}
@@ -194,6 +223,7 @@ impl<N: Network> Worker<N> {
                 self.accept(index);
             }
         }
+        self.evict_half_heads();
         for purpose in Use::ALL {
             for _ in 0..self.shared.thirsty[purpose as usize].len() {
                 if !self.shared.buffers.has_room(purpose) {
@@ -210,6 +240,35 @@ impl<N: Network> Worker<N> {
         let waits = |purpose: Use| !shared.thirsty[purpose as usize].is_empty();
         let quenchable = Use::ALL.iter().any(|&purpose| waits(purpose) && shared.buffers.has_room(purpose));
         !self.yielded.is_empty() || !self.crowded.is_empty() || quenchable
+    }
+
+    /// Takes buffers from those whose heads are half sent, the oldest first, for those that have none.
+    fn evict_half_heads(&mut self) {
+        let is_current = |sessions: &Slab<HttpSession<N::Stream>>, (index, since): (usize, Instant)| {
+            sessions.get(index).is_some_and(|session| session.is_half_head(since))
+        };
+        while let Some(&entry) = self.shared.half_heads.front()
+            && !is_current(&self.sessions, entry)
+        {
+            self.shared.half_heads.pop_front();
+        }
+        if self.shared.half_heads.len() > 2 * self.sessions.len() + HALF_HEADS_SLACK {
+            let sessions = &self.sessions;
+            self.shared.half_heads.retain(|&entry| is_current(sessions, entry));
+        }
+        for _ in 0..self.shared.thirsty[Use::Request as usize].len() {
+            if self.shared.buffers.has_room(Use::Request) {
+                return;
+            }
+            let Some(&(index, since)) = self.shared.half_heads.front() else { return };
+            if self.shared.now.saturating_duration_since(since) < HALF_HEAD_AGE_MIN {
+                return;
+            }
+            self.shared.half_heads.pop_front();
+            if is_current(&self.sessions, (index, since)) {
+                self.dispatch(index, HttpSession::evict);
+            }
+        }
     }
 
     /// When [`Worker::handle_timers`] has something to do.
@@ -257,10 +316,15 @@ impl<N: Network> Worker<N> {
         }
     }
 
-    fn close_idle(&mut self, key: BackendKey, token: Token) {
-        if self.shared.backends.remove_idle(key, token).is_some() {
-            self.shared.release_token(token);
-            self.shared.metrics.set(Metric::BackendPoolSize, self.shared.backends.idle_count());
+    /// A pooled connection's time may be over: its timer stands since it was first idle.
+    fn expire_idle(&mut self, key: BackendKey, token: Token) {
+        let shared = &mut self.shared;
+        let Some(since) = shared.backends.idle_since(key, token) else { return };
+        let until = since + shared.settings.back_idle_timeout;
+        if until > shared.now {
+            shared.timers.set(token, until);
+        } else if shared.backends.remove_idle(key, token).is_some() {
+            shared.release_token(token);
         }
     }
 
@@ -285,7 +349,7 @@ impl<N: Network> Worker<N> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(error) if is_of_one_connection(&error) => {}
                 // Clients come before connections that are only kept for later.
-                Err(_) if self.shared.evict_idle() => {}
+                Err(_) if self.shared.pipes.close_free() || self.shared.evict_idle() => {}
                 Err(error) => {
                     self.shared.timers.set(token, self.shared.now + ACCEPT_RETRY);
                     self.starve(index, &error);
@@ -366,7 +430,6 @@ impl<N: Network> Worker<N> {
         for peer in self.shared.backends.drain_idle() {
             self.shared.release_token(peer.token());
         }
-        self.shared.metrics.set(Metric::BackendPoolSize, 0);
     }
 
     /// Takes in what waits already, then closes the socket.
@@ -382,8 +445,9 @@ impl<N: Network> Worker<N> {
         }
     }
 
-    /// Counters and gauges.
-    pub fn metrics(&self) -> &Metrics {
+    /// Counters and gauges, as they are now.
+    pub fn metrics(&mut self) -> &Metrics {
+        self.shared.refresh_gauges();
         &self.shared.metrics
     }
 
@@ -400,6 +464,7 @@ impl<N: Network> Worker<N> {
         if self.sessions.is_empty() {
             assert_eq!(self.shared.backends.active_count(), 0, "no session, no active back");
             assert_eq!(self.shared.buffers.in_use(), 0, "no session, no buffer in use");
+            assert_eq!(self.shared.pipes.in_use(), 0, "no session, no pipe in use");
         }
         let (mut fronts, mut backs, mut idle, mut timers) = (0, 0, 0, 0);
         for (token, owner) in &self.shared.owners {

@@ -18,13 +18,13 @@ use crate::listener::Listeners;
 use crate::metrics::{Metric, Metrics};
 use crate::net::buffers::{Buffer, BufferPool, Use};
 use crate::net::request_id::RequestIds;
-use crate::net::{Network, Peer, Token};
+use crate::net::{Network, Peer, Pipes, Stream, Token};
 use crate::server::timers::TimerWheel;
 
 pub mod backends;
 pub mod http;
 
-use backends::{BackendKey, Backends};
+use backends::{BackendKey, Backends, Reuse};
 
 /// Who an event for a token is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +64,24 @@ pub struct Settings {
     pub basic_auth_bytes_max: usize,
 }
 
+/// See [`Shared::scratch`].
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// A host.
+    pub host: Vec<u8>,
+    /// A path and query.
+    pub path: Vec<u8>,
+}
+
+/// The next of a worker's random numbers (xorshift64*), never 0: for back-off times and the like, not for
+/// secrets. `seed` must not be 0.
+pub fn random(seed: &mut u64) -> u64 {
+    *seed ^= *seed >> 12;
+    *seed ^= *seed << 25;
+    *seed ^= *seed >> 27;
+    seed.wrapping_mul(0x2545_F491_4F6C_DD1D)
+}
+
 /// What the sessions of one worker share.
 pub struct Shared<N: Network> {
     /// The time of this loop turn.
@@ -80,8 +98,12 @@ pub struct Shared<N: Network> {
     pub timers: TimerWheel,
     /// All memory that holds peers' bytes.
     pub buffers: BufferPool,
+    /// Where long bodies pass through the kernel.
+    pub pipes: Pipes<<N::Stream as Stream>::Pipe>,
     /// Sessions that wait for a buffer, by what for (`Use as usize`), in the order in which they asked.
     pub thirsty: [VecDeque<usize>; Use::ALL.len()],
+    /// Sessions that hold a buffer for a part of a head, by when that began. Some have got on since.
+    pub half_heads: VecDeque<(usize, Instant)>,
     /// Listeners and their routes.
     pub listeners: Listeners<N::Listener>,
     /// Clusters, their backends and the pool of connections to them.
@@ -90,8 +112,10 @@ pub struct Shared<N: Network> {
     pub metrics: Metrics,
     /// Request ids.
     pub ids: RequestIds,
-    /// State of the worker's random numbers; see [`Shared::random`].
+    /// State of the worker's random numbers; see [`random`].
     pub seed: u64,
+    /// Room to put texts together in, within one call.
+    pub scratch: Scratch,
     /// Stopping: finish what is in flight, keep nothing alive.
     pub draining: bool,
     /// Limits and times.
@@ -101,31 +125,29 @@ pub struct Shared<N: Network> {
 impl<N: Network> Shared<N> {
     /// Takes a buffer, if the pool still has one for this use.
     pub fn buffer(&mut self, purpose: Use) -> Option<Buffer> {
-        let buffer = self.buffers.checkout(purpose)?;
-        self.metrics.set(Metric::BufferInUse, self.buffers.in_use());
-        Some(buffer)
+        self.buffers.checkout(purpose)
     }
 
     /// Gives a buffer back, if there is one.
     pub fn give_back(&mut self, buffer: &mut Option<Buffer>) {
         if let Some(buffer) = buffer.take() {
             self.buffers.give_back(buffer);
-            self.metrics.set(Metric::BufferInUse, self.buffers.in_use());
         }
     }
 
-    /// The next of this worker's random numbers (xorshift64*): for back-off times, not for secrets.
-    pub fn random(&mut self) -> u64 {
-        self.seed ^= self.seed >> 12;
-        self.seed ^= self.seed << 25;
-        self.seed ^= self.seed >> 27;
-        self.seed.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    /// Brings those gauges up to date that are counted elsewhere: they are read far less often than they
+    /// change.
+    pub fn refresh_gauges(&mut self) {
+        self.metrics.set(Metric::BufferInUse, self.buffers.in_use());
+        self.metrics.set(Metric::BackendConnections, self.backends.active_count());
+        self.metrics.set(Metric::BackendPoolSize, self.backends.idle_count());
+        self.metrics.set(Metric::SplicePipes, self.pipes.in_use());
     }
 
     /// A connect to this backend failed: it is left alone for a while.
     pub fn connect_failed(&mut self, key: BackendKey) {
         self.metrics.incr(Metric::BackendConnectionsError);
-        let random = self.random();
+        let random = random(&mut self.seed);
         let turn = self.backends.connect_failed(key, self.now, random);
         self.tell(key, turn);
     }
@@ -157,14 +179,14 @@ impl<N: Network> Shared<N> {
         self.release_token(token);
     }
 
-    /// Takes an idle connection to this backend that can be used: one on which nothing came. An event
-    /// that says otherwise may be under way, and bytes that nobody asked for must never be taken for the
-    /// answer to the next request (RFC 9112 §6.3), which may be another client's.
-    pub fn take_quiet(&mut self, key: BackendKey) -> Option<Peer<N::Stream>> {
-        while let Some(mut peer) = self.backends.take_idle(key) {
-            if peer.is_quiet() {
+    /// Takes an idle connection to this backend that can be used. For a request that can't be sent twice
+    /// the kernel is asked whether nothing came on it, not even its end.
+    pub fn take_pooled(&mut self, key: BackendKey, reuse: Reuse) -> Option<Peer<N::Stream>> {
+        while let Some(mut peer) = self.backends.take_idle(key, reuse, self.now) {
+            if reuse == Reuse::Any || peer.is_quiet() {
                 return Some(peer);
             }
+            self.backends.was_stale(key);
             self.backends.closed(key);
             self.release_token(peer.token());
         }

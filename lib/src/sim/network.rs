@@ -17,7 +17,13 @@ pub(super) struct SimStream {
     id: ConnectionId,
 }
 
+/// A pipe of the proxy's.
+#[derive(Debug, Default)]
+pub(super) struct SimPipe(VecDeque<u8>);
+
 impl Stream for SimStream {
+    type Pipe = SimPipe;
+
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let mut world = self.world.borrow_mut();
         let id = self.id;
@@ -86,6 +92,29 @@ impl Stream for SimStream {
         }
         world.note(|| format!("c{id} proxy writes {count} of {}", first.len() + second.len()));
         Ok(count)
+    }
+
+    fn fill(&mut self, pipe: &mut SimPipe, max: usize) -> io::Result<usize> {
+        assert!(pipe.0.is_empty(), "only an empty pipe is filled");
+        // Seldom all that has arrived: the pieces of a pipe are few.
+        let max = self.world.borrow_mut().rng.within(1..=max);
+        let mut bytes = vec![0; max];
+        let count = self.read(&mut bytes)?;
+        pipe.0.extend(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn drain(&mut self, pipe: &mut SimPipe, max: usize) -> io::Result<usize> {
+        assert_eq!(pipe.0.len(), max, "what is in the pipe is known");
+        let (front, _) = pipe.0.as_slices();
+        let front = front.to_vec();
+        let count = self.write(&front)?;
+        pipe.0.drain(..count);
+        Ok(count)
+    }
+
+    fn unacknowledged(&mut self) -> Option<u64> {
+        Some(self.world.borrow().connections[self.id].to_actor.unacknowledged)
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
@@ -218,6 +247,10 @@ impl Network for SimNet {
         if let Some(state) = &mut self.world.borrow_mut().listener {
             state.token = None;
         }
+    }
+
+    fn pipe(&mut self, _bytes: usize) -> io::Result<SimPipe> {
+        Ok(SimPipe::default())
     }
 
     fn accept(&mut self, listener: &mut SimListener) -> io::Result<(SimStream, SocketAddr)> {

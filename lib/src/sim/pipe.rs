@@ -37,6 +37,8 @@ pub(super) struct Pipe {
     pub(super) fin_sent: bool,
     /// Its end has arrived.
     pub(super) fin_arrived: bool,
+    /// Bytes that were sent and have not arrived, lost ones included.
+    pub(super) unacknowledged: u64,
 }
 
 impl Pipe {
@@ -47,6 +49,7 @@ impl Pipe {
             capacity,
             fin_sent: false,
             fin_arrived: false,
+            unacknowledged: 0,
         }
     }
 
@@ -63,6 +66,7 @@ impl Pipe {
     pub(super) fn push(&mut self, bytes: &[u8]) -> usize {
         let count = bytes.len().min(self.room());
         self.flying.extend(&bytes[..count]);
+        self.unacknowledged += count as u64;
         count
     }
 
@@ -80,6 +84,7 @@ impl Pipe {
     pub(super) fn deliver(&mut self, count: usize, with_end: bool) -> bool {
         let count = count.min(self.flying.len());
         self.arrived.extend(self.flying.drain(..count));
+        self.unacknowledged -= count as u64;
         let ends = self.fin_sent && !self.fin_arrived && self.flying.is_empty() && (with_end || count == 0);
         self.fin_arrived |= ends;
         count > 0 || ends

@@ -6,7 +6,7 @@ use kakehi_command::order::{AnswerTemplate, Part};
 
 /// What an answer's body is, as far as escaping goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Echo {
+pub(super) enum Echo {
     /// HTML and XML, and what a browser may take for it since nothing is said: every character that
     /// means something in text, attributes or scripts becomes a reference. Inside `<script>`, where
     /// references mean nothing, that still cannot end a string.
@@ -20,7 +20,7 @@ pub enum Echo {
 impl Echo {
     /// By the `Content-Type` of a template. Of several the most dangerous counts: clients differ on which
     /// they take.
-    pub fn of(template: &AnswerTemplate) -> Echo {
+    pub(super) fn of(template: &AnswerTemplate) -> Echo {
         let values = template.fields().iter().filter(|(name, _)| name.eq_ignore_ascii_case("content-type"));
         let kinds = values.map(|(_, value)| of_media_type(value));
         kinds.min_by_key(|echo| *echo as u8).unwrap_or(Echo::Html)

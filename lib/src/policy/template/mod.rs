@@ -1,7 +1,8 @@
 //! Answers from the operator's templates, filled in for one request.
 //!
-//! Everything filled in is escaped for where it stands: see [`escape`](self::Echo). The fields that frame
-//! the answer are written anew.
+//! Everything filled in is escaped for where it stands: in a body by the template's `Content-Type` (HTML and
+//! XML, JSON and scripts, else text), and without one as if it were HTML. The fields that frame the answer
+//! are written anew.
 
 mod escape;
 
@@ -12,9 +13,7 @@ use kakehi_command::order::{AnswerTemplate, Part, Variable};
 use super::redirect::UriText;
 use crate::protocol::h1::error::HeadTooLarge;
 use crate::protocol::h1::write::HeadWriter;
-use escape::{Escaped, NoControls};
-
-pub use escape::Echo;
+use escape::{Echo, Escaped, NoControls};
 
 /// Most bytes of a text that is echoed in a body, before escaping; the rest becomes dots. A location is
 /// never cut: it is there to be followed.

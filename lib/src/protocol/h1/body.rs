@@ -131,14 +131,27 @@ impl BodyReader {
         }
     }
 
-    /// How many of the next bytes are data that passes as it is, if that is known: a hint for
-    /// choosing a path that copies less. 0 between chunks and when complete.
-    pub fn remaining_hint(&self) -> Option<u64> {
+    /// How many bytes may pass by this reader, to be told with [`passed`](Self::passed): the next ones, if
+    /// they go on as they are. 0 if none may.
+    pub fn may_pass(&self) -> u64 {
         match self.state {
-            State::Length { left } | State::ChunkData { left } => Some(left),
-            State::UntilClose => None,
-            State::ChunkHead | State::ChunkDataEnd | State::Trailers { .. } | State::Done => Some(0),
+            State::Length { left } | State::ChunkData { left } => left,
+            State::UntilClose => u64::MAX,
+            State::ChunkHead | State::ChunkDataEnd | State::Trailers { .. } | State::Done => 0,
         }
+    }
+
+    /// So many bytes were taken and passed on without being seen here; no more than
+    /// [`may_pass`](Self::may_pass).
+    pub fn passed(&mut self, count: u64) {
+        debug_assert!(count <= self.may_pass());
+        self.state = match self.state {
+            State::Length { left } if left <= count => State::Done,
+            State::Length { left } => State::Length { left: left - count },
+            State::ChunkData { left } if left <= count => State::ChunkDataEnd,
+            State::ChunkData { left } => State::ChunkData { left: left - count },
+            State::UntilClose | State::ChunkHead | State::ChunkDataEnd | State::Trailers { .. } | State::Done => return,
+        };
     }
 
     /// One step; false when there is nothing more to do with this input.

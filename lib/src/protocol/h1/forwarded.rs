@@ -1,74 +1,92 @@
 //! The fields that tell a backend who asked, and through what: `X-Forwarded-*`, `Forwarded` (RFC
-//! 7239), `X-Real-IP`.
+//! 7239), `X-Real-IP`, `traceparent` (W3C Trace Context).
 //!
-//! There is no list of trusted proxies yet: what a client says about itself is passed on, ours
-//! comes after it. With [`ForwardedHeaders::Rfc7239`] a client's `X-Forwarded-For`, `-Proto`,
-//! `-Port` and `-Host` are removed; every other setting lets the family that it does not add to
-//! through.
+//! What a client says of where it comes from is believed of configured peers only: then ours comes after
+//! it. Of everybody else's, nothing is passed on, whichever family is written.
 
 use std::net::{IpAddr, SocketAddr};
 
-use httparse::Header;
-use kakehi_command::order::ForwardedHeaders;
+use kakehi_command::order::{ForwardedHeaders, HeaderEdit};
 
 use super::error::HeadTooLarge;
 use super::fields::{is_token_byte, is_value_byte};
-use super::write::HeadWriter;
-use crate::protocol::http::field::{Field, FieldSet};
+use super::head::RequestHead;
+use super::head_writer::HeadWriter;
+use crate::protocol::http::field::Field;
 
 /// What a request's way to the backend adds to its head.
 #[derive(Debug, Clone, Copy)]
 pub struct Forward<'a> {
     /// The client, as it reached us.
     pub peer: SocketAddr,
+    /// Whether the peer is a proxy whose word on where a request came from is believed.
+    pub trusted: bool,
     /// The address clients know us by.
     pub public: SocketAddr,
     /// Whether the client came over TLS.
     pub https: bool,
     /// Which families of fields to add to.
     pub forwarded: ForwardedHeaders,
-    /// Tell the peer's address in `X-Real-IP`.
+    /// Tell the peer's address in `X-Real-IP`, unless a trusted peer told one.
     pub send_x_real_ip: bool,
     /// Drop a client's own `X-Real-IP`.
     pub elide_x_real_ip: bool,
     /// Our id for this request: the text of a ULID.
-    pub request_id: &'a str,
+    pub request_id: &'a [u8],
     /// Name of the field that carries it; a client's own field of that name is dropped.
     pub sozu_id_header: &'a str,
+    /// The trace to begin if the client sends none that is well-formed.
+    pub trace: Option<NewTrace>,
+    /// The authority to ask for instead of the client's. The client's is told in `X-Forwarded-Host`.
+    pub host: Option<&'a [u8]>,
+    /// The target to ask for instead of the client's.
+    pub path: Option<&'a [u8]>,
+    /// What the operator adds and removes; those of responses are passed over.
+    pub edits: &'a [HeaderEdit],
+}
+
+/// A trace that begins here. Neither id may be 0 (Trace Context §3.2.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewTrace {
+    /// Names the trace.
+    pub trace_id: u128,
+    /// Names our part of it, the parent of what the backend does.
+    pub parent_id: u64,
 }
 
 impl Forward<'_> {
-    /// Whether a client's field of this kind is left out of the copy: because it is merged with
-    /// ours, replaced by ours, or unwanted.
+    /// Whether a client's field of this kind is left out of the copy: because it is not believed, merged
+    /// with ours, replaced by ours, or unwanted.
     pub(super) fn takes_over(&self, field: Field) -> bool {
         match field {
-            Field::XForwardedFor => self.x_forwarded() || self.forwarded == ForwardedHeaders::Rfc7239,
+            Field::XForwardedFor => !self.trusted || self.forwarded != ForwardedHeaders::None,
             // Two families that contradict each other help nobody but an attacker: only ours is left.
             Field::XForwardedProto | Field::XForwardedPort | Field::XForwardedHost => {
-                self.forwarded == ForwardedHeaders::Rfc7239
+                !self.trusted || self.forwarded == ForwardedHeaders::Rfc7239
             }
-            Field::Forwarded => self.rfc7239(),
-            // One address: with a client's beside ours, a backend might believe the wrong one.
-            Field::XRealIp => self.send_x_real_ip || self.elide_x_real_ip,
+            Field::Forwarded => !self.trusted || self.rfc7239(),
+            Field::XRealIp => !self.trusted || self.elide_x_real_ip,
             _ => false,
         }
     }
 
-    /// Writes our part, given the fields the client sent.
+    /// Writes our part, given what the client sent.
     pub(super) fn write(
         &self,
         out: &mut HeadWriter<'_>,
-        fields: &[Header<'_>],
-        seen: FieldSet,
+        head: &RequestHead<'_, '_>,
     ) -> Result<(), HeadTooLarge> {
         if self.x_forwarded() {
-            self.write_x_forwarded(out, fields, seen)?;
+            self.write_x_forwarded(out, head)?;
         }
         if self.rfc7239() {
-            self.write_forwarded(out, fields, seen)?;
+            self.write_forwarded(out, head)?;
         }
-        if self.send_x_real_ip {
-            out.formatted_field("X-Real-IP", format_args!("{}", self.peer_ip()))?;
+        let told = self.trusted && !self.elide_x_real_ip && head.seen.contains(Field::XRealIp);
+        if self.send_x_real_ip && !told {
+            out.push(b"X-Real-IP: ")?;
+            out.ip(self.peer_ip())?;
+            out.push(b"\r\n")?;
         }
         Ok(())
     }
@@ -76,42 +94,74 @@ impl Forward<'_> {
     fn write_x_forwarded(
         &self,
         out: &mut HeadWriter<'_>,
-        fields: &[Header<'_>],
-        seen: FieldSet,
+        head: &RequestHead<'_, '_>,
     ) -> Result<(), HeadTooLarge> {
         out.push(b"X-Forwarded-For: ")?;
-        for value in values(fields, seen, Field::XForwardedFor) {
+        for value in self.believed(head, Field::XForwardedFor) {
             out.push(value)?;
             out.push(b", ")?;
         }
-        out.formatted(format_args!("{}\r\n", self.peer_ip()))?;
-        if !seen.contains(Field::XForwardedProto) {
-            out.field("X-Forwarded-Proto", self.scheme().as_bytes())?;
+        out.ip(self.peer_ip())?;
+        let told = |field| self.trusted && head.seen.contains(field);
+        if !told(Field::XForwardedProto) {
+            out.push(b"\r\nX-Forwarded-Proto: ")?;
+            out.push(self.scheme())?;
         }
-        if !seen.contains(Field::XForwardedPort) {
-            out.formatted_field("X-Forwarded-Port", format_args!("{}", self.public.port()))?;
+        if !told(Field::XForwardedPort) {
+            out.push(b"\r\nX-Forwarded-Port: ")?;
+            out.decimal(self.public.port().into())?;
         }
-        Ok(())
+        if self.host.is_some() && !told(Field::XForwardedHost) {
+            out.push(b"\r\nX-Forwarded-Host: ")?;
+            out.push(head.authority.as_bytes())?;
+        }
+        out.push(b"\r\n")
     }
 
     /// `proto=http;for="192.0.2.1:4711";by=198.51.100.1`; addresses with a colon are quoted (RFC 7239 §6).
     fn write_forwarded(
         &self,
         out: &mut HeadWriter<'_>,
-        fields: &[Header<'_>],
-        seen: FieldSet,
+        head: &RequestHead<'_, '_>,
     ) -> Result<(), HeadTooLarge> {
         out.push(b"Forwarded: ")?;
-        for value in values(fields, seen, Field::Forwarded).filter(|value| is_forwarded(value)) {
+        for value in self.believed(head, Field::Forwarded).filter(|value| is_forwarded(value)) {
             out.push(value)?;
             out.push(b", ")?;
         }
-        let peer = SocketAddr::new(self.peer_ip(), self.peer.port());
-        out.formatted(format_args!("proto={};for=\"{peer}\";by=", self.scheme()))?;
+        out.push(b"proto=")?;
+        out.push(self.scheme())?;
+        out.push(b";for=\"")?;
+        out.socket_address(SocketAddr::new(self.peer_ip(), self.peer.port()))?;
+        out.push(b"\";by=")?;
         match self.public.ip().to_canonical() {
-            IpAddr::V4(address) => out.formatted(format_args!("{address}\r\n")),
+            address @ IpAddr::V4(_) => {
+                out.ip(address)?;
+                out.push(b"\r\n")
+            }
             IpAddr::V6(address) => out.formatted(format_args!("\"[{address}]\"\r\n")),
         }
+    }
+
+    /// Whether a trace is begun here: one is wanted, and the client's own is not there or not well-formed.
+    /// Then what it sent of one is dropped (Trace Context §3.2.4).
+    pub(super) fn begins_trace(&self, head: &RequestHead<'_, '_>) -> bool {
+        self.trace.is_some() && {
+            let mut parents = values(head, Field::TraceParent);
+            !matches!((parents.next(), parents.next()), (Some(parent), None) if is_traceparent(parent))
+        }
+    }
+
+    /// `version-traceid-parentid-flags`, sampled.
+    pub(super) fn write_trace(&self, out: &mut HeadWriter<'_>) -> Result<(), HeadTooLarge> {
+        let Some(NewTrace { trace_id, parent_id }) = self.trace else { return Ok(()) };
+        out.formatted(format_args!("traceparent: 00-{trace_id:032x}-{parent_id:016x}-01\r\n"))
+    }
+
+    /// The values of a client's fields of one kind, if it is believed; empty ones left out.
+    fn believed<'h>(&self, head: &'h RequestHead<'_, '_>, kind: Field) -> impl Iterator<Item = &'h [u8]> {
+        let trusted = self.trusted;
+        values(head, kind).filter(move |value| trusted && !value.is_empty())
     }
 
     /// The peer without the disguise of a socket that serves both families.
@@ -119,8 +169,8 @@ impl Forward<'_> {
         self.peer.ip().to_canonical()
     }
 
-    fn scheme(&self) -> &'static str {
-        if self.https { "https" } else { "http" }
+    fn scheme(&self) -> &'static [u8] {
+        if self.https { b"https" } else { b"http" }
     }
 
     fn x_forwarded(&self) -> bool {
@@ -132,14 +182,27 @@ impl Forward<'_> {
     }
 }
 
-/// The values of all fields of one kind, empty ones left out.
-fn values<'b>(fields: &[Header<'b>], seen: FieldSet, kind: Field) -> impl Iterator<Item = &'b [u8]> {
-    let fields = if seen.contains(kind) { fields } else { &[] };
-    fields
-        .iter()
-        .filter(move |field| Field::of(field.name) == kind)
-        .map(|field| field.value)
-        .filter(|value| !value.is_empty())
+/// The values of all fields of one kind.
+fn values<'h>(head: &'h RequestHead<'_, '_>, kind: Field) -> impl Iterator<Item = &'h [u8]> {
+    let (fields, kinds) = if head.seen.contains(kind) { (head.fields, head.kinds) } else { Default::default() };
+    fields.iter().zip(kinds).filter(move |&(_, &other)| other == kind).map(|(field, _)| field.value)
+}
+
+/// Whether a value is a `traceparent` that others can continue (Trace Context §3.2.2): of version 0, or of
+/// a later one that begins alike.
+fn is_traceparent(value: &[u8]) -> bool {
+    let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let is_id = |part: Option<&[u8]>| {
+        part.is_some_and(|part| part.iter().all(is_hex) && part.iter().any(|&byte| byte != b'0'))
+    };
+    let hex = |part: Option<&[u8]>| part.is_some_and(|part| part.iter().all(is_hex));
+    let dashes = [2, 35, 52].iter().all(|&at| value.get(at) == Some(&b'-'));
+    let end = match value.get(..2) {
+        Some(b"00") => value.len() == 55,
+        Some(b"ff") | None => false,
+        Some(version) => hex(Some(version)) && matches!(value.get(55), None | Some(b'-')),
+    };
+    dashes && end && is_id(value.get(3..35)) && is_id(value.get(36..52)) && hex(value.get(53..55))
 }
 
 /// Whether a line is a list of `name=value` pairs (RFC 7239 §4). One that is not is dropped:

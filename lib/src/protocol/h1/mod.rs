@@ -15,6 +15,7 @@ pub mod head;
 pub mod write;
 
 mod fields;
+mod head_writer;
 pub mod scan;
 mod target;
 

@@ -33,6 +33,8 @@ pub struct Answer<'a> {
     pub message: &'a str,
     /// `Location` of a redirect. Must be free of control characters; if it is not, it is left out.
     pub location: Option<&'a str>,
+    /// `WWW-Authenticate` of a 401; likewise.
+    pub challenge: Option<&'a str>,
     /// Whether the connection is closed after it.
     pub close: bool,
     /// Whether to leave out the body, as for `HEAD` (RFC 9110 §9.3.2).
@@ -50,6 +52,7 @@ impl<'a> Answer<'a> {
             backend_id: None,
             message: "",
             location: None,
+            challenge: None,
             close: true,
             head_only: false,
         }
@@ -91,8 +94,10 @@ fn try_write(
     if !(300..400).contains(&answer.status) {
         out.field("Cache-Control", b"no-cache")?;
     }
-    if let Some(location) = answer.location.filter(|text| !text.bytes().any(|byte| byte.is_ascii_control())) {
-        out.field("Location", location.as_bytes())?;
+    for (name, value) in [("Location", answer.location), ("WWW-Authenticate", answer.challenge)] {
+        if let Some(value) = value.filter(|text| !text.bytes().any(|byte| byte.is_ascii_control())) {
+            out.field(name, value.as_bytes())?;
+        }
     }
     out.field("Content-Type", b"text/html; charset=utf-8")?;
     out.formatted_field("Content-Length", format_args!("{}", length.0))?;
@@ -210,6 +215,8 @@ mod tests {
         assert!(head.contains("\r\nConnection: close\r\n"), "{head}");
         let (head, _) = write(&Answer { location: Some("https://a/x"), ..Answer::new(301, ID) }, 4096);
         assert!(head.contains("\r\nLocation: https://a/x\r\n") && !head.contains("Cache-Control"), "{head}");
+        let (head, _) = write(&Answer { challenge: Some("Basic realm=\"x\""), ..Answer::new(401, ID) }, 4096);
+        assert!(head.contains("\r\nWWW-Authenticate: Basic realm=\"x\"\r\n"), "{head}");
         let (head, _) = write(&Answer { location: Some("https://a/\r\nX: y"), ..Answer::new(301, ID) }, 4096);
         assert!(!head.contains("Location") && !head.contains("X: y"), "{head}");
     }

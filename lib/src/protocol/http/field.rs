@@ -1,6 +1,6 @@
 //! The field names that mean something to a proxy, and what it owes them.
 //!
-//! One look-up per field line, by length first: most names are told apart without comparing a byte.
+//! One look-up per field line, by length and first letter: most names are told apart by these alone.
 
 /// A field name as far as this proxy cares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,10 @@ pub enum Field {
     XRealIp,
     /// `X-Request-Id`.
     XRequestId,
+    /// `traceparent` (W3C Trace Context §3.2).
+    TraceParent,
+    /// `tracestate` (W3C Trace Context §3.3).
+    TraceState,
     /// Credentials, cookies, conditions, `Content-*`, cache directives: end-to-end and passed on as
     /// they are, but out of place in trailers (RFC 9110 §6.5.1) and beyond the reach of
     /// `Connection`.
@@ -48,52 +52,54 @@ pub enum Field {
 }
 
 impl Field {
-    /// Looks a name up, without regard to ASCII case (RFC 9110 §5.1).
+    /// Looks a name up, without regard to ASCII case (RFC 9110 §5.1). `name` is a token (§5.6.2): of other
+    /// bytes some control characters would be taken for the hyphen.
     pub fn of(name: &str) -> Field {
         use Field::*;
-        let candidates: &[(&str, Field)] = match name.len() {
-            2 => &[("te", HopByHop)],
-            4 => &[("host", Host), ("vary", EndToEnd)],
-            5 => &[("range", EndToEnd)],
-            6 => &[("cookie", EndToEnd), ("expect", Expect), ("pragma", EndToEnd)],
-            7 => &[("upgrade", HopByHop), ("trailer", Trailer)],
-            8 => &[("location", EndToEnd), ("if-match", EndToEnd), ("if-range", EndToEnd)],
-            9 => &[("x-real-ip", XRealIp), ("forwarded", Forwarded)],
-            10 => &[("connection", Connection), ("keep-alive", HopByHop), ("set-cookie", EndToEnd)],
-            12 => &[("content-type", EndToEnd), ("x-request-id", XRequestId), ("max-forwards", EndToEnd)],
-            13 => &[
-                ("authorization", EndToEnd),
-                ("cache-control", EndToEnd),
-                ("if-none-match", EndToEnd),
-                ("content-range", EndToEnd),
-            ],
-            14 => &[("content-length", ContentLength)],
-            15 => &[("x-forwarded-for", XForwardedFor)],
-            16 => &[
-                ("content-encoding", EndToEnd),
-                ("x-forwarded-host", XForwardedHost),
-                ("x-forwarded-port", XForwardedPort),
-                ("proxy-connection", HopByHop),
-                ("www-authenticate", EndToEnd),
-            ],
-            17 => &[
-                ("x-forwarded-proto", XForwardedProto),
-                ("transfer-encoding", TransferEncoding),
-                ("if-modified-since", EndToEnd),
-            ],
-            18 => &[("proxy-authenticate", HopByHop)],
-            19 => &[
-                ("proxy-authorization", HopByHop),
-                ("if-unmodified-since", EndToEnd),
-                ("authentication-info", EndToEnd),
-            ],
-            25 => &[("proxy-authentication-info", HopByHop)],
+        let name = name.as_bytes();
+        let Some(&first) = name.first() else { return Other };
+        let candidates: &[(&[u8], Field)] = match (name.len(), first | 0x20) {
+            (2, b't') => &[(b"te", HopByHop)],
+            (4, b'h') => &[(b"host", Host)],
+            (4, b'v') => &[(b"vary", EndToEnd)],
+            (5, b'r') => &[(b"range", EndToEnd)],
+            (6, b'c') => &[(b"cookie", EndToEnd)],
+            (6, b'e') => &[(b"expect", Expect)],
+            (6, b'p') => &[(b"pragma", EndToEnd)],
+            (7, b'u') => &[(b"upgrade", HopByHop)],
+            (7, b't') => &[(b"trailer", Trailer)],
+            (8, b'l') => &[(b"location", EndToEnd)],
+            (8, b'i') => &[(b"if-match", EndToEnd), (b"if-range", EndToEnd)],
+            (9, b'x') => &[(b"x-real-ip", XRealIp)],
+            (9, b'f') => &[(b"forwarded", Forwarded)],
+            (10, b'c') => &[(b"connection", Connection)],
+            (10, b'k') => &[(b"keep-alive", HopByHop)],
+            (10, b's') => &[(b"set-cookie", EndToEnd)],
+            (10, b't') => &[(b"tracestate", TraceState)],
+            (11, b't') => &[(b"traceparent", TraceParent)],
+            (12, b'c') => &[(b"content-type", EndToEnd)],
+            (12, b'x') => &[(b"x-request-id", XRequestId)],
+            (12, b'm') => &[(b"max-forwards", EndToEnd)],
+            (13, b'a') => &[(b"authorization", EndToEnd)],
+            (13, b'c') => &[(b"cache-control", EndToEnd), (b"content-range", EndToEnd)],
+            (13, b'i') => &[(b"if-none-match", EndToEnd)],
+            (14, b'c') => &[(b"content-length", ContentLength)],
+            (15, b'x') => &[(b"x-forwarded-for", XForwardedFor)],
+            (16, b'c') => &[(b"content-encoding", EndToEnd)],
+            (16, b'x') => &[(b"x-forwarded-host", XForwardedHost), (b"x-forwarded-port", XForwardedPort)],
+            (16, b'p') => &[(b"proxy-connection", HopByHop)],
+            (16, b'w') => &[(b"www-authenticate", EndToEnd)],
+            (17, b'x') => &[(b"x-forwarded-proto", XForwardedProto)],
+            (17, b't') => &[(b"transfer-encoding", TransferEncoding)],
+            (17, b'i') => &[(b"if-modified-since", EndToEnd)],
+            (18, b'p') => &[(b"proxy-authenticate", HopByHop)],
+            (19, b'p') => &[(b"proxy-authorization", HopByHop)],
+            (19, b'i') => &[(b"if-unmodified-since", EndToEnd)],
+            (19, b'a') => &[(b"authentication-info", EndToEnd)],
+            (25, b'p') => &[(b"proxy-authentication-info", HopByHop)],
             _ => return Other,
         };
-        candidates
-            .iter()
-            .find(|(known, _)| known.eq_ignore_ascii_case(name))
-            .map_or(Other, |&(_, field)| field)
+        candidates.iter().find(|(known, _)| is_same(name, known)).map_or(Other, |&(_, field)| field)
     }
 
     /// Whether a name listed in `Connection` makes this field hop-by-hop (RFC 9110 §7.6.1).
@@ -110,6 +116,22 @@ impl Field {
     pub fn is_forbidden_in_trailers(self) -> bool {
         self != Field::Other
     }
+}
+
+/// Whether a token is `known`, which is in lower case and as long. Eight letters at a time, the last ones
+/// twice: for letters, digits and the hyphen, setting one bit is lower case.
+fn is_same(name: &[u8], known: &[u8]) -> bool {
+    const LOWER: u64 = 0x2020_2020_2020_2020;
+    debug_assert_eq!(name.len(), known.len());
+    let (Some((name_end, known_end)), true) = (name.last_chunk().zip(known.last_chunk()), name.len() >= 8) else {
+        return name.iter().zip(known).all(|(byte, known)| byte | 0x20 == *known);
+    };
+    let same = |name: &[u8; 8], known: &[u8; 8]| {
+        u64::from_ne_bytes(*name) | LOWER == u64::from_ne_bytes(*known)
+    };
+    let (names, _) = name.as_chunks();
+    let (knowns, _) = known.as_chunks();
+    same(name_end, known_end) && names.iter().zip(knowns).all(|(name, known)| same(name, known))
 }
 
 /// Which kinds of fields a head has.
@@ -166,6 +188,8 @@ mod tests {
             ("X-Forwarded-Host", Field::XForwardedHost),
             ("X-Real-IP", Field::XRealIp),
             ("X-Request-Id", Field::XRequestId),
+            ("Traceparent", Field::TraceParent),
+            ("Tracestate", Field::TraceState),
             ("Vary", Field::EndToEnd),
             ("Range", Field::EndToEnd),
             ("Cookie", Field::EndToEnd),

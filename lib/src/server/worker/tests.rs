@@ -26,6 +26,20 @@ struct Scripted {
 }
 
 impl Stream for Scripted {
+    type Pipe = ();
+
+    fn fill(&mut self, (): &mut (), _max: usize) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn drain(&mut self, (): &mut (), max: usize) -> io::Result<usize> {
+        Ok(max)
+    }
+
+    fn unacknowledged(&mut self) -> Option<u64> {
+        None
+    }
+
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         assert!(!self.panics, "a bug in a session");
         if self.input.is_empty() {
@@ -64,6 +78,10 @@ struct Nowhere;
 impl Network for Nowhere {
     type Stream = Scripted;
     type Listener = VecDeque<Scripted>;
+
+    fn pipe(&mut self, _bytes: usize) -> io::Result<()> {
+        Ok(())
+    }
 
     fn connect(&mut self, _to: SocketAddr, _token: Token) -> io::Result<Scripted> {
         Err(io::ErrorKind::ConnectionRefused.into())
@@ -147,7 +165,7 @@ fn a_panic_costs_its_session_and_nothing_else() {
     broken.panics = true;
     let (before, answer_before) = client(GET);
     let (after, answer_after) = client(GET);
-    let (worker, _) = serve(vec![before, broken, after], 10, 10);
+    let (mut worker, _) = serve(vec![before, broken, after], 10, 10);
     assert_eq!(worker.metrics().get(Metric::Panic), 1);
     assert_eq!(worker.session_count(), 2);
     for answer in [answer_before, answer_after] {
@@ -158,7 +176,7 @@ fn a_panic_costs_its_session_and_nothing_else() {
 #[test]
 fn past_its_connection_limit_it_refuses_at_once_and_says_so() {
     let (clients, answers): (Vec<_>, Vec<_>) = (0..3).map(|_| client("GET / HT")).unzip();
-    let (worker, _) = serve(clients, 2, 10);
+    let (mut worker, _) = serve(clients, 2, 10);
     assert_eq!(worker.session_count(), 2);
     assert_eq!(worker.metrics().get(Metric::ListenerConnectionCapped), 1);
     let answers: Vec<String> = answers.iter().map(text).collect();

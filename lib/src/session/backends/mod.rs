@@ -3,11 +3,14 @@
 //! The pool is per backend and shared by all front sessions of the worker: last in, first out, so that
 //! the connection that was used last, which its peer is least likely to have closed, is used next. A
 //! backend that was removed while in use stays until its last connection ends; it takes nothing new.
+//!
+//! What names a cluster on the way of a request is a [`ClusterKey`], an index: routes and running requests
+//! hold on to it, so that it never comes to name another one.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kakehi_command::order::{Backend, BackendKey as BackendIdentity, Cluster, ClusterId};
 use slab::Slab;
@@ -19,25 +22,51 @@ use crate::net::{Peer, Stream, Token};
 /// Names a backend in the table of this worker. Valid while a connection to it is counted.
 pub type BackendKey = usize;
 
-/// Entries of the order of idle connections that may be out of date, besides a few for each idle one.
-const IDLE_ORDER_SLACK: usize = 1024;
+/// Names a cluster in the table of this worker. Valid from [`Backends::hold`] to [`Backends::release`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClusterKey(u32);
+
+impl ClusterKey {
+    fn index(self) -> usize {
+        self.0 as usize
+    }
+}
 
 #[derive(Debug)]
 struct ClusterEntry {
+    id: ClusterId,
     config: Option<Arc<Cluster>>,
     members: Vec<BackendKey>,
     rotation: RoundRobin,
+    /// Routes that lead here and requests on their way.
+    holders: usize,
 }
 
 #[derive(Debug)]
 struct Node<S> {
     config: Arc<Backend>,
     backoff: Backoff,
-    idle: Vec<Peer<S>>,
+    /// Those idle for longest first.
+    idle: Vec<Idle<S>>,
+    /// Tells it from an earlier one with the same key.
+    serial: u64,
+    /// In the queue of those that have had idle connections.
+    listed: bool,
+    /// The least time after which the backend closed an idle connection.
+    closes_after: Duration,
     /// Connections that sessions use now.
     active: usize,
     removed: bool,
 }
+
+#[derive(Debug)]
+struct Idle<S> {
+    peer: Peer<S>,
+    since: Instant,
+}
+
+/// Entries of the queue of backends that may be out of date, besides one for each.
+const QUEUE_SLACK: usize = 64;
 
 /// Why no backend was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,55 +90,130 @@ impl NoBackend {
     }
 }
 
+/// What a request may be sent on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reuse {
+    /// Any idle connection: if it turns out to be dead, the request is sent again.
+    Any,
+    /// Only one that its backend is not about to close: the request can't be sent twice.
+    Lasting,
+}
+
 /// The table. `S` is the kind of stream that is pooled.
 #[derive(Debug)]
 pub struct Backends<S> {
-    clusters: HashMap<ClusterId, ClusterEntry>,
+    clusters: Slab<ClusterEntry>,
+    by_id: HashMap<ClusterId, ClusterKey>,
     nodes: Slab<Node<S>>,
-    /// Idle connections by backend and token, those idle for longest first. Some are not idle any more.
-    idle_order: VecDeque<(BackendKey, Token)>,
+    /// Backends with idle connections, each once. Some have none any more, or are gone.
+    with_idle: VecDeque<(BackendKey, u64)>,
+    /// Of the next backend.
+    next_serial: u64,
     idle: usize,
     active: usize,
 }
 
 impl<S> Default for Backends<S> {
     fn default() -> Self {
-        Self { clusters: HashMap::new(), nodes: Slab::new(), idle_order: VecDeque::new(), idle: 0, active: 0 }
+        Self {
+            clusters: Slab::new(),
+            by_id: HashMap::new(),
+            nodes: Slab::new(),
+            with_idle: VecDeque::new(),
+            next_serial: 0,
+            idle: 0,
+            active: 0,
+        }
     }
 }
 
 impl<S: Stream> Backends<S> {
     /// Adds a cluster or replaces its settings.
     pub fn set_cluster(&mut self, cluster: Arc<Cluster>) {
-        let entry = self.entry(cluster.id().clone());
-        entry.config = Some(cluster);
+        let key = self.entry(cluster.id());
+        if let Some(entry) = self.clusters.get_mut(key.index()) {
+            entry.config = Some(cluster);
+        }
     }
 
     /// Forgets a cluster; its backends are removed by effects of their own.
     pub fn remove_cluster(&mut self, id: &ClusterId) {
-        if let Some(entry) = self.clusters.get_mut(id) {
+        let Some(&key) = self.by_id.get(id) else { return };
+        if let Some(entry) = self.clusters.get_mut(key.index()) {
             entry.config = None;
-            if entry.members.is_empty() {
-                self.clusters.remove(id);
-            }
         }
+        self.forget_cluster_if_unused(key);
     }
 
-    fn entry(&mut self, id: ClusterId) -> &mut ClusterEntry {
-        self.clusters.entry(id).or_insert_with(|| ClusterEntry {
+    fn entry(&mut self, id: &ClusterId) -> ClusterKey {
+        if let Some(&key) = self.by_id.get(id) {
+            return key;
+        }
+        let index = self.clusters.insert(ClusterEntry {
+            id: id.clone(),
             config: None,
             members: Vec::new(),
             rotation: RoundRobin::default(),
-        })
+            holders: 0,
+        });
+        debug_assert!(u32::try_from(index).is_ok(), "more clusters than memory holds");
+        let key = ClusterKey(u32::try_from(index).unwrap_or(u32::MAX));
+        self.by_id.insert(id.clone(), key);
+        key
     }
 
-    /// The settings of a cluster.
-    pub fn cluster(&self, id: &ClusterId) -> Option<&Arc<Cluster>> {
-        self.clusters.get(id)?.config.as_ref()
+    fn forget_cluster_if_unused(&mut self, key: ClusterKey) {
+        let unused = |entry: &ClusterEntry| {
+            entry.config.is_none() && entry.members.is_empty() && entry.holders == 0
+        };
+        if self.clusters.get(key.index()).is_some_and(unused) {
+            let entry = self.clusters.remove(key.index());
+            self.by_id.remove(&entry.id);
+        }
+    }
+
+    /// A route leads to this cluster from now on, which need not exist yet. Ends with
+    /// [`release`](Self::release).
+    pub fn hold(&mut self, id: &ClusterId) -> ClusterKey {
+        let key = self.entry(id);
+        self.hold_on(key);
+        key
+    }
+
+    /// A request goes to a cluster that is held. Ends with [`release`](Self::release).
+    pub fn hold_on(&mut self, key: ClusterKey) {
+        if let Some(entry) = self.clusters.get_mut(key.index()) {
+            entry.holders += 1;
+        }
+    }
+
+    /// The route is gone, or the request over.
+    pub fn release(&mut self, key: ClusterKey) {
+        let Some(entry) = self.clusters.get_mut(key.index()) else { return };
+        debug_assert!(entry.holders > 0, "who holds releases once");
+        entry.holders = entry.holders.saturating_sub(1);
+        if entry.holders == 0 {
+            self.forget_cluster_if_unused(key);
+        }
+    }
+
+    /// The key of a cluster that is held already.
+    pub fn key(&self, id: &ClusterId) -> Option<ClusterKey> {
+        self.by_id.get(id).copied()
+    }
+
+    /// The settings of a cluster, if it is configured.
+    pub fn cluster(&self, key: ClusterKey) -> Option<&Arc<Cluster>> {
+        self.clusters.get(key.index())?.config.as_ref()
+    }
+
+    /// The name of a cluster.
+    pub fn cluster_id(&self, key: ClusterKey) -> Option<&ClusterId> {
+        self.clusters.get(key.index()).map(|entry| &entry.id)
     }
 
     fn find(&self, cluster: &ClusterId, identity: impl Fn(&Backend) -> bool) -> Option<BackendKey> {
-        let members = &self.clusters.get(cluster)?.members;
+        let members = &self.clusters.get(self.by_id.get(cluster)?.index())?.members;
         members.iter().copied().find(|&key| self.nodes.get(key).is_some_and(|node| identity(&node.config)))
     }
 
@@ -124,17 +228,22 @@ impl<S: Stream> Backends<S> {
             }
             return;
         }
-        let cluster = backend.cluster_id().clone();
+        let cluster = self.entry(backend.cluster_id());
+        self.next_serial += 1;
         let key = self.nodes.insert(Node {
+            serial: self.next_serial,
             config: backend,
             backoff: Backoff::new(now),
             idle: Vec::new(),
+            listed: false,
+            closes_after: Duration::MAX,
             active: 0,
             removed: false,
         });
-        let entry = self.entry(cluster);
-        entry.members.push(key);
-        entry.rotation.inserted();
+        if let Some(entry) = self.clusters.get_mut(cluster.index()) {
+            entry.members.push(key);
+            entry.rotation.inserted();
+        }
     }
 
     /// Removes a backend: nothing new goes there. Gives its idle connections, to be closed.
@@ -144,21 +253,21 @@ impl<S: Stream> Backends<S> {
             *backend.backend_id() == identity.backend_id && backend.address() == identity.address
         };
         let Some(key) = self.find(&identity.cluster_id, same) else { return Vec::new() };
-        if let Some(entry) = self.clusters.get_mut(&identity.cluster_id) {
-            if let Some(position) = entry.members.iter().position(|&member| member == key) {
+        if let Some(&cluster) = self.by_id.get(&identity.cluster_id) {
+            if let Some(entry) = self.clusters.get_mut(cluster.index())
+                && let Some(position) = entry.members.iter().position(|&member| member == key)
+            {
                 entry.members.remove(position);
                 entry.rotation.removed(position);
             }
-            if entry.members.is_empty() && entry.config.is_none() {
-                self.clusters.remove(&identity.cluster_id);
-            }
+            self.forget_cluster_if_unused(cluster);
         }
         let Some(node) = self.nodes.get_mut(key) else { return Vec::new() };
         node.removed = true;
         let idle = std::mem::take(&mut node.idle);
         self.idle -= idle.len();
         self.forget_if_unused(key);
-        idle
+        idle.into_iter().map(|idle| idle.peer).collect()
     }
 
     fn forget_if_unused(&mut self, key: BackendKey) {
@@ -168,8 +277,8 @@ impl<S: Stream> Backends<S> {
     }
 
     /// Chooses a backend: primaries that are not backing off, else backups.
-    pub fn choose(&mut self, cluster: &ClusterId, now: Instant) -> Result<BackendKey, NoBackend> {
-        let entry = self.clusters.get_mut(cluster).ok_or(NoBackend::UnknownCluster)?;
+    pub fn choose(&mut self, cluster: ClusterKey, now: Instant) -> Result<BackendKey, NoBackend> {
+        let entry = self.clusters.get_mut(cluster.index()).ok_or(NoBackend::UnknownCluster)?;
         if entry.config.is_none() {
             return Err(NoBackend::UnknownCluster);
         }
@@ -181,11 +290,15 @@ impl<S: Stream> Backends<S> {
             let weight = |index: usize| {
                 let node = entry.members.get(index).and_then(|&key| nodes.get(key))?;
                 // A connection that stands is no attempt to connect.
-                let reachable = node.backoff.is_available(now) || !node.idle.is_empty();
+                let reachable = !node.idle.is_empty() || node.backoff.is_available(now);
                 let usable = node.config.backup() == backup && reachable;
                 usable.then(|| node.config.weight())
             };
-            if let Some(index) = entry.rotation.pick(entry.members.len(), weight) {
+            let index = match entry.members.as_slice() {
+                [_] => weight(0).map(|_| 0),
+                members => entry.rotation.pick(members.len(), weight),
+            };
+            if let Some(index) = index {
                 return entry.members.get(index).copied().ok_or(NoBackend::Empty);
             }
         }
@@ -203,13 +316,17 @@ impl<S: Stream> Backends<S> {
     }
 
     /// Takes the connection to this backend that was used last. It counts as active from now on.
-    pub fn take_idle(&mut self, key: BackendKey) -> Option<Peer<S>> {
+    pub fn take_idle(&mut self, key: BackendKey, reuse: Reuse, now: Instant) -> Option<Peer<S>> {
         let node = self.nodes.get_mut(key)?;
-        let peer = node.idle.pop()?;
+        let age = now.saturating_duration_since(node.idle.last()?.since);
+        if reuse == Reuse::Lasting && age.saturating_mul(2) >= node.closes_after {
+            return None;
+        }
+        let idle = node.idle.pop()?;
         self.idle -= 1;
         self.active += 1;
         node.active += 1;
-        Some(peer)
+        Some(idle.peer)
     }
 
     /// Counts a new connection as active.
@@ -222,46 +339,50 @@ impl<S: Stream> Backends<S> {
 
     /// Puts a connection that is at a message boundary into the pool; gives it back if the pool of this
     /// backend is full or the backend was removed.
-    pub fn put_idle(&mut self, key: BackendKey, peer: Peer<S>, idle_max: usize) -> Option<Peer<S>> {
+    pub fn put_idle(
+        &mut self,
+        key: BackendKey,
+        peer: Peer<S>,
+        now: Instant,
+        idle_max: usize,
+    ) -> Option<Peer<S>> {
         let refused = match self.nodes.get_mut(key) {
             Some(node) if !node.removed && node.idle.len() < idle_max => {
-                self.idle_order.push_back((key, peer.token()));
-                node.idle.push(peer);
+                node.idle.push(Idle { peer, since: now });
                 self.idle += 1;
+                if !std::mem::replace(&mut node.listed, true) {
+                    self.with_idle.push_back((key, node.serial));
+                    self.tidy_queue();
+                }
                 None
             }
             _ => Some(peer),
         };
         self.closed(key);
-        self.tidy_order();
         refused
     }
 
-    /// Keeps the order no longer than a few times what is idle.
-    fn tidy_order(&mut self) {
-        if self.idle_order.len() <= 4 * self.idle + IDLE_ORDER_SLACK {
-            return;
+    /// Keeps the queue no longer than a few times what is in it.
+    fn tidy_queue(&mut self) {
+        if self.with_idle.len() > 2 * self.nodes.len() + QUEUE_SLACK {
+            let nodes = &self.nodes;
+            self.with_idle.retain(|&(key, serial)| nodes.get(key).is_some_and(|node| node.serial == serial));
         }
-        let nodes = &self.nodes;
-        let mut seen = HashSet::new();
-        // A connection that was idle several times stands several times: the last one counts.
-        let mut kept: VecDeque<_> = VecDeque::with_capacity(self.idle);
-        for &(key, token) in self.idle_order.iter().rev() {
-            let idle = nodes.get(key).is_some_and(|node| node.idle.iter().any(|peer| peer.token() == token));
-            if idle && seen.insert(token) {
-                kept.push_front((key, token));
-            }
-        }
-        self.idle_order = kept;
     }
 
-    /// Takes the connection out of the pool that has been idle for longest, or nearly so, to close it.
+    /// Takes a connection out of the pool that has been idle for long, to close it: of each backend the
+    /// oldest, one backend after the other.
     #[must_use]
     pub fn take_oldest_idle(&mut self) -> Option<Peer<S>> {
-        while let Some((key, token)) = self.idle_order.pop_front() {
-            if let Some(peer) = self.remove_idle(key, token) {
-                return Some(peer);
+        while let Some((key, serial)) = self.with_idle.pop_front() {
+            let Some(node) = self.nodes.get_mut(key).filter(|node| node.serial == serial) else { continue };
+            if node.idle.is_empty() {
+                node.listed = false;
+                continue;
             }
+            self.with_idle.push_back((key, serial));
+            self.idle -= 1;
+            return Some(node.idle.remove(0).peer);
         }
         None
     }
@@ -276,19 +397,46 @@ impl<S: Stream> Backends<S> {
         }
     }
 
+    fn position(&self, key: BackendKey, token: Token) -> Option<usize> {
+        self.nodes.get(key)?.idle.iter().position(|idle| idle.peer.token() == token)
+    }
+
+    /// Since when a connection in the pool is idle.
+    pub fn idle_since(&self, key: BackendKey, token: Token) -> Option<Instant> {
+        Some(self.nodes.get(key)?.idle.get(self.position(key, token)?)?.since)
+    }
+
     /// Takes one idle connection out of the pool, to close it.
-    pub fn remove_idle(&mut self, key: BackendKey, token: usize) -> Option<Peer<S>> {
+    pub fn remove_idle(&mut self, key: BackendKey, token: Token) -> Option<Peer<S>> {
+        let position = self.position(key, token)?;
         let node = self.nodes.get_mut(key)?;
-        let position = node.idle.iter().position(|peer| peer.token() == token)?;
         self.idle -= 1;
-        Some(node.idle.remove(position))
+        Some(node.idle.remove(position).peer)
+    }
+
+    /// The backend has closed this idle connection: how long it lets them be is known better now. Takes it
+    /// out of the pool.
+    pub fn idle_was_closed(&mut self, key: BackendKey, token: Token, now: Instant) -> Option<Peer<S>> {
+        let since = self.idle_since(key, token)?;
+        if let Some(node) = self.nodes.get_mut(key) {
+            node.closes_after = node.closes_after.min(now.saturating_duration_since(since));
+        }
+        self.remove_idle(key, token)
+    }
+
+    /// A connection was found dead when it was used again: the backend closes idle ones at any time.
+    pub fn was_stale(&mut self, key: BackendKey) {
+        if let Some(node) = self.nodes.get_mut(key) {
+            node.closes_after = Duration::ZERO;
+        }
     }
 
     /// Takes all idle connections out of the pool, to close them.
     #[must_use]
     pub fn drain_idle(&mut self) -> Vec<Peer<S>> {
         self.idle = 0;
-        self.nodes.iter_mut().flat_map(|(_, node)| std::mem::take(&mut node.idle)).collect()
+        let taken = self.nodes.iter_mut().flat_map(|(_, node)| std::mem::take(&mut node.idle));
+        taken.map(|idle| idle.peer).collect()
     }
 
     /// A connect failed: the backend is left alone for a while. `random` draws how long.
@@ -311,17 +459,33 @@ impl<S: Stream> Backends<S> {
         self.active
     }
 
+    /// Routes and requests that hold clusters.
+    pub fn holders_count(&self) -> usize {
+        self.clusters.iter().map(|(_, entry)| entry.holders).sum()
+    }
+
     /// Every count agrees with what it counts.
     pub fn check_invariants(&self) {
         let idle: usize = self.nodes.iter().map(|(_, node)| node.idle.len()).sum();
         assert_eq!(idle, self.idle, "idle connections");
         let active: usize = self.nodes.iter().map(|(_, node)| node.active).sum();
         assert_eq!(active, self.active, "active connections");
-        for (_, node) in &self.nodes {
-            assert!(!node.removed || node.active > 0, "a removed backend stays only while it is in use");
-            assert!(!node.removed || node.idle.is_empty(), "a removed backend pools nothing");
+        for (key, node) in &self.nodes {
+            let listed = self.with_idle.iter().filter(|&&entry| entry == (key, node.serial)).count();
+            assert_eq!(listed, usize::from(node.listed), "each backend is listed once");
         }
-        for entry in self.clusters.values() {
+        for (_, node) in &self.nodes {
+            assert!(!node.removed || node.active > 0, "a removed backend stays only while used");
+            assert!(!node.removed || node.idle.is_empty(), "a removed backend pools nothing");
+            assert!(node.idle.is_empty() || node.listed, "idle connections can be found");
+            assert!(node.idle.is_sorted_by_key(|idle| idle.since), "the oldest come first");
+        }
+        assert_eq!(self.by_id.len(), self.clusters.len());
+        for (id, key) in &self.by_id {
+            let entry = self.clusters.get(key.index()).expect("a named cluster exists");
+            assert_eq!(entry.id, *id);
+            let used = entry.config.is_some() || !entry.members.is_empty() || entry.holders > 0;
+            assert!(used, "what nobody uses is forgotten");
             for &member in &entry.members {
                 assert!(self.nodes.get(member).is_some_and(|node| !node.removed), "members are live");
             }
@@ -330,88 +494,4 @@ impl<S: Stream> Backends<S> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io;
-    use std::net::SocketAddr;
-
-    use kakehi_command::proto::AddBackend;
-
-    use super::*;
-
-    struct Quiet;
-
-    impl Stream for Quiet {
-        fn read(&mut self, _into: &mut [u8]) -> io::Result<usize> {
-            Err(io::ErrorKind::WouldBlock.into())
-        }
-
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            Ok(bytes.len())
-        }
-
-        fn write_pair(&mut self, first: &[u8], second: &[u8]) -> io::Result<usize> {
-            Ok(first.len() + second.len())
-        }
-
-        fn shutdown_write(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn is_quiet(&mut self) -> bool {
-            true
-        }
-
-        fn abort(&mut self) {}
-    }
-
-    fn table(backends: u16) -> Backends<Quiet> {
-        #[expect(clippy::disallowed_methods, reason = "any instant serves as the first")]
-        let now = Instant::now();
-        let mut table = Backends::default();
-        for port in 1..=backends {
-            let wire = AddBackend {
-                cluster_id: "a".to_owned(),
-                backend_id: port.to_string(),
-                address: SocketAddr::from(([127, 0, 0, 1], port)).into(),
-                ..Default::default()
-            };
-            table.set_backend(Arc::new(Backend::from_wire(&wire).expect("a good backend")), now);
-        }
-        table
-    }
-
-    fn put(table: &mut Backends<Quiet>, key: BackendKey, token: Token) {
-        table.opened(key);
-        assert!(table.put_idle(key, Peer::connecting(Quiet, token), 8).is_none(), "there is room");
-        table.check_invariants();
-    }
-
-    #[test]
-    fn the_oldest_goes_first_whatever_its_backend() {
-        let mut table = table(2);
-        for (key, token) in [(0, 10), (1, 11), (0, 12)] {
-            put(&mut table, key, token);
-        }
-        // Used again, and the last one now; its older entry is out of date.
-        let peer = table.take_idle(1).expect("it is idle");
-        assert!(table.put_idle(1, peer, 8).is_none());
-        let gone: Vec<Token> =
-            std::iter::from_fn(|| table.take_oldest_idle()).map(|peer| peer.token()).collect();
-        assert_eq!(gone.len(), 3);
-        assert_eq!(gone.first(), Some(&10));
-        assert_eq!(table.idle_count(), 0);
-        table.check_invariants();
-    }
-
-    #[test]
-    fn the_order_does_not_grow_with_use() {
-        let mut table = table(1);
-        put(&mut table, 0, 7);
-        for _ in 0..10 * IDLE_ORDER_SLACK {
-            let peer = table.take_idle(0).expect("it is idle");
-            assert!(table.put_idle(0, peer, 8).is_none());
-            assert!(table.idle_order.len() <= 4 + IDLE_ORDER_SLACK + 1);
-        }
-        assert_eq!(table.take_oldest_idle().map(|peer| peer.token()), Some(7));
-    }
-}
+mod tests;

@@ -1,14 +1,16 @@
-//! Answers of our own. Not the hot path: here, and only here, words are worth an allocation.
+//! Answers of our own: the operator's templates, else built-in ones. Not the hot path: here, and only here,
+//! words are worth an allocation.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use kakehi_command::order::{ClusterId, HttpListener};
+use kakehi_command::order::{AnswerTemplate, Cluster, ClusterId, FrontendPolicy, HttpFrontend, HttpListener};
 
 use crate::metrics::Metric;
 use crate::net::Network;
 use crate::net::buffers::{Buffer, Use};
 use crate::net::request_id::RequestId;
-use crate::protocol::h1::head::RequestHead;
+use crate::policy::template::{Values, write_template};
 use crate::protocol::http::answer::{Answer, write_answer};
 use crate::session::Shared;
 
@@ -28,30 +30,94 @@ pub(super) struct Refusal {
     cluster: Option<ClusterId>,
     backend: Option<String>,
     location: Option<String>,
+    challenge: Option<String>,
+    phase: &'static str,
+    /// What there is room for, in bytes.
+    capacity: Option<u64>,
+    /// How long was waited, in seconds.
+    duration: Option<u64>,
+    /// The frontend, if it has a template for its redirects.
+    template: Option<Arc<HttpFrontend>>,
 }
 
 impl Refusal {
     pub(super) fn new(status: u16, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, message: message.into(), cluster: None, backend: None, location: None }
+        Self {
+            status,
+            message: message.into(),
+            cluster: None,
+            backend: None,
+            location: None,
+            challenge: None,
+            phase: "",
+            capacity: None,
+            duration: None,
+            template: None,
+        }
+    }
+
+    /// 413: the body is longer than it may be.
+    pub(super) fn too_large(bytes_max: u64) -> Self {
+        let refusal = Self::new(413, format!("the request body is longer than {bytes_max} bytes"));
+        Self { capacity: Some(bytes_max), phase: "request body", ..refusal }
     }
 
     /// Names the cluster in the answer.
-    pub(super) fn cluster(mut self, cluster: &ClusterId) -> Self {
-        self.cluster = Some(cluster.clone());
-        self
+    pub(super) fn cluster(self, cluster: Option<&ClusterId>) -> Self {
+        Self { cluster: cluster.cloned(), ..self }
     }
 
     /// Names the backend in the answer.
-    pub(super) fn backend(mut self, backend: Option<&str>) -> Self {
-        self.backend = backend.map(str::to_owned);
-        self
+    pub(super) fn backend(self, backend: Option<&str>) -> Self {
+        Self { backend: backend.map(str::to_owned), ..self }
     }
 
-    /// 301 to the same place over https: the host without its port, `port` unless it is the default.
-    pub(super) fn redirect(head: &RequestHead<'_, '_>, port: Option<u16>) -> Self {
-        let port = port.filter(|&port| port != 443).map(|port| format!(":{port}")).unwrap_or_default();
-        let location = format!("https://{}{port}{}", head.host, head.target.route_path());
-        Self { location: Some(location), ..Self::new(301, "this host is served over https") }
+    /// Where a redirect leads.
+    pub(super) fn location(self, location: String) -> Self {
+        Self { location: Some(location), ..self }
+    }
+
+    /// How a client may prove who it is.
+    pub(super) fn challenge(self, challenge: Option<&str>) -> Self {
+        Self { challenge: challenge.map(str::to_owned), ..self }
+    }
+
+    /// Where in a message it went wrong.
+    pub(super) fn phase(self, phase: &'static str) -> Self {
+        Self { phase, ..self }
+    }
+
+    /// What there is room for.
+    pub(super) fn capacity(self, bytes: usize) -> Self {
+        Self { capacity: Some(bytes as u64), ..self }
+    }
+
+    /// How long was waited.
+    pub(super) fn duration(self, duration: std::time::Duration) -> Self {
+        Self { duration: Some(duration.as_secs()), ..self }
+    }
+
+    /// A frontend whose template is used.
+    pub(super) fn template(self, frontend: Option<Arc<HttpFrontend>>) -> Self {
+        Self { template: frontend, ..self }
+    }
+
+    /// The operator's template: the frontend's, else the cluster's, else the listener's.
+    fn template_of<'t>(
+        &'t self,
+        cluster: Option<&'t Cluster>,
+        listener: &'t HttpListener,
+    ) -> Option<&'t AnswerTemplate> {
+        let frontend = self.template.as_ref().and_then(|frontend| frontend.policy());
+        frontend
+            .and_then(FrontendPolicy::redirect_template)
+            .or_else(|| cluster.and_then(|cluster| cluster.answer(self.status)))
+            .or_else(|| listener.answer(self.status))
+    }
+
+    /// Whether the client may well go on after it: nothing is wrong with the connection.
+    fn leaves_connection_usable(&self) -> bool {
+        matches!(self.status, 301 | 302 | 308 | 401 | 404)
     }
 }
 
@@ -62,19 +128,55 @@ pub(super) struct About<'a> {
     pub(super) route: &'a str,
     /// It was a HEAD: the answer has no body (RFC 9110 §9.3.2).
     pub(super) head_only: bool,
+    /// The whole request was read, and its client may send another.
+    pub(super) may_keep: bool,
 }
 
-/// Writes the answer into a buffer, if one is free. It always closes the connection.
+/// Writes the answer into a buffer, if one is free, and tells whether the connection may go on after it.
 pub(super) fn write<N: Network>(
     refusal: &Refusal,
     listener: &HttpListener,
     shared: &mut Shared<N>,
     about: About<'_>,
     id: RequestId,
-) -> Option<Buffer> {
+) -> Option<(Buffer, bool)> {
     count(refusal.status, shared);
     shared.metrics.count_status(refusal.status);
     let mut out = shared.buffer(Use::Answer)?;
+    let may_keep = about.may_keep && !shared.draining;
+    let cluster = refusal.cluster.as_ref().and_then(|id| shared.backends.key(id));
+    let cluster = cluster.and_then(|key| shared.backends.cluster(key)).map(|config| &**config);
+    if let Some(template) = refusal.template_of(cluster, listener) {
+        let keep = may_keep && !template.closes();
+        let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
+        let (capacity, duration) = (number(refusal.capacity), number(refusal.duration));
+        let status = refusal.status.to_string();
+        let values = Values {
+            route: about.route,
+            request_id: id.as_str(),
+            cluster_id: refusal.cluster.as_deref().unwrap_or_default(),
+            backend_id: refusal.backend.as_deref().unwrap_or_default(),
+            message: &refusal.message,
+            phase: refusal.phase,
+            duration: &duration,
+            capacity: &capacity,
+            redirect_location: refusal.location.as_deref().unwrap_or_default(),
+            www_authenticate: refusal.challenge.as_deref().unwrap_or_default(),
+            template_name: &status,
+            ..Values::default()
+        };
+        match write_template(out.space(), template, &values, !keep, about.head_only) {
+            Ok(count) => {
+                out.filled(count);
+                return Some((out, keep));
+            }
+            Err(_) => log::warn!(
+                "the template for status {} does not fit into a buffer: the built-in answer is sent",
+                refusal.status
+            ),
+        }
+    }
+    let keep = may_keep && refusal.leaves_connection_usable();
     let answer = Answer {
         status: refusal.status,
         route: about.route,
@@ -83,17 +185,20 @@ pub(super) fn write<N: Network>(
         backend_id: refusal.backend.as_deref(),
         message: &refusal.message,
         location: refusal.location.as_deref(),
-        close: true,
+        challenge: refusal.challenge.as_deref(),
+        close: !keep,
         head_only: about.head_only,
     };
     let count = write_answer(out.space(), &answer, listener.sozu_id_header());
     out.filled(count);
-    Some(out)
+    Some((out, keep))
 }
 
 /// Counts an answer of ours by its status.
 pub(super) fn count<N: Network>(status: u16, shared: &mut Shared<N>) {
-    shared.metrics.incr(Metric::HttpErrors);
+    if status >= 400 {
+        shared.metrics.incr(Metric::HttpErrors);
+    }
     if let Some(metric) = Metric::of_own_answer(status) {
         shared.metrics.incr(metric);
     }

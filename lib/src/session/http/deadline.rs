@@ -2,6 +2,9 @@
 //!
 //! The timer of a session is set lazily: it stands at or before the deadline, is left alone while bytes
 //! flow, and looks again when it fires. So a request costs no timer operation.
+//!
+//! A client that is waited for uses up our patience ([`Patience`]), and each byte buys some of it back: at
+//! `min_transfer_rate` as much as it took. So a byte now and then does not extend a request for ever.
 
 use std::time::{Duration, Instant};
 
@@ -29,11 +32,59 @@ enum Awaited {
     Back,
     /// The client: to take or to give bytes.
     Front,
+    /// Either side of a tunnel.
+    Tunnel,
     /// The client: to close.
     Close,
 }
 
+/// How much longer a client is waited for, over one request and its answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    left: Duration,
+    /// Since when the client is being waited for, if it is.
+    waiting_since: Option<Instant>,
+    /// Bytes that it sent and took up to the last look.
+    moved: u64,
+}
+
+impl Patience {
+    /// A full measure.
+    pub(super) fn new(measure: Duration) -> Self {
+        Self { left: measure, waiting_since: None, moved: 0 }
+    }
+
+    /// What is left now, given the bytes that moved so far. `measure` is the most there may be, `rate` the
+    /// bytes that buy back a second.
+    fn look(&mut self, waits: bool, moved: u64, now: Instant, measure: Duration, rate: u32) {
+        let seconds = moved.saturating_sub(self.moved) as f64 / f64::from(rate.max(1));
+        let bought = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+        let spent = self.waiting_since.map(|since| now.saturating_duration_since(since)).unwrap_or_default();
+        self.left = self.left.saturating_add(bought).saturating_sub(spent).min(measure);
+        self.moved = moved;
+        self.waiting_since = waits.then_some(now);
+    }
+
+    /// When there is none left, if nothing moves.
+    fn ends_at(&self) -> Option<Instant> {
+        Some(self.waiting_since? + self.left)
+    }
+}
+
 impl<S: Stream> HttpSession<S> {
+    /// Looks how the client is doing, before a wait and when a timer fires.
+    fn look_at_client<N: Network<Stream = S>>(&mut self, shared: &Shared<N>) {
+        let Some(config) = shared.listeners.get(self.listener).map(|entry| entry.config()) else { return };
+        let Some(rate) = config.min_transfer_rate() else { return };
+        let waits = match self.stage {
+            Stage::Exchange => self.waits_for_client(),
+            Stage::Answering => true,
+            Stage::Head | Stage::Tunnel | Stage::Lingering => return,
+        };
+        let moved = self.request.body_bytes.saturating_add(self.response.written);
+        self.patience.look(waits, moved, shared.now, config.front_timeout(), rate);
+    }
+
     fn deadline<N: Network<Stream = S>>(&self, shared: &Shared<N>) -> Option<(Awaited, Instant)> {
         let config = shared.listeners.get(self.listener)?.config();
         Some(match self.stage {
@@ -42,10 +93,14 @@ impl<S: Stream> HttpSession<S> {
                 None => (Awaited::NextRequest, self.front_active + config.front_timeout()),
             },
             Stage::Lingering => (Awaited::Close, self.front_active + LINGERING_TIME_MAX),
+            Stage::Tunnel => (Awaited::Tunnel, self.front_active + config.tunnel_timeout()),
             Stage::Answering => (Awaited::Front, self.front_active + config.front_timeout()),
             Stage::Exchange => match &self.back {
                 Some(back) if !back.connected => (Awaited::Connect, back.since + config.connect_timeout()),
-                _ if self.waits_for_client() => (Awaited::Front, self.last_active() + config.front_timeout()),
+                _ if self.waits_for_client() => {
+                    let silence = self.last_active() + config.front_timeout();
+                    (Awaited::Front, self.patience.ends_at().map_or(silence, |at| at.min(silence)))
+                }
                 _ => (Awaited::Back, self.last_active() + config.back_timeout()),
             },
         })
@@ -67,6 +122,7 @@ impl<S: Stream> HttpSession<S> {
 
     /// Makes sure that the timer fires no later than the deadline.
     pub(super) fn arm<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
+        self.look_at_client(shared);
         let Some((_, at)) = self.deadline(shared) else { return };
         if self.timer_at.is_none_or(|set| at < set) {
             self.timer_at = Some(at);
@@ -77,6 +133,7 @@ impl<S: Stream> HttpSession<S> {
     /// The timer fired.
     pub fn on_timer<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Drive {
         self.timer_at = None;
+        self.look_at_client(shared);
         let step = match self.deadline(shared) {
             Some((awaited, at)) if at <= shared.now => self.expire(awaited, shared),
             Some(_) => Step::Wait,
@@ -98,11 +155,18 @@ impl<S: Stream> HttpSession<S> {
     fn expire<N: Network<Stream = S>>(&mut self, awaited: Awaited, shared: &mut Shared<N>) -> Step {
         match awaited {
             Awaited::Close | Awaited::NextRequest => Step::End,
+            Awaited::Tunnel => {
+                shared.metrics.incr(Metric::TunnelTimeouts);
+                Step::End
+            }
             Awaited::Head if self.thirsty[Use::Request as usize] => {
                 self.refuse(&Refusal::new(503, "no buffer became free in time"), shared)
             }
             Awaited::Head => {
-                self.refuse(&Refusal::new(408, "the request head was not complete in time"), shared)
+                let config = shared.listeners.get(self.listener).map(|entry| entry.config());
+                let limit = config.map(|config| config.request_timeout()).unwrap_or_default();
+                let refusal = Refusal::new(408, "the request head was not complete in time");
+                self.refuse(&refusal.duration(limit), shared)
             }
             Awaited::Connect => {
                 shared.metrics.incr(Metric::BackendConnectTimeouts);
@@ -117,6 +181,7 @@ impl<S: Stream> HttpSession<S> {
                 self.expire_exchange(504, "the backend did not tell the client to continue in time", shared)
             }
             Awaited::Front => {
+                shared.metrics.incr(Metric::ClientsTooSlow);
                 self.expire_exchange(408, "the client did not send its request body in time", shared)
             }
         }
@@ -133,7 +198,60 @@ impl<S: Stream> HttpSession<S> {
             return self.cut(shared);
         }
         let refusal = self.blame(status, message, shared);
+        let config = shared.listeners.get(self.listener).map(|entry| entry.config());
+        let limit = config.map(|config| if status == 408 { config.front_timeout() } else { config.back_timeout() });
         self.drop_back(shared);
-        self.refuse(&refusal, shared)
+        self.refuse(&refusal.duration(limit.unwrap_or_default()), shared)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Patience over steps of seconds and bytes, while the client is waited for: when it ends, if it does.
+    fn ends_after(steps: &[(u64, u64)]) -> Option<u64> {
+        #[expect(clippy::disallowed_methods, reason = "any instant serves as the first")]
+        let mut now = Instant::now();
+        let start = now;
+        let measure = Duration::from_secs(60);
+        let mut patience = Patience::new(measure);
+        let mut moved = 0;
+        patience.look(true, moved, now, measure, 240);
+        for &(seconds, bytes) in steps {
+            now += Duration::from_secs(seconds);
+            if patience.ends_at().is_some_and(|at| at <= now) {
+                return patience.ends_at().map(|at| at.duration_since(start).as_secs());
+            }
+            moved += bytes;
+            patience.look(true, moved, now, measure, 240);
+        }
+        None
+    }
+
+    #[test]
+    fn silence_is_tolerated_once() {
+        assert_eq!(ends_after(&[(60, 0)]), Some(60));
+        assert_eq!(ends_after(&[(59, 240 * 60), (59, 240 * 60), (59, 0)]), None);
+        assert_eq!(ends_after(&[(59, 0), (1, 0)]), Some(60));
+    }
+
+    #[test]
+    fn a_byte_now_and_then_does_not_extend_it_for_ever() {
+        assert_eq!(ends_after(&[(1, 1); 100]), Some(60));
+        assert_eq!(ends_after(&[(1, 120); 200]), Some(119));
+        assert_eq!(ends_after(&[(1, 240); 10_000]), None);
+    }
+
+    #[test]
+    fn a_backend_s_time_is_not_the_client_s() {
+        #[expect(clippy::disallowed_methods, reason = "any instant serves as the first")]
+        let now = Instant::now();
+        let measure = Duration::from_secs(60);
+        let mut patience = Patience::new(measure);
+        patience.look(false, 0, now, measure, 240);
+        let later = now + Duration::from_secs(500);
+        patience.look(true, 0, later, measure, 240);
+        assert_eq!(patience.ends_at(), Some(later + measure));
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 
-use kakehi_command::order::ClusterId;
+use kakehi_command::order::{HeaderEdit, HttpFrontend};
 
 use super::answer::Refusal;
 use super::flow::Flush;
@@ -14,7 +14,7 @@ use crate::net::buffers::Use;
 use crate::net::request_id::RequestId;
 use crate::net::{Network, Peer, Read, Stream};
 use crate::protocol::http::{RequestMethod, Version};
-use crate::session::backends::BackendKey;
+use crate::session::backends::{BackendKey, ClusterKey, Reuse};
 use crate::session::{Owner, Shared};
 
 /// What went wrong in an exchange. Whether it can still be told to the client is decided elsewhere.
@@ -89,8 +89,19 @@ impl Exchange {
         self.facts.id
     }
 
-    pub(super) fn cluster(&self) -> &ClusterId {
-        &self.facts.cluster
+    pub(super) fn cluster(&self) -> ClusterKey {
+        self.facts.cluster
+    }
+
+    /// The protocol that the client would change to.
+    pub(super) fn upgrade(&self) -> Option<&[u8]> {
+        self.facts.upgrade.as_deref()
+    }
+
+    /// What the operator adds to the answer and removes from it.
+    pub(super) fn edits(&self) -> &[HeaderEdit] {
+        let policy = self.facts.editor.as_deref().and_then(HttpFrontend::policy);
+        policy.map(|policy| policy.header_edits()).unwrap_or_default()
     }
 
     pub(super) fn method(&self) -> RequestMethod {
@@ -99,6 +110,11 @@ impl Exchange {
 
     pub(super) fn version(&self) -> Version {
         self.facts.version
+    }
+
+    /// Whether all of the request went to the back.
+    pub(super) fn is_request_sent(&self) -> bool {
+        self.request_over && !self.sink_failed
     }
 
     /// Whether 1xx heads are all that came.
@@ -164,10 +180,12 @@ impl<S: Stream> HttpSession<S> {
                 Ok(key) => key,
                 Err(reason) => {
                     shared.metrics.incr(Metric::HttpFailedBackendMatching);
-                    return Err(Trouble::Answer(Refusal::new(503, reason.message()).cluster(cluster)));
+                    let refusal = Refusal::new(503, reason.message());
+                    return Err(Trouble::Answer(refusal.cluster(shared.backends.cluster_id(cluster))));
                 }
             };
-            let pooled = if exchange.replayed { None } else { shared.take_quiet(key) };
+            let reuse = if exchange.facts.idempotent { Reuse::Any } else { Reuse::Lasting };
+            let pooled = if exchange.replayed { None } else { shared.take_pooled(key, reuse) };
             if let Some(peer) = pooled {
                 shared.metrics.incr(Metric::BackendPoolHit);
                 if let Some(owner) = shared.owners.get_mut(peer.token()) {
@@ -180,7 +198,7 @@ impl<S: Stream> HttpSession<S> {
             if exchange.attempts >= attempts_max {
                 shared.metrics.incr(Metric::BackendConnectRetriesExhausted);
                 let refusal = Refusal::new(503, "no backend could be connected to")
-                    .cluster(cluster)
+                    .cluster(shared.backends.cluster_id(cluster))
                     .backend(shared.backends.backend(key).map(|backend| &**backend.backend_id()));
                 return Err(Trouble::Answer(refusal));
             }
@@ -191,8 +209,6 @@ impl<S: Stream> HttpSession<S> {
                 break;
             }
         }
-        shared.metrics.set(Metric::BackendConnections, shared.backends.active_count());
-        shared.metrics.set(Metric::BackendPoolSize, shared.backends.idle_count());
         Ok(())
     }
 
@@ -216,10 +232,14 @@ impl<S: Stream> HttpSession<S> {
         }
         if let Err(error) = self.request.advance() {
             shared.metrics.incr(Metric::HttpFrontendParseErrors);
-            let refusal = Refusal::new(400, error.to_string()).cluster(exchange.cluster());
-            return Err(Trouble::Answer(refusal));
+            let refusal = Refusal::new(400, error.to_string()).phase("request body");
+            return Err(Trouble::Answer(refusal.cluster(shared.backends.cluster_id(exchange.cluster()))));
         }
         exchange.body_began |= !self.request.is_drained();
+        if self.request.body_bytes > exchange.facts.body_bytes_max {
+            let refusal = Refusal::too_large(exchange.facts.body_bytes_max);
+            return Err(Trouble::Answer(refusal.cluster(shared.backends.cluster_id(exchange.cluster()))));
+        }
         let mut moved = false;
         if self.request.has_output() {
             moved |= self.flush_request(shared)?;
@@ -248,7 +268,7 @@ impl<S: Stream> HttpSession<S> {
             return Ok(false);
         }
         let before = self.request.written;
-        let flush = self.request.flush(&mut back.peer);
+        let flush = self.request.flush(&mut back.peer, &shared.pipes);
         let written = self.request.written - before;
         if written > 0 {
             self.back_active = shared.now;
@@ -260,7 +280,7 @@ impl<S: Stream> HttpSession<S> {
         }
         match flush {
             Flush::Done | Flush::Blocked => {
-                if !self.may_replay() && !self.request.has_output() {
+                if !self.could_replay() && !self.request.has_output() {
                     shared.give_back(&mut self.request.head);
                 }
                 Ok(written > 0)
@@ -282,11 +302,25 @@ impl<S: Stream> HttpSession<S> {
         if !self.front.is_readable() {
             return Ok(false);
         }
-        let Some(bytes) = take_buffer(&mut self.request.bytes, Use::Request, shared) else {
-            self.thirst(Use::Request, shared);
-            return Ok(false);
+        let mut spliced = None;
+        if self.request.may_splice(&shared.pipes) {
+            shared.give_back(&mut self.request.bytes);
+            spliced = self.request.splice(&mut self.front, &mut shared.net, &mut shared.pipes);
+        }
+        if let Some(Read::Bytes(count)) = spliced {
+            shared.metrics.add(Metric::BytesSpliced, count);
+        }
+        let read = match spliced {
+            Some(read) => read,
+            None => {
+                let Some(bytes) = take_buffer(&mut self.request.bytes, Use::Request, shared) else {
+                    self.thirst(Use::Request, shared);
+                    return Ok(false);
+                };
+                self.front.read(bytes)
+            }
         };
-        match self.front.read(bytes) {
+        match read {
             Read::Bytes(count) => {
                 self.front_active = shared.now;
                 shared.metrics.add(Metric::BytesIn, count);
@@ -305,15 +339,24 @@ impl<S: Stream> HttpSession<S> {
         }
     }
 
-    /// Whether the request may be sent again on another connection: this one was used before, nothing
-    /// was answered on it, and either the method allows it or nothing was sent (RFC 9110 §9.2.2).
-    pub(super) fn may_replay(&self) -> bool {
+    /// Whether the request could be sent again on another connection: this one was used before, nothing was
+    /// answered on it, and all that was sent is still there.
+    pub(super) fn could_replay(&self) -> bool {
         let (Some(back), Some(exchange)) = (&self.back, &self.exchange) else { return false };
-        back.reused
-            && !exchange.answered
-            && !exchange.replayed
-            && self.request.is_repeatable()
-            && (exchange.facts.idempotent || self.request.written == 0)
+        back.reused && !exchange.answered && !exchange.replayed && self.request.is_repeatable()
+    }
+
+    /// Whether it may, now that the back has ended: the method allows it (RFC 9110 §9.2.2), nothing was sent,
+    /// or of what was sent the backend's kernel acknowledged nothing, so that no backend has seen it.
+    fn may_replay(&mut self) -> bool {
+        if !self.could_replay() {
+            return false;
+        }
+        let (Some(back), Some(exchange)) = (&mut self.back, &self.exchange) else { return false };
+        let written = self.request.written;
+        exchange.facts.idempotent
+            || written == 0
+            || back.peer.unacknowledged().is_some_and(|unseen| unseen >= written)
     }
 
     /// The back ended before it answered: replay, or tell the client.
@@ -322,6 +365,9 @@ impl<S: Stream> HttpSession<S> {
         shared: &mut Shared<N>,
     ) -> Result<bool, Trouble> {
         if self.may_replay() {
+            if let Some(back) = &self.back {
+                shared.backends.was_stale(back.key);
+            }
             self.drop_back(shared);
             self.request.rewind();
             if let Some(exchange) = self.exchange.as_mut() {
@@ -347,10 +393,8 @@ impl<S: Stream> HttpSession<S> {
     ) -> Refusal {
         let backend = self.back.as_ref().and_then(|back| shared.backends.backend(back.key));
         let refusal = Refusal::new(status, message).backend(backend.map(|backend| &**backend.backend_id()));
-        match &self.exchange {
-            Some(exchange) => refusal.cluster(exchange.cluster()),
-            None => refusal,
-        }
+        let cluster = self.exchange.as_ref().map(Exchange::cluster);
+        refusal.cluster(cluster.and_then(|cluster| shared.backends.cluster_id(cluster)))
     }
 }
 

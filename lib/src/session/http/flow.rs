@@ -1,16 +1,18 @@
 //! One direction of an exchange.
 //!
 //! ```text
-//!            head (ours, rewritten)          bytes (the source's)
-//!   sink <-- [ sent | to be sent ]  then <-- [ ready | not parsed yet ] <-- source
+//!            head (ours, rewritten)          bytes (the source's)                 pipe
+//!   sink <-- [ sent | to be sent ]  then <-- [ ready | not parsed yet ]  then <-- [ .. ] <-- source
 //! ```
-//! Body bytes are not copied on the way: they are written from the buffer that they were read into.
+//! Body bytes are not copied on the way: they are written from the buffer that they were read into. What is
+//! long and passes as it is goes through a pipe of the kernel, and never comes to us at all.
 
 use super::no_body;
 use crate::net::buffers::Buffer;
-use crate::net::{Peer, Stream, Write};
+use crate::net::{Network, Peer, Pipes, Read, Stream, Write};
 use crate::protocol::h1::body::{BodyReader, Progress};
 use crate::protocol::h1::error::BodyError;
+use crate::session::Shared;
 
 /// A body prefix up to this size is copied behind the head instead of being a second element of a
 /// vectored write, which costs more than the copy.
@@ -27,9 +29,20 @@ pub(super) enum Flush {
     Failed(std::io::Error),
 }
 
-/// See the module.
+/// A pipe in use by a flow.
 #[derive(Debug)]
-pub(super) struct Flow {
+struct Spliced<P> {
+    pipe: P,
+    /// Bytes in it.
+    held: usize,
+    /// How much is put into it at a time: little at first, twice as much each time that the sink took all
+    /// of it, and less when it did not, so that a slow reader holds little.
+    window: usize,
+}
+
+/// See the module. `P` is the kind of its pipe.
+#[derive(Debug)]
+pub(super) struct Flow<P> {
     /// A head that we wrote. Kept after it was sent if it may have to be sent again.
     pub(super) head: Option<Buffer>,
     /// How much of `head` was written to the sink.
@@ -38,28 +51,48 @@ pub(super) struct Flow {
     pub(super) bytes: Option<Buffer>,
     /// How much of `bytes` may be written to the sink.
     ready: usize,
+    pipe: Option<Spliced<P>>,
     /// What delimits the body.
     pub(super) body: BodyReader,
-    /// Body bytes were written from `bytes`: `head` alone can't repeat the message.
+    /// Body bytes were written that are not held any more: `head` alone can't repeat the message.
     spilled: bool,
     /// Bytes written to the sink.
     pub(super) written: u64,
+    /// Bytes of the body that were let through, chunk sizes included.
+    pub(super) body_bytes: u64,
 }
 
-impl Flow {
+impl<P> Flow<P> {
     pub(super) fn new() -> Self {
-        Self { head: None, sent: 0, bytes: None, ready: 0, body: no_body(), spilled: false, written: 0 }
+        Self {
+            head: None,
+            sent: 0,
+            bytes: None,
+            ready: 0,
+            pipe: None,
+            body: no_body(),
+            spilled: false,
+            written: 0,
+            body_bytes: 0,
+        }
     }
 
     /// A new message: `head` goes first, then what `body` lets through.
     pub(super) fn begin(&mut self, head: Buffer, body: BodyReader) {
         debug_assert!(self.head.is_none(), "the last head was given back");
+        debug_assert!(self.piped() == 0, "the last body is through");
         self.head = Some(head);
         self.sent = 0;
-        self.body = body;
         self.ready = 0;
         self.spilled = false;
         self.written = 0;
+        self.begin_body(body);
+    }
+
+    /// From here on `body` decides what is let through.
+    pub(super) fn begin_body(&mut self, body: BodyReader) {
+        self.body = body;
+        self.body_bytes = 0;
     }
 
     /// Source bytes that were not parsed yet.
@@ -94,6 +127,7 @@ impl Flow {
             bytes.remove_gap(self.ready + produced, consumed - produced);
         }
         self.ready += produced;
+        self.body_bytes += produced as u64;
         Ok(())
     }
 
@@ -101,25 +135,74 @@ impl Flow {
         self.head.as_ref().and_then(|head| head.data().get(self.sent..)).unwrap_or_default()
     }
 
-    /// Whether something waits to be written.
-    pub(super) fn has_output(&self) -> bool {
-        self.ready > 0 || !self.unsent_head().is_empty()
+    fn piped(&self) -> usize {
+        self.pipe.as_ref().map_or(0, |spliced| spliced.held)
     }
 
-    /// Whether the source must wait: its buffer has no room.
+    /// Whether something waits to be written.
+    pub(super) fn has_output(&self) -> bool {
+        self.ready > 0 || self.piped() > 0 || !self.unsent_head().is_empty()
+    }
+
+    /// Whether the source must wait: there is no room for what it sends.
     pub(super) fn is_full(&self) -> bool {
-        self.bytes.as_ref().is_some_and(Buffer::is_full)
+        self.piped() > 0 || self.bytes.as_ref().is_some_and(Buffer::is_full)
     }
 
     /// Whether nothing of the source is held.
     pub(super) fn is_drained(&self) -> bool {
-        self.bytes.as_ref().is_none_or(Buffer::is_empty)
+        self.piped() == 0 && self.bytes.as_ref().is_none_or(Buffer::is_empty)
+    }
+
+    /// Whether what comes next may go through a pipe: long enough, and nothing is to be written before it.
+    pub(super) fn may_splice(&self, pipes: &Pipes<P>) -> bool {
+        let worth = pipes.worth_bytes() as u64;
+        let enough = match self.body.may_pass() {
+            0 => false,
+            _ if self.pipe.is_some() => true,
+            // Nobody knows how much is to come; as much came already.
+            u64::MAX => self.body_bytes >= worth,
+            left => left >= worth,
+        };
+        enough && self.is_drained() && !self.has_output()
+    }
+
+    /// Moves bytes from the source into a pipe; none if there is no pipe to be had.
+    pub(super) fn splice<N>(&mut self, source: &mut Peer<N::Stream>, net: &mut N, pipes: &mut Pipes<P>) -> Option<Read>
+    where
+        N: Network,
+        N::Stream: Stream<Pipe = P>,
+    {
+        if self.pipe.is_none() {
+            let window = pipes.worth_bytes();
+            self.pipe = pipes.take(|bytes| net.pipe(bytes)).map(|pipe| Spliced { pipe, held: 0, window });
+        }
+        let spliced = self.pipe.as_mut()?;
+        debug_assert_eq!(spliced.held, 0, "only an empty pipe is filled");
+        let max = usize::try_from(self.body.may_pass()).unwrap_or(usize::MAX).min(spliced.window);
+        let read = source.fill(&mut spliced.pipe, max);
+        if let Read::Bytes(count) = read {
+            spliced.held += count;
+            self.spilled = true;
+            self.body_bytes += count as u64;
+            self.body.passed(count as u64);
+        }
+        Some(read)
+    }
+
+    /// Gives the pipe back, or throws it away if something is left in it.
+    pub(super) fn release_pipe(&mut self, pipes: &mut Pipes<P>) {
+        match self.pipe.take() {
+            Some(Spliced { pipe, held: 0, .. }) => pipes.give_back(pipe),
+            Some(_) => pipes.lost(),
+            None => {}
+        }
     }
 
     /// Writes what may be written, as far as the sink takes it.
-    pub(super) fn flush<S: Stream>(&mut self, sink: &mut Peer<S>) -> Flush {
+    pub(super) fn flush<S: Stream<Pipe = P>>(&mut self, sink: &mut Peer<S>, pipes: &Pipes<P>) -> Flush {
         self.join();
-        while self.has_output() {
+        while self.ready > 0 || !self.unsent_head().is_empty() {
             let head = self.unsent_head();
             let body =
                 self.bytes.as_ref().and_then(|bytes| bytes.data().get(..self.ready)).unwrap_or_default();
@@ -142,7 +225,15 @@ impl Flow {
                 Write::Failed(error) => return Flush::Failed(error),
             }
         }
-        Flush::Done
+        match self.pipe.as_mut().filter(|spliced| spliced.held > 0) {
+            Some(spliced) => {
+                let held = spliced.held;
+                let flush = spliced.flush(sink, pipes);
+                self.written += (held - spliced.held) as u64;
+                flush
+            }
+            None => Flush::Done,
+        }
     }
 
     /// Copies a small beginning of the body behind the head.
@@ -169,5 +260,31 @@ impl Flow {
     pub(super) fn rewind(&mut self) {
         debug_assert!(self.is_repeatable(), "what was written is still held");
         self.sent = 0;
+        self.written = 0;
     }
+}
+
+impl<P> Spliced<P> {
+    /// Writes what the pipe holds, as far as the sink takes it.
+    fn flush<S: Stream<Pipe = P>>(&mut self, sink: &mut Peer<S>, pipes: &Pipes<P>) -> Flush {
+        while self.held > 0 {
+            match sink.drain(&mut self.pipe, self.held) {
+                Write::Bytes(count) => self.held -= count.min(self.held),
+                Write::Nothing => {
+                    self.window = (self.window / 2).max(pipes.worth_bytes());
+                    return Flush::Blocked;
+                }
+                Write::Failed(error) => return Flush::Failed(error),
+            }
+        }
+        self.window = (self.window * 2).min(pipes.bytes());
+        Flush::Done
+    }
+}
+
+/// Gives back all that a flow holds.
+pub(super) fn release<N: Network>(flow: &mut Flow<<N::Stream as Stream>::Pipe>, shared: &mut Shared<N>) {
+    shared.give_back(&mut flow.head);
+    shared.give_back(&mut flow.bytes);
+    flow.release_pipe(&mut shared.pipes);
 }

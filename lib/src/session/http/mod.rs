@@ -4,7 +4,7 @@
 //!             head complete, routed             answer and request over, keep-alive
 //!   +------+ ---------------------> +----------+ -----------------------------------> Head
 //!   | Head |                        | Exchange | ----> Lingering | over
-//!   +------+ <--+                   +----------+
+//!   +------+ <--+                   +----------+ ----> Tunnel ----> over (101)
 //!      |        | keep-alive             | no backend, bad answer, timeout: nothing sent yet
 //!      | no route, bad head, timeout     v
 //!      +------------------------> +-----------+
@@ -15,7 +15,7 @@
 //! what happened (`Trouble`); what follows from it is decided there.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::listener::ListenerIndex;
 use crate::metrics::Metric;
@@ -30,15 +30,19 @@ use super::{Owner, Shared};
 
 pub(crate) mod answer;
 mod deadline;
+mod decide;
 mod exchange;
 mod flow;
 mod request;
 mod response;
+mod tunnel;
 
 use answer::{About, Refusal};
+use deadline::Patience;
 use exchange::{Exchange, Trouble};
 use flow::{Flow, Flush};
 use request::{Begin, Origin};
+use tunnel::Tunnel;
 
 /// Steps that one session may take in a turn before the others have theirs. A step moves at most one
 /// buffer in each direction.
@@ -66,6 +70,7 @@ pub enum Drive {
 enum Stage {
     Head,
     Exchange,
+    Tunnel,
     Answering,
     Lingering,
 }
@@ -96,20 +101,23 @@ struct Back<S> {
 
 /// See the module.
 #[derive(Debug)]
-pub struct HttpSession<S> {
+pub struct HttpSession<S: Stream> {
     index: usize,
     front: Peer<S>,
     address: SocketAddr,
     listener: ListenerIndex,
     stage: Stage,
     /// Client to backend.
-    request: Flow,
+    request: Flow<S::Pipe>,
     /// Backend to client.
-    response: Flow,
+    response: Flow<S::Pipe>,
     scanner: HeadScanner,
     response_scanner: HeadScanner,
     exchange: Option<Exchange>,
     back: Option<Back<S>>,
+    tunnel: Option<Box<Tunnel>>,
+    /// The answer that is being written is a 101: a tunnel follows.
+    switches: bool,
     /// Requests that were begun on this connection.
     requests: u64,
     /// When the current head began; none while the connection is idle.
@@ -117,6 +125,12 @@ pub struct HttpSession<S> {
     front_active: Instant,
     back_active: Instant,
     discarded: u64,
+    /// How much longer the client is waited for in this exchange.
+    patience: Patience,
+    /// In the queue of half heads since then.
+    half_head: Option<Instant>,
+    /// After the answer of ours that is being written, the connection goes on.
+    keep_after_answer: bool,
     timer_at: Option<Instant>,
     /// In the queue of those that wait for a buffer.
     thirsty: [bool; Use::ALL.len()],
@@ -146,11 +160,16 @@ impl<S: Stream> HttpSession<S> {
             response_scanner: HeadScanner::default(),
             exchange: None,
             back: None,
+            tunnel: None,
+            switches: false,
             requests: 0,
             head_since: Some(now),
             front_active: now,
             back_active: now,
             discarded: 0,
+            patience: Patience::new(Duration::MAX),
+            half_head: None,
+            keep_after_answer: false,
             timer_at: None,
             thirsty: Default::default(),
             queued: false,
@@ -205,6 +224,7 @@ impl<S: Stream> HttpSession<S> {
             let step = match self.stage {
                 Stage::Head => self.step_head(shared),
                 Stage::Exchange => self.step_exchange(shared),
+                Stage::Tunnel => self.step_tunnel(shared),
                 Stage::Answering => self.step_answering(shared),
                 Stage::Lingering => self.step_lingering(shared),
             };
@@ -228,16 +248,44 @@ impl<S: Stream> HttpSession<S> {
             return Drive::Finished;
         }
         self.arm(shared);
+        if self.stage == Stage::Head
+            && let (Some(since), None) = (self.head_since, self.half_head)
+            && self.request.bytes.is_some()
+        {
+            self.half_head = Some(since);
+            shared.half_heads.push_back((self.index, since));
+        }
         Drive::Waiting
+    }
+
+    /// Whether a part of a head that began then is all that this session holds.
+    pub fn is_half_head(&self, since: Instant) -> bool {
+        self.stage == Stage::Head && self.head_since == Some(since) && self.request.bytes.is_some()
+    }
+
+    /// Its buffer is needed for others.
+    pub fn evict<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Drive {
+        shared.metrics.incr(Metric::HalfHeadsEvicted);
+        let refusal = Refusal::new(503, "too many requests are half sent: this one took longest");
+        match self.refuse(&refusal, shared) {
+            Step::End => {
+                self.finish(shared);
+                Drive::Finished
+            }
+            Step::Again | Step::Wait => {
+                shared.give_back(&mut self.request.bytes);
+                self.drive(shared)
+            }
+        }
     }
 
     /// Gives back all that the session holds. Nothing may be done with it afterwards.
     pub fn finish<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
         self.drop_back(shared);
+        self.end_tunnel(shared);
         self.end_exchange(shared);
         for flow in [&mut self.request, &mut self.response] {
-            shared.give_back(&mut flow.head);
-            shared.give_back(&mut flow.bytes);
+            flow::release(flow, shared);
         }
         shared.release_token(self.front.token());
     }
@@ -258,7 +306,9 @@ impl<S: Stream> HttpSession<S> {
             return step;
         }
         if self.request.is_full() {
-            return self.refuse(&Refusal::new(431, "the request head is larger than a buffer"), shared);
+            let refusal = Refusal::new(431, "the request head is larger than a buffer");
+            let refusal = refusal.phase("request head").capacity(shared.buffers.buffer_bytes());
+            return self.refuse(&refusal, shared);
         }
         self.read_head(shared)
     }
@@ -298,10 +348,7 @@ impl<S: Stream> HttpSession<S> {
 
     /// Looks whether a whole head is there, and starts what it asks for.
     fn begin<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Option<Step> {
-        let Some(listener) = shared.listeners.get(self.listener).map(|entry| entry.config().clone()) else {
-            return Some(Step::End);
-        };
-        let origin = Origin { peer: self.address, listener: &listener };
+        let origin = Origin { peer: self.address, listener: self.listener };
         match request::begin(self.request.unparsed(), origin, shared) {
             Begin::Partial => None,
             Begin::Forward { head, facts, consumed } => {
@@ -316,16 +363,20 @@ impl<S: Stream> HttpSession<S> {
                     Err(trouble) => self.resolve(trouble, shared),
                 })
             }
-            Begin::Answer { answer } => {
+            Begin::Answer { answer, consumed, keep } => {
                 self.begin_message();
-                Some(self.begin_answer(answer))
+                self.request.drop_unparsed(consumed);
+                Some(self.begin_answer(answer, keep))
             }
             Begin::NoBuffer => Some(self.refuse_bare(shared)),
+            Begin::Close => Some(Step::End),
         }
     }
 
     fn begin_message(&mut self) {
         self.requests += 1;
+        self.patience = Patience::new(Duration::MAX);
+        self.half_head = None;
         // Of the answer to this one: of the one before, all was.
         self.response.written = 0;
         self.head_since = None;
@@ -333,8 +384,9 @@ impl<S: Stream> HttpSession<S> {
         self.response_scanner = HeadScanner::default();
     }
 
-    fn begin_answer(&mut self, answer: Buffer) -> Step {
+    fn begin_answer(&mut self, answer: Buffer, keep: bool) -> Step {
         self.response.begin(answer, no_body());
+        self.keep_after_answer = keep;
         self.stage = Stage::Answering;
         Step::Again
     }
@@ -354,8 +406,9 @@ impl<S: Stream> HttpSession<S> {
         self.front_active = shared.now;
         let head_only =
             self.exchange.as_ref().is_some_and(|exchange| exchange.method() == RequestMethod::Head);
-        match answer::write(refusal, &listener, shared, About { route: "", head_only }, id) {
-            Some(answer) => self.begin_answer(answer),
+        let about = About { route: "", head_only, may_keep: false };
+        match answer::write(refusal, &listener, shared, about, id) {
+            Some((answer, _)) => self.begin_answer(answer, false),
             None => self.refuse_bare(shared),
         }
     }
@@ -369,7 +422,7 @@ impl<S: Stream> HttpSession<S> {
 
     fn step_answering<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
         let before = self.response.written;
-        let flush = self.response.flush(&mut self.front);
+        let flush = self.response.flush(&mut self.front, &shared.pipes);
         if self.response.written > before {
             self.front_active = shared.now;
             shared.metrics.add(Metric::BytesOut, self.response.written - before);
@@ -380,7 +433,7 @@ impl<S: Stream> HttpSession<S> {
             Flush::Done => {
                 self.end_exchange(shared);
                 shared.give_back(&mut self.response.head);
-                self.linger()
+                if self.keep_after_answer { self.next_message(shared) } else { self.linger() }
             }
         }
     }
@@ -399,9 +452,9 @@ impl<S: Stream> HttpSession<S> {
 
     fn step_lingering<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
         self.drop_back(shared);
-        for held in [&mut self.request.head, &mut self.response.head, &mut self.response.bytes] {
-            shared.give_back(held);
-        }
+        flow::release(&mut self.response, shared);
+        self.request.release_pipe(&mut shared.pipes);
+        shared.give_back(&mut self.request.head);
         // "Gone" is no news here: once both sides have ended it is said of a healthy connection too, whose
         // last bytes have to be read. Reads tell the end, or the break.
         if self.discarded > LINGERING_BYTES_MAX {
@@ -456,7 +509,8 @@ impl<S: Stream> HttpSession<S> {
     }
 
     fn end_exchange<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
-        if self.exchange.take().is_some() {
+        if let Some(exchange) = self.exchange.take() {
+            shared.backends.release(exchange.cluster());
             shared.metrics.add(Metric::HttpActiveRequests, -1);
         }
     }
@@ -466,7 +520,6 @@ impl<S: Stream> HttpSession<S> {
         if let Some(back) = self.back.take() {
             shared.backends.closed(back.key);
             shared.release_token(back.peer.token());
-            shared.metrics.set(Metric::BackendConnections, shared.backends.active_count());
         }
     }
 
@@ -477,18 +530,26 @@ impl<S: Stream> HttpSession<S> {
 
     /// The answer is sent: what becomes of both connections.
     fn complete<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
+        if std::mem::take(&mut self.switches) {
+            return self.begin_tunnel(shared);
+        }
         let keep = self.exchange.as_ref().is_some_and(Exchange::keeps_front);
         // A client that did not ask for the end may be sending its next request: bytes that meet a closed
         // socket would reset our answer away.
         let may_send = !self.exchange.as_ref().is_some_and(Exchange::is_last_wanted);
         self.pool_back(shared);
         self.end_exchange(shared);
-        for held in [&mut self.request.head, &mut self.response.head, &mut self.response.bytes] {
-            shared.give_back(held);
-        }
+        flow::release(&mut self.response, shared);
+        self.request.release_pipe(&mut shared.pipes);
+        shared.give_back(&mut self.request.head);
         if !keep {
             return if may_send || self.has_unread() { self.linger() } else { Step::End };
         }
+        self.next_message(shared)
+    }
+
+    /// The connection goes on with the next request, of which a part may be there.
+    fn next_message<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
         if self.request.is_drained() {
             shared.give_back(&mut self.request.bytes);
         } else {
@@ -513,17 +574,18 @@ impl<S: Stream> HttpSession<S> {
         let Some(back) = self.back.take() else { return };
         let token = back.peer.token();
         let idle_max = shared.settings.idle_back_connections_max;
-        match shared.backends.put_idle(back.key, back.peer, idle_max) {
+        match shared.backends.put_idle(back.key, back.peer, shared.now, idle_max) {
             None => {
                 if let Some(owner) = shared.owners.get_mut(token) {
                     *owner = Owner::Idle(back.key);
                 }
-                shared.timers.set(token, shared.now + shared.settings.back_idle_timeout);
+                // One that stands already fires in time to be set anew: no timer is moved per request.
+                if !shared.timers.is_set(token) {
+                    shared.timers.set(token, shared.now + shared.settings.back_idle_timeout);
+                }
             }
             Some(refused) => shared.release_token(refused.token()),
         }
-        shared.metrics.set(Metric::BackendPoolSize, shared.backends.idle_count());
-        shared.metrics.set(Metric::BackendConnections, shared.backends.active_count());
     }
 }
 

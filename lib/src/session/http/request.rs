@@ -1,25 +1,29 @@
 //! From a request head to what is done about it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use kakehi_command::order::{ClusterId, HttpListener, Redirect};
+use kakehi_command::order::{HttpFrontend, HttpListener, TraceContext};
 
 use super::answer::{self, About, Refusal};
+use super::decide::{self, Verdict};
+use crate::listener::ListenerIndex;
 use crate::metrics::Metric;
 use crate::net::Network;
 use crate::net::buffers::{Buffer, Use};
 use crate::net::request_id::RequestId;
-use crate::protocol::h1::forwarded::Forward;
+use crate::protocol::h1::forwarded::{Forward, NewTrace};
 use crate::protocol::h1::head::{FieldStorage, Parsed, RequestHead, parse_request};
 use crate::protocol::h1::write::write_request;
 use crate::protocol::http::{Framing, HeadLimits, RequestMethod, Version, is_idempotent};
-use crate::session::Shared;
+use crate::session::backends::ClusterKey;
+use crate::session::{Shared, random};
 
 /// What the exchange has to know of its request once the head is gone.
 #[derive(Debug)]
 pub(super) struct Facts {
-    /// Where it goes.
-    pub(super) cluster: ClusterId,
+    /// Where it goes; held for the exchange.
+    pub(super) cluster: ClusterKey,
     /// Decides whether the answer has a body.
     pub(super) method: RequestMethod,
     /// It may be sent twice: RFC 9110 §9.2.2.
@@ -32,6 +36,12 @@ pub(super) struct Facts {
     pub(super) expect_continue: bool,
     /// What delimits the body.
     pub(super) framing: Framing,
+    /// The protocol that the client would change to.
+    pub(super) upgrade: Option<Box<[u8]>>,
+    /// The frontend, if it edits the answer.
+    pub(super) editor: Option<Arc<HttpFrontend>>,
+    /// The most bytes of a body that is not announced.
+    pub(super) body_bytes_max: u64,
     /// Its id, in our headers and logs.
     pub(super) id: RequestId,
 }
@@ -43,86 +53,89 @@ pub(super) enum Begin {
     Partial,
     /// It goes to a backend: our head, and how many bytes the client's took.
     Forward { head: Buffer, facts: Facts, consumed: usize },
-    /// It is answered here.
-    Answer { answer: Buffer },
+    /// It is answered here; `consumed` bytes were its head, and the connection may go on behind it if `keep`.
+    Answer { answer: Buffer, consumed: usize, keep: bool },
     /// It should be answered here, but there is no buffer for it.
     NoBuffer,
+    /// The connection ends without a word.
+    Close,
 }
 
 /// Where the request came from.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Origin<'a> {
+pub(super) struct Origin {
     pub(super) peer: SocketAddr,
-    pub(super) listener: &'a HttpListener,
+    pub(super) listener: ListenerIndex,
 }
 
 /// Parses the head at the start of `bytes`, routes it and writes the head that is sent on.
-pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin<'_>, shared: &mut Shared<N>) -> Begin {
-    let mut storage = FieldStorage::new();
+pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin, shared: &mut Shared<N>) -> Begin {
+    let Some(listener) = shared.listeners.get(origin.listener).map(|entry| &**entry.config()) else {
+        return Begin::Close;
+    };
     let limits = HeadLimits {
         fields_max: shared.settings.header_fields_max,
-        request_line_max: super::REQUEST_LINE_BYTES_MAX,
+        request_line_max: listener.max_request_line(),
     };
-    match parse_request(bytes, &mut storage, &limits) {
-        Ok(Parsed::Partial) => Begin::Partial,
-        Ok(Parsed::Complete { head, bytes: consumed }) => {
-            shared.metrics.incr(Metric::Requests);
-            shared.metrics.incr(Metric::HttpRequests);
-            let id = shared.ids.next(shared.unix_ms);
-            match forward(&head, origin, id, shared) {
-                Ok((out, facts)) => Begin::Forward { head: out, facts, consumed },
-                Err(refusal) => answered(&refusal, origin.listener, shared, Some(&head), id),
-            }
-        }
+    let mut storage = FieldStorage::new();
+    let (head, consumed) = match parse_request(bytes, &mut storage, &limits) {
+        Ok(Parsed::Partial) => return Begin::Partial,
+        Ok(Parsed::Complete { head, bytes }) => (head, bytes),
         Err(error) => {
             shared.metrics.incr(Metric::HttpFrontendParseErrors);
+            let refusal = Refusal::new(error.status(), error.to_string()).phase("request head");
             let id = shared.ids.next(shared.unix_ms);
-            let refusal = Refusal::new(error.status(), error.to_string());
-            answered(&refusal, origin.listener, shared, None, id)
+            return answered(&refusal, origin.listener, shared, None, id, 0);
         }
-    }
-}
-
-fn answered<N: Network>(
-    refusal: &Refusal,
-    listener: &HttpListener,
-    shared: &mut Shared<N>,
-    head: Option<&RequestHead<'_, '_>>,
-    id: RequestId,
-) -> Begin {
-    let route = head.map(|head| format!("{}{}", head.authority, head.target.path())).unwrap_or_default();
-    let head_only = head.is_some_and(|head| head.method_kind() == RequestMethod::Head);
-    match answer::write(refusal, listener, shared, About { route: &route, head_only }, id) {
-        Some(answer) => Begin::Answer { answer },
-        None => Begin::NoBuffer,
-    }
-}
-
-fn forward<N: Network>(
-    head: &RequestHead<'_, '_>,
-    origin: Origin<'_>,
-    id: RequestId,
-    shared: &mut Shared<N>,
-) -> Result<(Buffer, Facts), Refusal> {
-    let cluster = route(head, origin, shared)?;
-    let mut out = shared.buffer(Use::Request).ok_or_else(|| Refusal::new(503, "no buffer is free"))?;
-    let listener = origin.listener;
-    let forward = Forward {
-        peer: origin.peer,
-        public: listener.public_address().unwrap_or_else(|| listener.address()),
-        https: false,
-        forwarded: listener.forwarded_headers(),
-        send_x_real_ip: listener.send_x_real_ip(),
-        elide_x_real_ip: listener.elide_x_real_ip(),
-        request_id: id.as_str(),
-        sozu_id_header: listener.sozu_id_header(),
     };
-    match write_request(out.space(), head, &forward) {
+    shared.metrics.incr(Metric::Requests);
+    shared.metrics.incr(Metric::HttpRequests);
+    let id = shared.ids.next(shared.unix_ms);
+    let verdict = decide::decide(
+        &head,
+        origin.listener,
+        &shared.listeners,
+        &shared.backends,
+        &shared.settings,
+        &mut shared.scratch,
+    );
+    let decided = match verdict {
+        Verdict::Forward(decided) => decided,
+        Verdict::Answer(refusal) => {
+            return answered(&refusal, origin.listener, shared, Some(&head), id, consumed);
+        }
+        Verdict::Close => {
+            shared.metrics.incr(Metric::HttpSilentCloses);
+            return Begin::Close;
+        }
+    };
+    let cluster = decided.cluster;
+    let policy = decided.route.frontend.policy();
+    let edits = policy.map(|policy| policy.header_edits()).unwrap_or_default();
+    let editor = edits.iter().any(|edit| edit.response).then(|| decided.route.frontend.clone());
+    let Some(mut out) = shared.buffers.checkout(Use::Request) else {
+        let refusal = Refusal::new(503, "no buffer is free");
+        return answered(&refusal, origin.listener, shared, Some(&head), id, consumed);
+    };
+    let forward = Forward {
+        host: decided.rewrites_host.then_some(&*shared.scratch.host),
+        path: decided.rewrites_path.then_some(&*shared.scratch.path),
+        edits,
+        trace: match listener.trace_context() {
+            TraceContext::Pass => None,
+            TraceContext::Make => {
+                Some(NewTrace { trace_id: id.to_bits(), parent_id: random(&mut shared.seed) })
+            }
+        },
+        ..forward(origin.peer, listener, &id)
+    };
+    match write_request(out.space(), &head, &forward) {
         Ok(count) => out.filled(count),
         Err(_too_large) => {
-            shared.give_back(&mut Some(out));
+            shared.buffers.give_back(out);
             let text = "the head does not fit into one buffer with the forwarding fields added";
-            return Err(Refusal::new(431, text).cluster(&cluster));
+            let refusal = Refusal::new(431, text);
+            return answered(&refusal, origin.listener, shared, Some(&head), id, consumed);
         }
     }
     let facts = Facts {
@@ -133,34 +146,57 @@ fn forward<N: Network>(
         keep_alive: head.keep_alive,
         expect_continue: head.expect_continue,
         framing: head.framing,
+        upgrade: head.upgrade.map(Box::from),
+        editor,
+        body_bytes_max: listener.max_body_bytes().unwrap_or(u64::MAX),
         id,
     };
-    Ok((out, facts))
+    shared.backends.hold_on(cluster);
+    Begin::Forward { head: out, facts, consumed }
 }
 
-fn route<N: Network>(
-    head: &RequestHead<'_, '_>,
-    origin: Origin<'_>,
-    shared: &Shared<N>,
-) -> Result<ClusterId, Refusal> {
-    if head.method == "CONNECT" {
-        return Err(Refusal::new(400, "CONNECT is not served"));
+/// What every request of this client on this listener is given.
+fn forward<'a>(peer: SocketAddr, listener: &'a HttpListener, id: &'a RequestId) -> Forward<'a> {
+    let trusted_proxies = listener.trusted_proxies();
+    Forward {
+        peer,
+        trusted: !trusted_proxies.is_empty() && trusted_proxies.contains(peer.ip()),
+        public: listener.advertised_address(),
+        https: false,
+        forwarded: listener.forwarded_headers(),
+        send_x_real_ip: listener.send_x_real_ip(),
+        elide_x_real_ip: listener.elide_x_real_ip(),
+        request_id: id.as_bytes(),
+        sozu_id_header: listener.sozu_id_header(),
+        trace: None,
+        host: None,
+        path: None,
+        edits: &[],
     }
-    let address = origin.listener.address();
-    let path = head.target.route_path().as_bytes();
-    let frontend = shared
-        .listeners
-        .route(&address, head.host.as_bytes(), path, head.method.as_bytes())
-        .ok_or_else(|| Refusal::new(404, "no frontend matches this host and path"))?;
-    if frontend.redirect() == Redirect::Unauthorized {
-        return Err(Refusal::new(401, "this frontend denies access"));
-    }
-    let Some(cluster) = frontend.cluster_id() else {
-        return Err(Refusal::new(401, "this frontend denies access"));
+}
+
+fn answered<N: Network>(
+    refusal: &Refusal,
+    listener: ListenerIndex,
+    shared: &mut Shared<N>,
+    head: Option<&RequestHead<'_, '_>>,
+    id: RequestId,
+    consumed: usize,
+) -> Begin {
+    let Some(listener) = shared.listeners.get(listener).map(|entry| entry.config().clone()) else {
+        return Begin::Close;
     };
-    let redirect = shared.backends.cluster(cluster).filter(|config| config.https_redirect());
-    if let Some(config) = redirect {
-        return Err(Refusal::redirect(head, config.https_redirect_port()).cluster(cluster));
+    let route = head.map(|head| format!("{}{}", head.authority, head.target.path())).unwrap_or_default();
+    let about = About {
+        route: &route,
+        head_only: head.is_some_and(|head| head.method_kind() == RequestMethod::Head),
+        // Behind the head is the next request, and the client may send it.
+        may_keep: head.is_some_and(|head| {
+            head.keep_alive && head.framing.is_empty() && head.version == Version::Http11
+        }),
+    };
+    match answer::write(refusal, &listener, shared, about, id) {
+        Some((answer, keep)) => Begin::Answer { answer, consumed, keep },
+        None => Begin::NoBuffer,
     }
-    Ok(cluster.clone())
 }

@@ -34,7 +34,7 @@ impl<S: Stream> HttpSession<S> {
             self.response.advance().map_err(|error| {
                 log::debug!("backend answer: {error}");
                 shared.metrics.incr(Metric::HttpBackendParseErrors);
-                Trouble::Answer(self.blame(502, error.to_string(), shared))
+                Trouble::Answer(self.blame(502, error.to_string(), shared).phase("response body"))
             })?;
             self.note_end();
         }
@@ -64,7 +64,7 @@ impl<S: Stream> HttpSession<S> {
 
     fn flush_response<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Result<bool, Trouble> {
         let before = self.response.written;
-        let flush = self.response.flush(&mut self.front);
+        let flush = self.response.flush(&mut self.front, &shared.pipes);
         let written = self.response.written - before;
         if written > 0 {
             self.front_active = shared.now;
@@ -87,12 +87,27 @@ impl<S: Stream> HttpSession<S> {
         if !self.back.as_ref().is_some_and(|back| back.peer.is_readable()) {
             return Ok(false);
         }
-        let Some(bytes) = take_buffer(&mut self.response.bytes, Use::Response, shared) else {
-            self.thirst(Use::Response, shared);
-            return Ok(false);
-        };
+        let may_splice = self.progress() == Progress::Flowing && self.response.may_splice(&shared.pipes);
         let Some(back) = self.back.as_mut() else { return Err(Trouble::Cut) };
-        match back.peer.read(bytes) {
+        let mut spliced = None;
+        if may_splice {
+            shared.give_back(&mut self.response.bytes);
+            spliced = self.response.splice(&mut back.peer, &mut shared.net, &mut shared.pipes);
+        }
+        if let Some(Read::Bytes(count)) = spliced {
+            shared.metrics.add(Metric::BytesSpliced, count);
+        }
+        let read = match spliced {
+            Some(read) => read,
+            None => {
+                let Some(bytes) = take_buffer(&mut self.response.bytes, Use::Response, shared) else {
+                    self.thirst(Use::Response, shared);
+                    return Ok(false);
+                };
+                back.peer.read(bytes)
+            }
+        };
+        match read {
             Read::Bytes(_) if back.reused && self.request.written == 0 => {
                 // Nothing was asked yet: whatever this answers, it is not for our client.
                 shared.give_back(&mut self.response.bytes);
@@ -164,6 +179,13 @@ impl<S: Stream> HttpSession<S> {
         let sozu_id_header = listener.config().sozu_id_header();
         let rewritten = rewrite(self.response.unparsed(), &mut out, exchange, last, limits, sozu_id_header);
         match rewritten {
+            Rewritten::Switch { consumed } => {
+                self.response.drop_unparsed(consumed);
+                self.response.begin(out, no_body());
+                shared.metrics.count_status(101);
+                self.switches = true;
+                Ok(HeadStep::Taken)
+            }
             Rewritten::Final { status, body, consumed } => {
                 shared.metrics.count_status(status);
                 self.response.drop_unparsed(consumed);
@@ -189,12 +211,13 @@ impl<S: Stream> HttpSession<S> {
             Rewritten::Partial | Rewritten::TooLarge => {
                 shared.give_back(&mut Some(out));
                 let text = "the head of the backend's answer is larger than a buffer";
-                Err(Trouble::Answer(self.blame(507, text, shared)))
+                let refusal = self.blame(507, text, shared).phase("response head");
+                Err(Trouble::Answer(refusal.capacity(shared.buffers.buffer_bytes())))
             }
             Rewritten::Bad(message) => {
                 shared.give_back(&mut Some(out));
                 shared.metrics.incr(Metric::HttpBackendParseErrors);
-                Err(Trouble::Answer(self.blame(502, message, shared)))
+                Err(Trouble::Answer(self.blame(502, message, shared).phase("response head")))
             }
         }
     }
@@ -219,6 +242,8 @@ enum Rewritten {
     Informational { consumed: usize },
     /// A 1xx that this client can't read.
     Dropped { consumed: usize },
+    /// A 101 that was asked for.
+    Switch { consumed: usize },
     /// The final head.
     Final { status: u16, body: BodyReader, consumed: usize },
     /// Ours does not fit into one buffer.
@@ -236,13 +261,14 @@ fn rewrite(
     sozu_id_header: &str,
 ) -> Rewritten {
     let mut storage = FieldStorage::new();
-    let asked = Asked { method: exchange.method(), upgrade: None };
+    let asked = Asked { method: exchange.method(), upgrade: exchange.upgrade() };
     let (head, consumed) = match parse_response(bytes, &mut storage, &limits, asked) {
         Ok(Parsed::Partial) => return Rewritten::Partial,
         Ok(Parsed::Complete { head, bytes }) => (head, bytes),
         Err(error) => return Rewritten::Bad(error.to_string().into()),
     };
     match head.status {
+        101 => {}
         100..=199 if exchange.informational >= INFORMATIONAL_MAX => {
             return Rewritten::Bad("the backend sends informational answers without end".into());
         }
@@ -263,10 +289,20 @@ fn rewrite(
     exchange.keep_front &= !last && !exchange.until_close;
     exchange.keep_back &= head.keep_alive && head.framing != Framing::UntilClose;
     let id = exchange.id();
-    let reply =
-        Reply { sozu_id_header, request_id: id.as_str(), client: version, close: !exchange.keep_front };
+    let reply = Reply {
+        sozu_id_header,
+        request_id: id.as_bytes(),
+        client: version,
+        close: !exchange.keep_front,
+        edits: exchange.edits(),
+    };
     let Ok(count) = write_response(out.space(), &head, &reply) else { return Rewritten::TooLarge };
     out.filled(count);
+    if head.upgrade.is_some() {
+        exchange.progress = Progress::Over;
+        return Rewritten::Switch { consumed };
+    }
+    let body = BodyReader::new(head.framing, reply.relay());
     exchange.progress = Progress::Flowing;
-    Rewritten::Final { status: head.status, body: BodyReader::new(head.framing, reply.relay()), consumed }
+    Rewritten::Final { status: head.status, body, consumed }
 }

@@ -19,18 +19,23 @@ const ID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
 fn forward() -> Forward<'static> {
     Forward {
         peer: "192.0.2.1:4711".parse().unwrap(),
+        trusted: true,
         public: "198.51.100.1:8080".parse().unwrap(),
         https: false,
         forwarded: ForwardedHeaders::Both,
         send_x_real_ip: false,
         elide_x_real_ip: false,
-        request_id: ID,
+        request_id: ID.as_bytes(),
         sozu_id_header: "Sozu-Id",
+        trace: None,
+        host: None,
+        path: None,
+        edits: &[],
     }
 }
 
 fn reply(client: Version, close: bool) -> Reply<'static> {
-    Reply { sozu_id_header: "Sozu-Id", request_id: ID, client, close }
+    Reply { sozu_id_header: "Sozu-Id", request_id: ID.as_bytes(), client, close, edits: &[] }
 }
 
 /// Runs `write` on a buffer that is large enough and returns what it wrote.

@@ -1,13 +1,13 @@
 //! What we write of what we read.
 
-use kakehi_command::order::ForwardedHeaders;
+use kakehi_command::order::{ForwardedHeaders, HeaderEdit};
 use proptest::prelude::*;
 
 use super::{ID, LIMITS, forward, reply, with_request, with_response, written};
 use crate::protocol::h1::error::HeadTooLarge;
-use crate::protocol::h1::forwarded::Forward;
-use crate::protocol::h1::head::{FieldStorage, Parsed, parse_request};
-use crate::protocol::h1::write::{write_informational, write_request, write_response};
+use crate::protocol::h1::forwarded::{Forward, NewTrace};
+use crate::protocol::h1::head::{Asked, FieldStorage, Parsed, parse_request, parse_response};
+use crate::protocol::h1::write::{Reply, write_informational, write_request, write_response};
 use crate::protocol::http::{RequestMethod, Version};
 
 /// Writes a request; our id is shown as `ID`.
@@ -175,12 +175,131 @@ fn forwarded_is_appended_to_lines_that_are_well_formed() {
 }
 
 #[test]
+fn nobody_else_is_believed() {
+    let theirs = "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Port: 443\r\n\
+                  X-Forwarded-Host: h\r\nForwarded: for=x\r\nX-Real-IP: 6.6.6.6\r\n";
+    let stranger = Forward { trusted: false, ..forward() };
+    let x_forwarded = "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Port: 8080\r\n";
+    let rfc7239 = "Forwarded: proto=http;for=\"192.0.2.1:4711\";by=198.51.100.1\r\n";
+    let check = |forwarded, expected: &str| {
+        check_origin(&Forward { forwarded, ..stranger }, theirs, expected);
+    };
+    check(ForwardedHeaders::Both, &format!("{x_forwarded}{rfc7239}"));
+    check(ForwardedHeaders::XForwarded, x_forwarded);
+    check(ForwardedHeaders::Rfc7239, rfc7239);
+    check(ForwardedHeaders::None, "");
+    let told = Forward { send_x_real_ip: true, forwarded: ForwardedHeaders::None, ..stranger };
+    check_origin(&told, theirs, "X-Real-IP: 192.0.2.1\r\n");
+}
+
+#[test]
+fn a_trace_is_continued_or_begun() {
+    let trace = NewTrace { trace_id: 0xABC, parent_id: 0xDEF };
+    let ours = "traceparent: 00-00000000000000000000000000000abc-0000000000000def-01\r\n";
+    let making = Forward { trace: Some(trace), ..quiet() };
+    let id = "0123456789abcdef0123456789abcdef";
+    let good = format!("traceparent: 00-{id}-0123456789abcdef-00\r\ntracestate: a=b\r\n");
+    check_origin(&quiet(), &good, &good);
+    check_origin(&making, &good, &good);
+    check_origin(&making, "", ours);
+    let later = format!("Traceparent: cc-{id}-0123456789abcdef-01-more\r\n");
+    check_origin(&making, &later, &later);
+    let zeros = "0".repeat(32);
+    for bad in [
+        String::new(),
+        format!("00-{id}-0123456789abcdef-0"),
+        format!("00-{id}-0123456789abcdef-01-more"),
+        format!("ff-{id}-0123456789abcdef-01"),
+        format!("0x-{id}-0123456789abcdef-01"),
+        format!("cc-{id}-0123456789abcdef-01more"),
+        format!("00-{zeros}-0123456789abcdef-01"),
+        format!("00-{id}-0000000000000000-01"),
+        format!("00-{}-0123456789abcdef-01", id.to_uppercase()),
+        format!("00_{id}_0123456789abcdef_01"),
+    ] {
+        check_origin(&making, &format!("traceparent: {bad}\r\ntracestate: a=b\r\n"), ours);
+        check_origin(&quiet(), &format!("traceparent: {bad}\r\n"), &format!("traceparent: {bad}\r\n"));
+    }
+    check_origin(&making, &format!("{good}{good}"), ours);
+}
+
+#[test]
+fn the_operator_s_edits_come_last() {
+    let edit = |request, response, name: &str, value: &str| HeaderEdit {
+        request,
+        response,
+        name: name.into(),
+        value: value.into(),
+    };
+    let edits = [
+        edit(true, false, "X-A", ""),
+        edit(true, false, "x-new", "1"),
+        edit(true, true, "Both", "2"),
+        edit(false, true, "Server", ""),
+        edit(true, false, "Set", ""),
+        edit(true, false, "Set", "3"),
+    ];
+    check_request(
+        &Forward { edits: &edits, ..quiet() },
+        "X-A: 1\r\nx-a: 2\r\nServer: s\r\nset: 0\r\nBoth: 0\r\n",
+        "Server: s\r\nBoth: 0\r\nX-Request-Id: ID\r\nSozu-Id: ID\r\nx-new: 1\r\nBoth: 2\r\nSet: 3\r\n",
+    );
+    let response = b"HTTP/1.1 200 OK\r\nX-A: 1\r\nserver: s\r\nContent-Length: 0\r\n\r\n";
+    let out = with_response(response, RequestMethod::Other, |head| {
+        written(|out| write_response(out, head, &Reply { edits: &edits, ..reply(Version::Http11, false) }))
+    });
+    assert_eq!(
+        String::from_utf8_lossy(&out).replace(ID, "ID"),
+        "HTTP/1.1 200 OK\r\nX-A: 1\r\nContent-Length: 0\r\nSozu-Id: ID\r\nBoth: 2\r\n\r\n"
+    );
+}
+
+#[test]
+fn host_and_path_are_rewritten() {
+    let rewritten = Forward {
+        host: Some(b"inner:81"),
+        path: Some(b"/new?x"),
+        forwarded: ForwardedHeaders::XForwarded,
+        trusted: false,
+        ..forward()
+    };
+    assert_eq!(
+        rewrite("GET /old HTTP/1.1\r\nHost: outer:80\r\n\r\n", &rewritten),
+        "GET /new?x HTTP/1.1\r\nHost: inner:81\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\n\
+         X-Forwarded-Port: 8080\r\nX-Forwarded-Host: outer:80\r\nX-Request-Id: ID\r\nSozu-Id: ID\r\n\r\n"
+    );
+}
+
+#[test]
+fn an_upgrade_is_passed_on_in_both_directions() {
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nX: 1\r\n\r\n";
+    assert_eq!(
+        rewrite(request, &quiet()),
+        "GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\nX-Request-Id: ID\r\nSozu-Id: ID\r\nConnection: upgrade\r\n\
+         Upgrade: websocket\r\n\r\n"
+    );
+    let response = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n\
+                     Sec-WebSocket-Accept: x\r\n\r\n";
+    let asked = Asked { method: RequestMethod::Other, upgrade: Some(b"websocket") };
+    let mut storage = FieldStorage::new();
+    let Ok(Parsed::Complete { head, .. }) = parse_response(response, &mut storage, &LIMITS, asked) else {
+        panic!("a good answer");
+    };
+    let out = written(|out| write_response(out, &head, &reply(Version::Http11, false)));
+    assert_eq!(
+        String::from_utf8_lossy(&out).replace(ID, "ID"),
+        "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: x\r\nConnection: upgrade\r\n\
+         Upgrade: WebSocket\r\nSozu-Id: ID\r\n\r\n"
+    );
+}
+
+#[test]
 fn x_real_ip_is_sent_and_elided_as_told() {
     let told = |send_x_real_ip, elide_x_real_ip| Forward { send_x_real_ip, elide_x_real_ip, ..quiet() };
     let theirs = "X-Real-IP: 6.6.6.6\r\n";
     check_origin(&told(false, false), theirs, theirs);
     check_origin(&told(false, true), theirs, "");
-    check_origin(&told(true, false), theirs, "X-Real-IP: 192.0.2.1\r\n");
+    check_origin(&told(true, false), theirs, theirs);
     check_origin(&told(true, true), theirs, "X-Real-IP: 192.0.2.1\r\n");
     check_origin(&told(true, false), "", "X-Real-IP: 192.0.2.1\r\n");
 }
