@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::message::{Delimiter, Event, Head, Reader};
-use super::model::{Fault, Ledger, Outcome, Side, content};
+use super::model::{Fault, Ledger, Outcome, Plan, Rules, Side, content};
 use super::rng::Rng;
 use super::script::{Act, Left, Script, millis};
 use super::world::{ActorRead, ConnectionId, World};
@@ -307,9 +307,22 @@ fn judge(
         }
         return Ok(Outcome::Planned);
     }
-    let status = head.status()?;
-    if !(400..600).contains(&status) || !head.closes() {
-        return Err(format!("request {id}: an answer from nobody: {head:?}"));
+    judge_own(plan, head, &ledger.rules).map_err(|error| format!("request {id}: {error}: {head:?}"))
+}
+
+/// Whether an answer of the proxy's own may be what it is.
+fn judge_own(plan: &Plan, head: &Head, rules: &Rules) -> Result<Outcome, &'static str> {
+    let status = head.status().map_err(|_| "no status")?;
+    if !(400..600).contains(&status) {
+        return Err("an answer from nobody");
+    }
+    // What follows the head must be the next request, and nothing be wrong with this one.
+    let usable = plan.leaves_connection_usable() && status == 404;
+    if !usable && !head.closes() {
+        return Err("does not close");
+    }
+    if usable && head.closes() && !rules.draining && !rules.faults {
+        return Err("closes without need");
     }
     Ok(Outcome::Own(status))
 }

@@ -248,6 +248,17 @@ impl Plan {
         !self.request.routed || !self.request.keep_alive || self.ends_with_connection() || self.response.early
     }
 
+    /// Whether an answer of the proxy's own to its head can be followed by another request.
+    pub(super) fn leaves_connection_usable(&self) -> bool {
+        let request = &self.request;
+        let bodiless = match request.body.framed {
+            Framed::None => true,
+            Framed::Length => request.body.bytes == 0,
+            Framed::Chunked { .. } | Framed::UntilEnd => false,
+        };
+        request.keep_alive && !request.http10 && bodiless
+    }
+
     pub(super) fn request_wire(&self, rng: &mut Rng) -> Vec<u8> {
         let request = &self.request;
         let version = if request.http10 { "1.0" } else { "1.1" };
