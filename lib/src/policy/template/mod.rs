@@ -178,7 +178,8 @@ impl fmt::Display for Body<'_> {
 
 /// The first [`ECHO_BYTES_MAX`] bytes, or some fewer so that no character is cut.
 fn cut(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(ECHO_BYTES_MAX)).unwrap_or_default()
+    let end = (0..=ECHO_BYTES_MAX.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
+    end.and_then(|end| text.get(..end)).unwrap_or_default()
 }
 
 struct Counter(usize);
