@@ -12,10 +12,10 @@
 
 use memchr::memchr;
 
+use super::classes::{is_token_byte, is_value_byte};
 use super::error::BodyError;
-use super::fields::{is_token_byte, is_value_byte};
+use super::fields::field_kind;
 use crate::protocol::http::Framing;
-use crate::protocol::http::field::Field;
 
 /// Longest chunk size with its extension, CRLF included. Extensions have no use between strangers;
 /// RFC 9112 §7.1.1 asks to limit them.
@@ -150,7 +150,11 @@ impl BodyReader {
             State::Length { left } => State::Length { left: left - count },
             State::ChunkData { left } if left <= count => State::ChunkDataEnd,
             State::ChunkData { left } => State::ChunkData { left: left - count },
-            State::UntilClose | State::ChunkHead | State::ChunkDataEnd | State::Trailers { .. } | State::Done => return,
+            State::UntilClose
+            | State::ChunkHead
+            | State::ChunkDataEnd
+            | State::Trailers { .. }
+            | State::Done => return,
         };
     }
 
@@ -249,25 +253,68 @@ struct ChunkHead {
     digits: std::ops::Range<usize>,
 }
 
+/// Most digits of a chunk size: as many as 64 bits have. More say nothing that fewer can't, and some
+/// recipients cut them off.
+const CHUNK_SIZE_DIGITS_MAX: usize = 16;
+
 impl ChunkHead {
-    /// `chunk-size [chunk-ext] CRLF`, the extension unread but for its characters. Blanks after the size are
-    /// tolerated (old servers pad it) and not passed on.
+    /// `chunk-size [ chunk-ext ] CRLF`.
     fn parse(line: &[u8]) -> Option<ChunkHead> {
         let line = line.strip_suffix(b"\r\n")?;
-        let digits_end = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
-        let (digits, extension) = line.split_at_checked(digits_end)?;
-        if digits.is_empty() || !extension.iter().all(|&byte| is_value_byte(byte)) {
+        let digits_end = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        let (digits, extensions) = line.split_at_checked(digits_end)?;
+        if digits.is_empty() || digits.len() > CHUNK_SIZE_DIGITS_MAX || !are_extensions(extensions) {
             return None;
         }
-        if !matches!(extension.trim_ascii_start(), [] | [b';', ..]) {
-            return None;
-        }
-        let size = digits.iter().try_fold(0u64, |size, digit| {
-            let digit = char::from(*digit).to_digit(16)?;
-            Some(size.checked_mul(16)? + u64::from(digit))
+        let size = digits.iter().try_fold(0, |size, digit| {
+            char::from(*digit).to_digit(16).map(|digit| size << 4 | u64::from(digit))
         })?;
+        // Who counts with a sign would see a negative size beyond this.
+        i64::try_from(size).ok()?;
         let zeros = digits.iter().take_while(|&&digit| digit == b'0').count().min(digits_end - 1);
         Some(ChunkHead { size, digits: zeros..digits_end })
+    }
+}
+
+/// `*( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )` (RFC 9112 §7.1.1). Nobody reads them; what
+/// is no extension may be part of the size, or the end of the line, to somebody else.
+fn are_extensions(text: &[u8]) -> bool {
+    let mut rest = text;
+    while !rest.is_empty() {
+        let Some(tail) = blanks(rest).strip_prefix(b";") else { return false };
+        let Some(tail) = after_token(blanks(tail)) else { return false };
+        rest = match blanks(tail) {
+            [b'=', value @ ..] => match after_value(blanks(value)) {
+                Some(tail) => tail,
+                None => return false,
+            },
+            _ => tail,
+        };
+    }
+    true
+}
+
+/// What follows the blanks at the start.
+fn blanks(text: &[u8]) -> &[u8] {
+    let count = text.iter().take_while(|&&byte| byte == b' ' || byte == b'\t').count();
+    text.get(count..).unwrap_or_default()
+}
+
+fn after_token(text: &[u8]) -> Option<&[u8]> {
+    let count = text.iter().take_while(|&&byte| is_token_byte(byte)).count();
+    if count == 0 { None } else { text.get(count..) }
+}
+
+/// What follows a token or a quoted string (RFC 9110 §5.6.4).
+fn after_value(text: &[u8]) -> Option<&[u8]> {
+    let Some(mut rest) = text.strip_prefix(b"\"") else { return after_token(text) };
+    loop {
+        rest = match rest {
+            [b'"', tail @ ..] => return Some(tail),
+            [b'\\', escaped, tail @ ..] if is_value_byte(*escaped) => tail,
+            [byte, tail @ ..] if *byte != b'\\' && is_value_byte(*byte) => tail,
+            _ => return None,
+        };
     }
 }
 
@@ -282,8 +329,8 @@ fn is_kept_trailer(line: &[u8]) -> Result<bool, BodyError> {
     if !value.iter().all(|&byte| is_value_byte(byte)) {
         return Err(BodyError::Trailer);
     }
-    let name = std::str::from_utf8(name).map_err(|_| BodyError::Trailer)?;
-    Ok(!Field::of(name).is_forbidden_in_trailers())
+    // Names that look like those of framing fields are no better than these.
+    Ok(field_kind(name).is_ok_and(|kind| !kind.is_forbidden_in_trailers()))
 }
 
 struct TooLong;

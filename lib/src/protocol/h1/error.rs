@@ -6,9 +6,9 @@ pub enum FramingError {
     /// `Content-Length` is not a number, or not one that fits 64 bits (RFC 9110 §8.6).
     #[error("Content-Length is not a valid number")]
     LengthMalformed,
-    /// Several `Content-Length` values that differ (RFC 9112 §6.3).
-    #[error("Content-Length values differ")]
-    LengthsDiffer,
+    /// More than one `Content-Length`, equal or not (RFC 9112 §6.3).
+    #[error("more than one Content-Length")]
+    LengthRepeated,
     /// Both `Content-Length` and `Transfer-Encoding`: the mark of request smuggling (RFC 9112 §6.1).
     #[error("both Content-Length and Transfer-Encoding")]
     LengthAndCoding,
@@ -21,9 +21,10 @@ pub enum FramingError {
     /// `Transfer-Encoding` in a message of HTTP/1.0, where nobody agrees on what it means (RFC 9112 §6.1).
     #[error("Transfer-Encoding in an HTTP/1.0 message")]
     CodingInHttp10,
-    /// `CONNECT` with a body (RFC 9110 §9.3.6).
-    #[error("CONNECT with a body")]
-    ConnectWithBody,
+    /// A body announced where none can be: `CONNECT` and `TRACE` (RFC 9110 §9.3.6, §9.3.8), answers of
+    /// 1xx and 204 (§8.6).
+    #[error("a body where none can be")]
+    BodyOutOfPlace,
     /// A name that differs from `Content-Length` or `Transfer-Encoding` in its separators alone, which
     /// gateways behind us may not tell from it.
     #[error("a field that looks like Content-Length or Transfer-Encoding")]
@@ -93,6 +94,12 @@ pub enum RequestError {
     /// `Host`, or the authority of the target, is not `host [":" port]` (RFC 9110 §7.2).
     #[error("malformed Host")]
     HostMalformed,
+    /// `Host` is not what an absolute target names (RFC 9112 §3.2.2).
+    #[error("Host differs from the request target")]
+    HostDiffers,
+    /// `Expect` is not `100-continue`, once (RFC 9110 §10.1.1).
+    #[error("an expectation that cannot be met")]
+    Expectation,
     /// An upgrade to HTTP/2 in clear text, which RFC 9113 §3.1 has abolished and which leads past every rule of ours.
     #[error("an upgrade to HTTP/2 in clear text")]
     Http2Upgrade,
@@ -117,7 +124,10 @@ impl RequestError {
             | RequestError::HostMissing
             | RequestError::HostRepeated
             | RequestError::HostMalformed
+            | RequestError::HostDiffers
             | RequestError::Http2Upgrade => 400,
+            // RFC 9110 §15.5.18.
+            RequestError::Expectation => 417,
             // RFC 9110 §15.5.15.
             RequestError::LineTooLong { .. } => 414,
             // RFC 9110 §15.6.6.
@@ -125,15 +135,16 @@ impl RequestError {
             // RFC 6585 §5.
             RequestError::TooManyFields { .. } | RequestError::HeadTooLarge { .. } => 431,
             RequestError::Framing(framing) => match framing {
-                // RFC 9112 §6.1: SHOULD respond with 501.
-                FramingError::CodingNotImplemented => 501,
-                FramingError::LengthMalformed
-                | FramingError::LengthsDiffer
+                // RFC 9112 §6.1 says 501 to `gzip, chunked`, which is honest as long as nobody between
+                // us and the client sees another end of the body. We don't rely on that.
+                FramingError::CodingNotImplemented
+                | FramingError::LengthMalformed
+                | FramingError::LengthRepeated
                 | FramingError::LengthAndCoding
                 | FramingError::CodingNotChunked
                 | FramingError::CodingInHttp10
                 | FramingError::LookAlike
-                | FramingError::ConnectWithBody => 400,
+                | FramingError::BodyOutOfPlace => 400,
                 FramingError::ConnectionOptionsTooMany { .. } => 431,
             },
         }
@@ -154,8 +165,12 @@ impl RequestError {
             | RequestError::FieldValue
             | RequestError::TooManyFields { .. }
             | RequestError::HeadTooLarge { .. }
+            | RequestError::Expectation
             | RequestError::Http2Upgrade => "fields",
-            RequestError::HostMissing | RequestError::HostRepeated | RequestError::HostMalformed => "host",
+            RequestError::HostMissing
+            | RequestError::HostRepeated
+            | RequestError::HostMalformed
+            | RequestError::HostDiffers => "host",
             RequestError::Framing(_) => "framing",
         }
     }

@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use kakehi_command::order::{ForwardedHeaders, HeaderEdit};
 
+use super::classes::{is_token_byte, is_value_byte};
 use super::error::HeadTooLarge;
-use super::fields::{is_token_byte, is_value_byte};
 use super::head::RequestHead;
 use super::head_writer::HeadWriter;
 use crate::protocol::http::field::Field;
@@ -184,7 +184,8 @@ impl Forward<'_> {
 
 /// The values of all fields of one kind.
 fn values<'h>(head: &'h RequestHead<'_, '_>, kind: Field) -> impl Iterator<Item = &'h [u8]> {
-    let (fields, kinds) = if head.seen.contains(kind) { (head.fields, head.kinds) } else { Default::default() };
+    let (fields, kinds) =
+        if head.seen.contains(kind) { (head.fields, head.kinds) } else { Default::default() };
     fields.iter().zip(kinds).filter(move |&(_, &other)| other == kind).map(|(field, _)| field.value)
 }
 

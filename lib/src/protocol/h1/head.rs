@@ -1,20 +1,20 @@
 //! Message heads: bytes to a checked [`RequestHead`] or [`ResponseHead`] that borrows them.
 //!
-//! The syntax of lines is httparse's; what it lets pass and RFC 9112 calls dangerous is refused
-//! here: bare line feeds, repeated or malformed `Host`, ambiguous framing. A head is only handed
-//! out when all of it was checked, so nothing behind this module looks at raw bytes again.
+//! [`super::lines`] finds the parts of a line, [`super::fields`] notes what each field says as it is
+//! found, and here it is put together: repeated or malformed `Host`, ambiguous framing and all else that two
+//! recipients could understand differently is refused. A head is only handed out when all of it was
+//! checked, so nothing behind this module looks at raw bytes again.
 
-use std::mem::MaybeUninit;
-
-use httparse::{Header, ParserConfig, Status};
-use memchr::{memchr, memchr_iter};
+use arrayvec::ArrayVec;
 
 use super::error::{FramingError, RequestError, ResponseError};
-use super::fields::Facts;
+use super::fields::{Facts, mark_named};
+use super::lines::{Line, LineFault, RequestLine, field_line, request_line, status_line};
 use super::target::Authority;
 use crate::protocol::http::field::{Field, FieldSet};
 use crate::protocol::http::{Framing, HeadLimits, RequestMethod, Version};
 
+pub use super::lines::Header;
 pub use super::scan::HeadScanner;
 pub use super::target::Target;
 
@@ -25,30 +25,18 @@ pub const FIELDS_MAX: usize = 256;
 /// clients that send a stray CRLF after a body.
 pub const EMPTY_LINES_MAX: usize = 4;
 
-/// Room for the field lines of one head. Costs next to nothing to make: slots are initialised as they are filled.
+/// Room for the field lines of one head. Costs nothing to make: slots are initialised as they are filled.
+#[derive(Debug, Default)]
 pub struct FieldStorage<'b> {
-    fields: [MaybeUninit<Header<'b>>; FIELDS_MAX],
-    kinds: [Field; FIELDS_MAX],
+    fields: ArrayVec<Header<'b>, FIELDS_MAX>,
+    kinds: ArrayVec<Field, FIELDS_MAX>,
 }
 
-impl<'b> FieldStorage<'b> {
+impl FieldStorage<'_> {
     /// Empty storage.
-    pub fn new() -> FieldStorage<'b> {
-        FieldStorage {
-            fields: [const { MaybeUninit::uninit() }; FIELDS_MAX],
-            kinds: [Field::Other; FIELDS_MAX],
-        }
-    }
-
-    fn slots(&mut self, limits: &HeadLimits) -> (&mut [MaybeUninit<Header<'b>>], &mut [Field]) {
-        let count = limits.fields_max.min(FIELDS_MAX);
-        (self.fields.get_mut(..count).unwrap_or_default(), self.kinds.get_mut(..count).unwrap_or_default())
-    }
-}
-
-impl Default for FieldStorage<'_> {
-    fn default() -> Self {
-        FieldStorage::new()
+    #[inline]
+    pub fn new() -> Self {
+        FieldStorage::default()
     }
 }
 
@@ -83,16 +71,17 @@ pub struct RequestHead<'h, 'b> {
     pub version: Version,
     /// All field lines as sent, in order.
     pub fields: &'h [Header<'b>],
-    /// The kind of each of `fields`, at the same place. Those that `Connection` names are
-    /// [`Field::HopByHop`], and so are names made to look like ones that backends trust: nothing of
-    /// that kind is passed on.
+    /// The kind of each of `fields`, at the same place: nobody need look a name up again.
+    ///
+    /// [`Field::HopByHop`] is also the kind of what `Connection` names, of an `Expect` without a body to
+    /// wait for, and of names made to look like ones that backends trust. Nothing of that kind is passed on.
     pub kinds: &'h [Field],
     /// How the body is delimited; never [`Framing::UntilClose`].
     pub framing: Framing,
     /// Whether the client expects the connection to stay open (RFC 9112 §9.3).
     pub keep_alive: bool,
     /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1).
-    /// Never in HTTP/1.0.
+    /// Never in HTTP/1.0, nor without a body.
     pub expect_continue: bool,
     /// The protocol that the client would change to (RFC 9110 §7.8): one, named by `Upgrade` and
     /// announced by `Connection`. `None` in HTTP/1.0, with a body, and for `CONNECT`; never HTTP itself.
@@ -138,8 +127,6 @@ pub struct ResponseHead<'h, 'b> {
     pub keep_alive: bool,
     /// In a 101, the protocol that begins behind this head: the one that was asked for.
     pub upgrade: Option<&'b [u8]>,
-    /// The kinds of fields among `fields`.
-    pub(super) seen: FieldSet,
     /// The bytes of the head, which all of the above are slices of.
     pub(super) input: &'b [u8],
 }
@@ -157,7 +144,7 @@ impl<'b> ResponseHead<'_, 'b> {
 }
 
 fn find<'b>(fields: &[Header<'b>], name: &str) -> Option<&'b [u8]> {
-    fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    fields.iter().find(|field| field.name.eq_ignore_ascii_case(name.as_bytes())).map(|field| field.value)
 }
 
 /// Parses the head of a request at the start of `input`.
@@ -170,75 +157,187 @@ pub fn parse_request<'h, 'b>(
 ) -> Result<Parsed<RequestHead<'h, 'b>>, RequestError> {
     let skipped = empty_lines_bytes(input)?;
     let input = input.get(skipped..).unwrap_or_default();
-    check_line_length(input, limits.request_line_max)?;
-    let (slots, kinds) = storage.slots(limits);
-    let fields_max = slots.len();
-    let mut request = httparse::Request::new(&mut []);
-    let bytes = match request.parse_with_uninit_headers(input, slots) {
-        Ok(Status::Complete(bytes)) => bytes,
-        Ok(Status::Partial) if has_bare_line_feed(input) => return Err(RequestError::LineEnd),
-        Ok(Status::Partial) => return Ok(Parsed::Partial),
-        Err(error) => return Err(request_error(error, &request, input, fields_max)),
+    let line = request_line(input)?;
+    // Until the line has its end, all of the input but a CR is part of it.
+    let line_bytes = match &line {
+        Some(line) => input.len() - line.rest.len() - 2,
+        None => input.len().saturating_sub(1),
     };
-    if has_bare_line_feed(input.get(..bytes).unwrap_or_default()) {
-        return Err(RequestError::LineEnd);
+    if line_bytes > limits.request_line_max {
+        return Err(RequestError::LineTooLong { max: limits.request_line_max });
     }
-    let httparse::Request { method, path, version, headers } = request;
-    let method = method.ok_or(RequestError::Method)?;
-    let target = path.ok_or(RequestError::Target)?;
-    let version = if version == Some(1) { Version::Http11 } else { Version::Http10 };
-    let head = check_request(method, target, version, headers, kinds)?;
+    let Some(line) = line else { return Ok(Parsed::Partial) };
+    let mut facts = Facts::new();
+    let Some(rest) = read_fields(line.rest, storage, &mut facts, limits)? else {
+        return Ok(Parsed::Partial);
+    };
+    let bytes = input.len() - rest.len();
     let input = input.get(..bytes).unwrap_or_default();
-    Ok(Parsed::Complete { head: RequestHead { input, ..head }, bytes: skipped + bytes })
+    let head = check_request(&line, &facts, storage, input)?;
+    Ok(Parsed::Complete { head, bytes: skipped + bytes })
+}
+
+/// Reads the field lines that `input` begins with. Gives what is behind the head, if that is whole.
+#[inline(always)]
+fn read_fields<'b>(
+    input: &'b [u8],
+    storage: &mut FieldStorage<'b>,
+    facts: &mut Facts<'b>,
+    limits: &HeadLimits,
+) -> Result<Option<&'b [u8]>, FieldsFault> {
+    storage.fields.clear();
+    storage.kinds.clear();
+    let max = limits.fields_max.min(FIELDS_MAX);
+    let mut input = input;
+    loop {
+        match field_line(input)? {
+            Line::Field { header, plain, rest } => {
+                let kind = facts.add(&header, plain)?;
+                if storage.fields.len() >= max || storage.fields.try_push(header).is_err() {
+                    return Err(FieldsFault::TooMany { max });
+                }
+                // As many as there are fields: that there is room was just seen.
+                let _ = storage.kinds.try_push(kind);
+                input = rest;
+            }
+            Line::End => break,
+            Line::Partial => return Ok(None),
+        }
+    }
+    if facts.names_fields {
+        mark_named(&storage.fields, &mut storage.kinds)?;
+    }
+    Ok(input.get(2..))
+}
+
+/// What is wrong with the field lines of either kind of head.
+enum FieldsFault {
+    Line(LineFault),
+    TooMany { max: usize },
+    Framing(FramingError),
+}
+
+impl From<LineFault> for FieldsFault {
+    fn from(fault: LineFault) -> FieldsFault {
+        FieldsFault::Line(fault)
+    }
+}
+
+impl From<FramingError> for FieldsFault {
+    fn from(error: FramingError) -> FieldsFault {
+        FieldsFault::Framing(error)
+    }
+}
+
+impl From<FieldsFault> for RequestError {
+    fn from(fault: FieldsFault) -> RequestError {
+        match fault {
+            FieldsFault::Line(LineFault::End) => RequestError::LineEnd,
+            FieldsFault::Line(LineFault::Name) => RequestError::FieldName,
+            FieldsFault::Line(LineFault::Value) => RequestError::FieldValue,
+            FieldsFault::TooMany { max } => RequestError::TooManyFields { max },
+            FieldsFault::Framing(error) => RequestError::Framing(error),
+        }
+    }
+}
+
+impl From<FieldsFault> for ResponseError {
+    fn from(fault: FieldsFault) -> ResponseError {
+        match fault {
+            FieldsFault::Line(LineFault::End) => ResponseError::LineEnd,
+            FieldsFault::Line(LineFault::Name) => ResponseError::FieldName,
+            FieldsFault::Line(LineFault::Value) => ResponseError::FieldValue,
+            FieldsFault::TooMany { max } => ResponseError::TooManyFields { max },
+            FieldsFault::Framing(error) => ResponseError::Framing(error),
+        }
+    }
 }
 
 /// Gives meaning to the parts of a request head whose lines are well-formed.
+#[inline(always)]
 fn check_request<'h, 'b>(
-    method: &'b str,
-    target: &'b str,
-    version: Version,
-    fields: &'h [Header<'b>],
-    kinds: &'h mut [Field],
+    line: &RequestLine<'b>,
+    facts: &Facts<'b>,
+    storage: &'h mut FieldStorage<'b>,
+    input: &'b [u8],
 ) -> Result<RequestHead<'h, 'b>, RequestError> {
-    let target = Target::parse(method, target)?;
-    let (kinds, _) = kinds.split_at_mut_checked(fields.len()).ok_or(RequestError::FieldName)?;
-    let facts = Facts::of(fields, kinds)?;
-    if facts.hosts > 1 {
-        return Err(RequestError::HostRepeated);
-    }
-    // RFC 9112 §3.2: required in HTTP/1.1, and checked even where the target overrules it.
-    let host = match facts.host {
-        None if version == Version::Http11 => return Err(RequestError::HostMissing),
-        None => None,
-        Some(value) => Some(Authority::parse_bytes(value).ok_or(RequestError::HostMalformed)?),
-    };
-    let authority = match target.authority() {
-        Some(text) => Some(Authority::parse(text).ok_or(RequestError::HostMalformed)?),
-        None => host,
-    };
+    let &RequestLine { method, version, .. } = line;
+    let target = Target::parse(method, line.target)?;
+    let authority = authority(&target, facts, version)?;
     let framing = facts.framing(version)?;
-    if method == "CONNECT" && framing != Framing::None {
-        return Err(FramingError::ConnectWithBody.into());
-    }
     if facts.http2 && version == Version::Http11 {
         return Err(RequestError::Http2Upgrade);
     }
-    let upgrades = framing.is_empty() && method != "CONNECT";
+    // RFC 9110 §9.3.6, §9.3.8.
+    let is_connect = method == "CONNECT";
+    if (is_connect || method == "TRACE") && framing != Framing::None {
+        return Err(FramingError::BodyOutOfPlace.into());
+    }
+    let expect_continue = expect_continue(facts, version, framing, &mut storage.kinds)?;
     Ok(RequestHead {
         method,
         target,
         authority: authority.map_or("", |authority| authority.text),
         host: authority.map_or("", |authority| authority.host),
         version,
-        fields,
-        kinds,
+        fields: &storage.fields,
+        kinds: &storage.kinds,
         framing,
         keep_alive: facts.keep_alive(version),
-        expect_continue: facts.expect_continue && version == Version::Http11,
-        upgrade: facts.upgrade(version).filter(|_| upgrades),
+        expect_continue,
+        upgrade: facts.upgrade(version).filter(|_| framing.is_empty() && !is_connect),
         seen: facts.seen,
-        input: &[],
+        input,
     })
+}
+
+/// Who is meant: the authority of the target, which `Host` must repeat, or `Host` (RFC 9112 §3.2).
+///
+/// §3.2.2 tells proxies to prefer the target, and §3.2 tells clients to send the same twice. Who reads the
+/// other one sees another request, so they have to agree.
+#[inline(always)]
+fn authority<'b>(
+    target: &Target<'b>,
+    facts: &Facts<'b>,
+    version: Version,
+) -> Result<Option<Authority<'b>>, RequestError> {
+    if facts.hosts > 1 {
+        return Err(RequestError::HostRepeated);
+    }
+    let host = match facts.host {
+        None if version == Version::Http11 => return Err(RequestError::HostMissing),
+        None => None,
+        Some(value) => Some(Authority::parse(value).ok_or(RequestError::HostMalformed)?),
+    };
+    let Some((text, default_port)) = target.authority() else { return Ok(host) };
+    let named = Authority::parse(text.as_bytes()).ok_or(RequestError::HostMalformed)?;
+    match host {
+        Some(host) if !host.is_same(&named, default_port) => Err(RequestError::HostDiffers),
+        _ => Ok(Some(named)),
+    }
+}
+
+/// Whether the client waits for `100 Continue` (RFC 9110 §10.1.1). HTTP/1.0 knows of no expectations; an
+/// expectation that nobody waits with is not passed on.
+#[inline(always)]
+fn expect_continue(
+    facts: &Facts<'_>,
+    version: Version,
+    framing: Framing,
+    kinds: &mut [Field],
+) -> Result<bool, RequestError> {
+    if !facts.seen.contains(Field::Expect) || version == Version::Http10 {
+        return Ok(false);
+    }
+    if !facts.expects_continue_alone() {
+        return Err(RequestError::Expectation);
+    }
+    if framing.is_empty() {
+        for kind in kinds.iter_mut().filter(|kind| **kind == Field::Expect) {
+            *kind = Field::HopByHop;
+        }
+    }
+    Ok(!framing.is_empty())
 }
 
 /// What a response is the answer to, as far as it matters for reading it.
@@ -257,137 +356,71 @@ pub fn parse_response<'h, 'b>(
     limits: &HeadLimits,
     asked: Asked<'_>,
 ) -> Result<Parsed<ResponseHead<'h, 'b>>, ResponseError> {
-    // No empty lines are tolerated before a status line: httparse would skip them.
-    if matches!(input.first(), Some(b'\r' | b'\n')) {
-        return Err(ResponseError::StatusLine);
-    }
-    let (slots, kinds) = storage.slots(limits);
-    let fields_max = slots.len();
-    let mut response = httparse::Response::new(&mut []);
-    let parsed = ParserConfig::default().parse_response_with_uninit_headers(&mut response, input, slots);
-    let bytes = match parsed {
-        Ok(Status::Complete(bytes)) => bytes,
-        Ok(Status::Partial) if has_bare_line_feed(input) => return Err(ResponseError::LineEnd),
-        Ok(Status::Partial) => return Ok(Parsed::Partial),
-        Err(error) => return Err(response_error(error, fields_max)),
-    };
-    if has_bare_line_feed(input.get(..bytes).unwrap_or_default()) {
-        return Err(ResponseError::LineEnd);
-    }
-    let httparse::Response { version, code, reason, headers } = response;
-    let status = code.ok_or(ResponseError::StatusLine)?;
-    let version = if version == Some(1) { Version::Http11 } else { Version::Http10 };
-    let (kinds, _) = kinds.split_at_mut_checked(headers.len()).ok_or(ResponseError::FieldName)?;
-    let facts = Facts::of(headers, kinds)?;
-    let head = check_response(status, version, &facts, asked)?;
-    let input = input.get(..bytes).unwrap_or_default();
-    let head = ResponseHead { reason: reason.unwrap_or(""), fields: headers, kinds, input, ..head };
-    Ok(Parsed::Complete { head, bytes })
-}
-
-/// Gives meaning to the parts of a response head whose lines are well-formed.
-fn check_response<'h, 'b>(
-    status: u16,
-    version: Version,
-    facts: &Facts<'b>,
-    asked: Asked<'_>,
-) -> Result<ResponseHead<'h, 'b>, ResponseError> {
+    let Some(line) = status_line(input)? else { return Ok(Parsed::Partial) };
+    let status = line.status;
     if status < 100 {
         return Err(ResponseError::StatusOutOfRange { status });
     }
-    let announced = facts.framing(version)?;
-    // RFC 9112 §6.3, in its order.
-    let (framing, content_length_of_absent_body) = match (asked.method, status) {
-        (_, 100..200 | 204) => (Framing::None, None),
-        (RequestMethod::Head, _) | (_, 304) => (Framing::None, facts.content_length),
-        (RequestMethod::Connect, 200..300) => (Framing::None, None),
-        _ if announced == Framing::None => (Framing::UntilClose, None),
-        _ => (announced, None),
+    let mut facts = Facts::new();
+    let Some(rest) = read_fields(line.rest, storage, &mut facts, limits)? else {
+        return Ok(Parsed::Partial);
     };
-    Ok(ResponseHead {
+    let bytes = input.len() - rest.len();
+    let announced = facts.framing(line.version)?;
+    let (framing, content_length_of_absent_body) = response_framing(status, announced, asked.method)?;
+    let head = ResponseHead {
         status,
-        reason: "",
-        version,
-        fields: &[],
-        kinds: &[],
+        reason: line.reason,
+        version: line.version,
+        fields: &storage.fields,
+        kinds: &storage.kinds,
         framing,
         content_length_of_absent_body,
-        keep_alive: facts.keep_alive(version) && framing != Framing::UntilClose,
-        upgrade: if status == 101 { Some(check_upgrade(facts, version, announced, asked)?) } else { None },
-        seen: facts.seen,
-        input: &[],
-    })
+        keep_alive: facts.keep_alive(line.version) && framing != Framing::UntilClose,
+        upgrade: if status == 101 { Some(check_upgrade(&facts, line.version, asked)?) } else { None },
+        input: input.get(..bytes).unwrap_or_default(),
+    };
+    Ok(Parsed::Complete { head, bytes })
 }
 
-/// A 101 names one protocol, the one that was asked for, and has no body (RFC 9110 §7.8, §8.6).
+/// What delimits the body of a response, and the length of one that is not sent (RFC 9112 §6.3, in its
+/// order).
+///
+/// Answers that cannot have a body and announce one nevertheless (RFC 9110 §8.6, RFC 9112 §6.1) leave open
+/// where the next answer begins.
+#[inline(always)]
+fn response_framing(
+    status: u16,
+    announced: Framing,
+    method: RequestMethod,
+) -> Result<(Framing, Option<u64>), FramingError> {
+    match (method, status) {
+        (_, 100..200 | 204) if !announced.is_empty() => Err(FramingError::BodyOutOfPlace),
+        (_, 100..200 | 204) => Ok((Framing::None, None)),
+        (RequestMethod::Head, _) | (_, 304) => Ok((Framing::None, announced.length())),
+        (RequestMethod::Connect, 200..300) => Ok((Framing::None, None)),
+        _ if announced == Framing::None => Ok((Framing::UntilClose, None)),
+        _ => Ok((announced, None)),
+    }
+}
+
+/// A 101 names one protocol, the one that was asked for (RFC 9110 §7.8).
 fn check_upgrade<'b>(
     facts: &Facts<'b>,
     version: Version,
-    announced: Framing,
     asked: Asked<'_>,
 ) -> Result<&'b [u8], ResponseError> {
     let wanted = asked.upgrade.ok_or(ResponseError::UnaskedUpgrade)?;
     let protocol = facts.upgrade(version).ok_or(ResponseError::MalformedUpgrade)?;
-    if !announced.is_empty() {
-        return Err(ResponseError::MalformedUpgrade);
-    }
     if protocol.eq_ignore_ascii_case(wanted) { Ok(protocol) } else { Err(ResponseError::UnaskedUpgrade) }
 }
 
-/// Refuses a request line that is too long, be it whole or not.
-fn check_line_length(input: &[u8], max: usize) -> Result<(), RequestError> {
-    // A line of the greatest length, and the CRLF behind it.
-    let Some(within) = max.checked_add(2).and_then(|bytes| input.get(..bytes)) else { return Ok(()) };
-    if memchr(b'\n', within).is_some() { Ok(()) } else { Err(RequestError::LineTooLong { max }) }
-}
-
 /// Bytes of empty lines before a request line (RFC 9112 §2.2).
+#[inline(always)]
 fn empty_lines_bytes(input: &[u8]) -> Result<usize, RequestError> {
+    if input.first() != Some(&b'\r') {
+        return Ok(0);
+    }
     let lines = input.chunks(2).take_while(|pair| pair == b"\r\n").take(EMPTY_LINES_MAX + 1).count();
     if lines > EMPTY_LINES_MAX { Err(RequestError::EmptyLines) } else { Ok(lines * 2) }
-}
-
-/// Whether a line ends in LF alone. RFC 9112 §2.2 allows to accept it, and whoever does not sees
-/// another head.
-fn has_bare_line_feed(head: &[u8]) -> bool {
-    memchr_iter(b'\n', head).any(|at| at == 0 || head.get(at - 1) != Some(&b'\r'))
-}
-
-fn request_error(
-    error: httparse::Error,
-    request: &httparse::Request<'_, '_>,
-    input: &[u8],
-    fields_max: usize,
-) -> RequestError {
-    match error {
-        httparse::Error::Token if request.method.is_none() => RequestError::Method,
-        httparse::Error::Token => RequestError::Target,
-        httparse::Error::Version if request.method == Some("PRI") => RequestError::Http2Preface,
-        httparse::Error::Version if names_other_version(input) => RequestError::VersionNotSupported,
-        httparse::Error::Version => RequestError::Version,
-        httparse::Error::HeaderName => RequestError::FieldName,
-        httparse::Error::HeaderValue => RequestError::FieldValue,
-        httparse::Error::TooManyHeaders => RequestError::TooManyFields { max: fields_max },
-        httparse::Error::NewLine | httparse::Error::Status => RequestError::LineEnd,
-    }
-}
-
-/// Whether a well-formed version stands where it belongs in the request line (RFC 9112 §2.3).
-fn names_other_version(input: &[u8]) -> bool {
-    let line = input.split(|&byte| byte == b'\r').next().unwrap_or_default();
-    let version = line.splitn(3, |&byte| byte == b' ').nth(2).unwrap_or_default();
-    matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-        if major.is_ascii_digit() && minor.is_ascii_digit())
-}
-
-fn response_error(error: httparse::Error, fields_max: usize) -> ResponseError {
-    match error {
-        httparse::Error::Version | httparse::Error::Status | httparse::Error::Token => {
-            ResponseError::StatusLine
-        }
-        httparse::Error::HeaderName => ResponseError::FieldName,
-        httparse::Error::HeaderValue => ResponseError::FieldValue,
-        httparse::Error::TooManyHeaders => ResponseError::TooManyFields { max: fields_max },
-        httparse::Error::NewLine => ResponseError::LineEnd,
-    }
 }

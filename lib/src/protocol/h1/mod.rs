@@ -14,8 +14,10 @@ pub mod forwarded;
 pub mod head;
 pub mod write;
 
+mod classes;
 mod fields;
 mod head_writer;
+mod lines;
 pub mod scan;
 mod target;
 

@@ -2,6 +2,7 @@
 
 use std::net::Ipv6Addr;
 
+use super::classes::plain_host_bytes;
 use super::error::RequestError;
 
 /// Longest host accepted. A DNS name has at most 253 bytes as text (RFC 1035 §2.3.4), an IPv6 literal 47.
@@ -16,13 +17,15 @@ pub(super) const HOST_BYTES_MAX: usize = 255;
 pub enum Target<'b> {
     /// `/path?query`.
     Origin(&'b str),
-    /// `http://authority/path?query`; the authority wins over `Host`.
+    /// `http://authority/path?query`; the authority is that of `Host`.
     Absolute {
         /// Host and port, as sent.
         authority: &'b str,
         /// Path and query; `/` when the target has none, `*` for an `OPTIONS` that has none (RFC
         /// 9112 §3.2.4).
         path: &'b str,
+        /// The port of the scheme.
+        default_port: u16,
     },
     /// `host:port`, of `CONNECT` alone.
     Authority(&'b str),
@@ -31,21 +34,20 @@ pub enum Target<'b> {
 }
 
 impl<'b> Target<'b> {
-    /// Reads the target of a request of this method.
-    pub(super) fn parse(method: &str, text: &'b str) -> Result<Target<'b>, RequestError> {
-        if !text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
-            return Err(RequestError::Target);
-        }
-        if method == "CONNECT" {
-            let authority = Authority::parse(text).ok_or(RequestError::Target)?;
-            return if authority.port.is_some() {
-                Ok(Target::Authority(text))
-            } else {
-                Err(RequestError::Target)
-            };
-        }
-        if text.starts_with('/') {
+    /// Reads the target of a request of this method; its bytes are printable ASCII without `#` already.
+    #[inline(always)]
+    pub(super) fn parse(method: &str, target: &'b [u8]) -> Result<Target<'b>, RequestError> {
+        let text = std::str::from_utf8(target).map_err(|_| RequestError::Target)?;
+        if target.first() == Some(&b'/') && method != "CONNECT" {
             return Ok(Target::Origin(text));
+        }
+        Target::parse_rarer(method, text)
+    }
+
+    fn parse_rarer(method: &str, text: &'b str) -> Result<Target<'b>, RequestError> {
+        if method == "CONNECT" {
+            let authority = Authority::parse(text.as_bytes()).ok_or(RequestError::Target)?;
+            return authority.port.map(|_| Target::Authority(text)).ok_or(RequestError::Target);
         }
         if text == "*" {
             return if method == "OPTIONS" { Ok(Target::Asterisk) } else { Err(RequestError::Target) };
@@ -55,9 +57,11 @@ impl<'b> Target<'b> {
 
     fn parse_absolute(method: &str, text: &'b str) -> Result<Target<'b>, RequestError> {
         let (scheme, rest) = text.split_once("://").ok_or(RequestError::Target)?;
-        if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
-            return Err(RequestError::Target);
-        }
+        let default_port = match scheme {
+            _ if scheme.eq_ignore_ascii_case("http") => 80,
+            _ if scheme.eq_ignore_ascii_case("https") => 443,
+            _ => return Err(RequestError::Target),
+        };
         let authority_bytes = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at_checked(authority_bytes).ok_or(RequestError::Target)?;
         let path = match path {
@@ -67,7 +71,7 @@ impl<'b> Target<'b> {
             _ if path.starts_with('?') => return Err(RequestError::Target),
             _ => path,
         };
-        Ok(Target::Absolute { authority, path })
+        Ok(Target::Absolute { authority, path, default_port })
     }
 
     /// What the backend is asked for: path and query, `*`, or the authority of `CONNECT`.
@@ -87,10 +91,11 @@ impl<'b> Target<'b> {
         }
     }
 
-    /// The authority, where the target names one.
-    pub(super) fn authority(&self) -> Option<&'b str> {
+    /// The authority, where the target names one, and the port that it has if it names none.
+    pub(super) fn authority(&self) -> Option<(&'b str, Option<u16>)> {
         match self {
-            Target::Absolute { authority, .. } | Target::Authority(authority) => Some(authority),
+            Target::Absolute { authority, default_port, .. } => Some((authority, Some(*default_port))),
+            Target::Authority(authority) => Some((authority, None)),
             Target::Origin(_) | Target::Asterisk => None,
         }
     }
@@ -107,48 +112,68 @@ pub(super) struct Authority<'b> {
 }
 
 impl<'b> Authority<'b> {
-    pub(super) fn parse_bytes(bytes: &'b [u8]) -> Option<Authority<'b>> {
-        Authority::parse(std::str::from_utf8(bytes).ok()?)
-    }
-
-    pub(super) fn parse(text: &'b str) -> Option<Authority<'b>> {
-        let (host, port) = match text.strip_prefix('[') {
-            Some(rest) => {
-                let (address, _) = rest.split_once(']')?;
-                address.parse::<Ipv6Addr>().ok()?;
-                text.split_at_checked(address.len() + 2)?
-            }
-            None => {
-                let (host, port) = text.split_at_checked(text.find(':').unwrap_or(text.len()))?;
-                is_registered_name(host.as_bytes()).then_some((host, port))?
-            }
+    #[inline(always)]
+    pub(super) fn parse(bytes: &'b [u8]) -> Option<Authority<'b>> {
+        let host_bytes = match bytes.first() {
+            Some(b'[') => ipv6_literal_bytes(bytes)?,
+            _ => registered_name_bytes(bytes),
         };
-        if host.is_empty() || host.len() > HOST_BYTES_MAX {
+        if host_bytes == 0 || host_bytes > HOST_BYTES_MAX {
             return None;
         }
-        let port = match port.strip_prefix(':') {
-            None if port.is_empty() => None,
-            None => return None,
-            Some("") => None,
-            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => Some(digits.parse().ok()?),
-            Some(_) => return None,
+        let port = match bytes.get(host_bytes..)? {
+            [] | [b':'] => None,
+            [b':', digits @ ..] => Some(port(digits)?),
+            _ => return None,
         };
-        Some(Authority { text, host, port })
+        let text = std::str::from_utf8(bytes).ok()?;
+        Some(Authority { text, host: text.get(..host_bytes)?, port })
+    }
+
+    /// Whether both name the same place. A port that is not named is the default one; where there is none, it
+    /// may be any.
+    pub(super) fn is_same(&self, other: &Authority<'_>, default_port: Option<u16>) -> bool {
+        let same_port = match default_port {
+            Some(_) => self.port.or(default_port) == other.port.or(default_port),
+            None => self.port.is_none() || self.port == other.port,
+        };
+        same_port && self.host.eq_ignore_ascii_case(other.host)
     }
 }
 
-/// `reg-name` (RFC 3986 §3.2.2); IPv4 addresses are a subset of it.
-fn is_registered_name(name: &[u8]) -> bool {
-    let mut rest = name;
-    while let Some((&byte, tail)) = rest.split_first() {
-        rest = match byte {
-            b'%' => match tail {
-                [high, low, tail @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => tail,
-                _ => return false,
-            },
-            _ if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte) => tail,
-            _ => return false,
-        };
+/// Bytes of the `reg-name` at the start of a text (RFC 3986 §3.2.2); IPv4 addresses are a subset of it.
+///
+/// Two things that the grammar allows and no host name has are not part of it here. Percent-encoding: who
+/// decodes it sees another host than who does not. The comma: between two hosts it is how a list of two
+/// `Host` fields is written.
+#[inline(always)]
+fn registered_name_bytes(text: &[u8]) -> usize {
+    let plain = plain_host_bytes(text);
+    match text.get(plain) {
+        None | Some(b':') => plain,
+        Some(_) => text.iter().take_while(|&&byte| is_host_byte(byte)).count(),
     }
-    true
+}
+
+fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(&byte)
+}
+
+/// Bytes of an IPv6 address in brackets; neither zones nor later versions are known (RFC 3986 §3.2.2).
+fn ipv6_literal_bytes(text: &[u8]) -> Option<usize> {
+    let end = text.iter().position(|&byte| byte == b']')?;
+    let address = std::str::from_utf8(text.get(1..end)?).ok()?;
+    address.parse::<Ipv6Addr>().ok().map(|_| end + 1)
+}
+
+/// One to five digits that are a port.
+#[inline(always)]
+fn port(digits: &[u8]) -> Option<u16> {
+    if digits.len() > 5 {
+        return None;
+    }
+    let number = digits.iter().try_fold(0u32, |number, digit| {
+        digit.is_ascii_digit().then(|| number * 10 + u32::from(digit - b'0'))
+    })?;
+    u16::try_from(number).ok()
 }

@@ -30,8 +30,8 @@ fn is_ours(field: Field) -> bool {
 }
 
 /// Whether the operator wants fields of this name gone. `edits` are those of one direction.
-fn is_removed<'e>(mut edits: impl Iterator<Item = &'e HeaderEdit>, name: &str) -> bool {
-    edits.any(|edit| edit.value.is_empty() && edit.name.eq_ignore_ascii_case(name))
+fn is_removed<'e>(mut edits: impl Iterator<Item = &'e HeaderEdit>, name: &[u8]) -> bool {
+    edits.any(|edit| edit.value.is_empty() && edit.name.as_bytes().eq_ignore_ascii_case(name))
 }
 
 /// Adds the fields that the operator wants.
@@ -122,7 +122,7 @@ fn copy_request_fields(
             || (kind == Field::Expect && head.version == Version::Http10)
             || (kind == Field::XRequestId && field.value.is_empty())
             || (new_trace && matches!(kind, Field::TraceParent | Field::TraceState))
-            || field.name.eq_ignore_ascii_case(forward.sozu_id_header)
+            || field.name.eq_ignore_ascii_case(forward.sozu_id_header.as_bytes())
             || is_removed(forward.edits.iter().filter(|edit| edit.request), field.name);
         if !dropped {
             has_request_id |= kind == Field::XRequestId;
@@ -226,7 +226,7 @@ fn copy_response_fields(
     for (field, &kind) in head.fields.iter().zip(head.kinds) {
         let dropped = is_ours(kind)
             || (kind == Field::Trailer && !trailers)
-            || field.name.eq_ignore_ascii_case(id_header)
+            || field.name.eq_ignore_ascii_case(id_header.as_bytes())
             || is_removed(edits.iter().filter(|edit| edit.response), field.name);
         if !dropped {
             copier.copy(out, field)?;

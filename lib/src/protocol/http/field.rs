@@ -54,9 +54,8 @@ pub enum Field {
 impl Field {
     /// Looks a name up, without regard to ASCII case (RFC 9110 §5.1). `name` is a token (§5.6.2): of other
     /// bytes some control characters would be taken for the hyphen.
-    pub fn of(name: &str) -> Field {
+    pub fn of(name: &[u8]) -> Field {
         use Field::*;
-        let name = name.as_bytes();
         let Some(&first) = name.first() else { return Other };
         let candidates: &[(&[u8], Field)] = match (name.len(), first | 0x20) {
             (2, b't') => &[(b"te", HopByHop)],
@@ -215,9 +214,9 @@ mod tests {
             ("", Field::Other),
         ];
         for (name, expected) in names {
-            assert_eq!(Field::of(name), expected, "{name}");
-            assert_eq!(Field::of(&name.to_ascii_lowercase()), expected, "{name} in lower case");
-            assert_eq!(Field::of(&name.to_ascii_uppercase()), expected, "{name} in upper case");
+            assert_eq!(Field::of(name.as_bytes()), expected, "{name}");
+            assert_eq!(Field::of(name.to_ascii_lowercase().as_bytes()), expected, "{name} in lower case");
+            assert_eq!(Field::of(name.to_ascii_uppercase().as_bytes()), expected, "{name} in upper case");
         }
     }
 }

@@ -41,6 +41,14 @@ impl Framing {
         }
     }
 
+    /// The length, if it is announced.
+    pub fn length(self) -> Option<u64> {
+        match self {
+            Framing::Length(length) => Some(length),
+            Framing::None | Framing::Chunked | Framing::UntilClose => None,
+        }
+    }
+
     /// Whether no byte of a body will follow the head.
     pub fn is_empty(self) -> bool {
         matches!(self, Framing::None | Framing::Length(0))

@@ -120,7 +120,6 @@ fn chunked() -> impl Strategy<Value = Chunked> {
         any::<bool>(),
         prop_oneof![
             Just(String::new()),
-            Just(" \t".to_owned()),
             "(;[a-z]{1,5}(=[a-z0-9]{1,5})?){1,3}",
             "[ \t]?;[a-z]=\"[a-z; ]{0,9}\""
         ],

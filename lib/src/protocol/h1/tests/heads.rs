@@ -3,10 +3,12 @@
 use proptest::prelude::*;
 
 use super::LIMITS;
+use crate::protocol::h1::error::RequestError;
 use crate::protocol::h1::head::{
     Asked, EMPTY_LINES_MAX, FIELDS_MAX, FieldStorage, HeadScanner, Parsed, Target, parse_request,
     parse_response,
 };
+use crate::protocol::http::field::Field;
 use crate::protocol::http::{HeadLimits, RequestMethod};
 
 /// What is left of an outcome once its borrow ends.
@@ -78,7 +80,7 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
         "GET / HTTP/1.1\r\nHost: a\r\n",
         "GET / HTTP/1.1\r\n",
         "\r\nPOST /x?y HTTP/1.1\r\nHost: a\r\n",
-        "GET http://b:1/ HTTP/1.0\r\n",
+        "GET http://a:1/ HTTP/1.0\r\n",
         "OPTIONS * HTTP/1.1\r\nHost: a\r\n",
         "\r\n\r\n\r\n",
     ])
@@ -186,6 +188,21 @@ proptest! {
     }
 
     #[test]
+    fn what_is_accepted_is_read_alike_by_another_parser(input in request()) {
+        let mut storage = FieldStorage::new();
+        if let Ok(Parsed::Complete { head, bytes }) = parse_request(&input, &mut storage, &LIMITS) {
+            let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+            let mut other = httparse::Request::new(&mut fields);
+            prop_assert_eq!(other.parse(&input), Ok(httparse::Status::Complete(bytes)));
+            prop_assert_eq!(other.method, Some(head.method));
+            let fields: Vec<(&[u8], &[u8])> = head.fields.iter().map(|field| (field.name, field.value)).collect();
+            let others: Vec<(&[u8], &[u8])> =
+                other.headers.iter().map(|field| (field.name.as_bytes(), field.value)).collect();
+            prop_assert_eq!(fields, others);
+        }
+    }
+
+    #[test]
     fn random_bytes_do_no_harm(input in prop::collection::vec(any::<u8>(), 0..200)) {
         read_request(&input);
         read_response(&input);
@@ -249,6 +266,59 @@ fn limits_hold_whatever_they_are() {
 }
 
 #[test]
+fn a_request_line_is_refused_as_soon_as_it_is_too_long() {
+    let line = "GET /12345 HTTP/1.1";
+    let head = format!("{line}\r\nHost: a\r\n\r\n");
+    for (max, accepted) in [(line.len(), true), (line.len() - 1, false)] {
+        let limits = HeadLimits { request_line_max: max, ..LIMITS };
+        let outcome = |bytes: usize| {
+            let mut storage = FieldStorage::new();
+            let outcome = parse_request(&head.as_bytes()[..bytes], &mut storage, &limits);
+            outcome.map(|parsed| matches!(parsed, Parsed::Complete { .. }))
+        };
+        assert_eq!(
+            outcome(head.len()),
+            if accepted { Ok(true) } else { Err(RequestError::LineTooLong { max }) }
+        );
+        assert_eq!(outcome(max + 1), Ok(false), "the last byte may be half of the line's end");
+        assert_eq!(outcome(max + 2).is_ok(), accepted);
+    }
+    // The scanner asks in time, though the input has not doubled.
+    let mut scanner = HeadScanner::new();
+    let input = [b'x'; 100];
+    assert!(scanner.should_parse(&input[..60], 70));
+    assert!(!scanner.should_parse(&input[..71], 70));
+    assert!(scanner.should_parse(&input[..72], 70));
+    // Lines behind the first one may be longer.
+    let mut scanner = HeadScanner::new();
+    let input = format!("\r\n{}\r\n{}", "x".repeat(50), "y".repeat(80));
+    assert!(scanner.should_parse(&input.as_bytes()[..70], 70));
+    assert!(!scanner.should_parse(&input.as_bytes()[..133], 70));
+}
+
+#[test]
+fn kinds_stand_beside_fields() {
+    use Field::{Connection, ContentLength, EndToEnd, Expect, HopByHop, Host, Other};
+    let check = |fields: &str, kinds: &[Field]| {
+        let request = format!("PUT / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        super::with_request(request.as_bytes(), |head, _| {
+            assert_eq!(head.kinds.len(), head.fields.len());
+            assert_eq!(head.kinds, [&[Host], kinds].concat(), "{fields}");
+        });
+    };
+    check("", &[]);
+    check("X: 1\r\nCookie: 2\r\n", &[Other, EndToEnd]);
+    check("Expect: 100-continue\r\nContent-Length: 1\r\n", &[Expect, ContentLength]);
+    check("Expect: 100-continue\r\nContent-Length: 0\r\n", &[HopByHop, ContentLength]);
+    check("X: 1\r\nConnection: y, close, X\r\nY: 2\r\nZ: 3\r\n", &[HopByHop, Connection, HopByHop, Other]);
+    check("Connection: Cookie, close\r\nCookie: 1\r\n", &[Connection, EndToEnd]);
+    check(
+        "X_Forwarded_For: 1\r\nX-Real_IP: 2\r\nX_Y: 3\r\nForwarded_: 4\r\n",
+        &[HopByHop, HopByHop, Other, Other],
+    );
+}
+
+#[test]
 fn what_comes_after_a_head_is_left_alone() {
     let input = b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n\n\n\0GET";
     super::with_request(input, |head, bytes| {
@@ -271,8 +341,8 @@ fn routing_sees_a_path_for_every_target() {
             assert_eq!((head.target.path(), head.target.route_path()), (path, route_path), "{request}");
         });
     }
-    super::with_request(b"GET http://b:1/c HTTP/1.1\r\nHost: a\r\n\r\n", |head, _| {
-        assert_eq!(head.target, Target::Absolute { authority: "b:1", path: "/c" });
+    super::with_request(b"GET http://b:1/c HTTP/1.1\r\nHost: B:1\r\n\r\n", |head, _| {
+        assert_eq!(head.target, Target::Absolute { authority: "b:1", path: "/c", default_port: 80 });
         assert_eq!((head.authority, head.host), ("b:1", "b"));
     });
 }

@@ -30,8 +30,8 @@ fn check_request(forward: &Forward<'_>, fields: &str, expected: &str) {
 
 #[test]
 fn a_request_in_full() {
-    let request = "\r\nPOST http://B.test:81/x?y HTTP/1.1\r\nhost: a\r\nACCEPT:  */* \t\r\n\
-                   Content-Length: 005\r\nContent-Length: 5\r\nConnection: close\r\n\
+    let request = "\r\nPOST http://B.test:81/x?y HTTP/1.1\r\nhost: b.test:81\r\nACCEPT:  */* \t\r\n\
+                   Content-Length: 005\r\nConnection: close\r\n\
                    Expect: 100-continue\r\nX: caf\u{e9}\r\n\r\n";
     assert_eq!(
         rewrite(request, &forward()),
@@ -272,7 +272,8 @@ fn host_and_path_are_rewritten() {
 
 #[test]
 fn an_upgrade_is_passed_on_in_both_directions() {
-    let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nX: 1\r\n\r\n";
+    let request =
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nX: 1\r\n\r\n";
     assert_eq!(
         rewrite(request, &quiet()),
         "GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\nX-Request-Id: ID\r\nSozu-Id: ID\r\nConnection: upgrade\r\n\
@@ -373,7 +374,7 @@ fn responses_keep_their_fields_and_lose_their_hops() {
 #[test]
 fn informational_responses_pass_without_additions() {
     let response =
-        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: X\r\nX: 1\r\nContent-Length: 5\r\n\r\n";
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: X\r\nX: 1\r\nContent-Length: 0\r\n\r\n";
     let out = with_response(response, RequestMethod::Other, |head| {
         assert!(head.is_informational());
         written(|out| write_informational(out, head))
@@ -461,7 +462,8 @@ fn check_hop(sent: &[(&str, &str)]) {
     with_request(&out, |again, bytes| {
         assert_eq!(bytes, out.len());
         assert_eq!(again.framing, head.framing);
-        let count = |name: &str| again.fields.iter().filter(|f| f.name.eq_ignore_ascii_case(name)).count();
+        let count =
+            |name: &str| again.fields.iter().filter(|f| f.name.eq_ignore_ascii_case(name.as_bytes())).count();
         for gone in ["Connection", "Keep-Alive", "TE", "Upgrade", "Proxy-Connection", "Proxy-Authorization"] {
             assert_eq!(count(gone), 0, "{gone}");
         }

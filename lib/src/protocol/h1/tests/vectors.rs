@@ -88,7 +88,13 @@ fn keep(keep_alive: bool) -> &'static str {
 fn request_verdict(head: &RequestHead<'_, '_>) -> String {
     let host = if head.host.is_empty() { "-" } else { head.host };
     let expect = if head.expect_continue { " continue" } else { "" };
-    format!("{} {} {host} {}{expect}", framing(head.framing), keep(head.keep_alive), head.target.path())
+    let path = head.target.path();
+    let upgrade = upgrade(head.upgrade);
+    format!("{} {} {host} {path}{expect}{upgrade}", framing(head.framing), keep(head.keep_alive))
+}
+
+fn upgrade(protocol: Option<&[u8]>) -> String {
+    protocol.map(|protocol| format!(" upgrade={}", protocol.escape_ascii())).unwrap_or_default()
 }
 
 fn judge_request(input: &[u8]) -> Option<String> {
@@ -102,11 +108,12 @@ fn judge_request(input: &[u8]) -> Option<String> {
 fn response_verdict(head: &ResponseHead<'_, '_>) -> String {
     let absent =
         head.content_length_of_absent_body.map(|length| format!(" absent={length}")).unwrap_or_default();
-    format!("{} {} {}{absent}", head.status, framing(head.framing), keep(head.keep_alive))
+    let upgrade = upgrade(head.upgrade);
+    format!("{} {} {}{absent}{upgrade}", head.status, framing(head.framing), keep(head.keep_alive))
 }
 
-fn judge_response(input: &[u8], method: RequestMethod) -> Option<String> {
-    match parse_response(input, &mut FieldStorage::new(), &LIMITS, Asked { method, upgrade: None }) {
+fn judge_response(input: &[u8], asked: Asked<'_>) -> Option<String> {
+    match parse_response(input, &mut FieldStorage::new(), &LIMITS, asked) {
         Ok(Parsed::Partial) => None,
         Ok(Parsed::Complete { head, .. }) => Some(response_verdict(&head)),
         Err(error) => Some(format!("{error:?}")),
@@ -171,6 +178,7 @@ fn check_read_back(number: usize, request: &[u8]) {
             assert_eq!(again.target.path(), head.target.path(), "line {number}");
             assert_eq!(again.framing, head.framing, "line {number}");
             assert_eq!(again.expect_continue, head.expect_continue, "line {number}");
+            assert_eq!(again.upgrade, head.upgrade, "line {number}");
             assert!(again.keep_alive, "line {number}");
             let authority = if head.authority.is_empty() { "198.51.100.1:8080" } else { head.authority };
             assert_eq!(again.authority, authority, "line {number}");
@@ -183,9 +191,11 @@ fn responses() {
     for (number, line) in lines(RESPONSES) {
         let (expected, response) = line.split_once(" | ").expect("method verdict | response");
         let (method, verdict) = expected.trim().split_once(' ').expect("method verdict");
-        let (method, response) = (RequestMethod::of(method), expand(response));
-        assert_eq!(judge_response(&response, method).as_deref(), Some(verdict), "line {number}");
-        check_splits(number, &response, verdict, |input| judge_response(input, method));
+        let (method, upgrade) =
+            method.split_once('+').map_or((method, None), |(m, u)| (m, Some(u.as_bytes())));
+        let (asked, response) = (Asked { method: RequestMethod::of(method), upgrade }, expand(response));
+        assert_eq!(judge_response(&response, asked).as_deref(), Some(verdict), "line {number}");
+        check_splits(number, &response, verdict, |input| judge_response(input, asked));
     }
 }
 
