@@ -86,7 +86,7 @@ pub(in super::super) struct Add {
     /// What happens to the requests, other than going to the cluster: permanent is a redirect with 301,
     /// found with 302, permanent_redirect with 308; unauthorized is 401
     #[arg(long, value_name = "WHAT", value_enum)]
-    redirect: Option<Redirect>,
+    redirect: Option<Action>,
     /// Scheme of a redirect's location
     #[arg(long, value_enum, value_name = "SCHEME")]
     redirect_scheme: Option<Scheme>,
@@ -117,7 +117,7 @@ pub(in super::super) struct Add {
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug)]
 #[value(rename_all = "snake_case")]
-enum Redirect {
+enum Action {
     Forward,
     Permanent,
     Found,
@@ -225,15 +225,15 @@ impl Hsts {
     }
 }
 
-impl From<Redirect> for RedirectPolicy {
-    fn from(redirect: Redirect) -> Self {
-        match redirect {
-            Redirect::Forward => Self::Forward,
-            Redirect::Permanent => Self::Permanent,
-            Redirect::Found => Self::Found,
-            Redirect::PermanentRedirect => Self::PermanentRedirect,
-            Redirect::Unauthorized => Self::Unauthorized,
-            Redirect::SilentClose => Self::SilentClose,
+impl From<Action> for RedirectPolicy {
+    fn from(action: Action) -> Self {
+        match action {
+            Action::Forward => Self::Forward,
+            Action::Permanent => Self::Permanent,
+            Action::Found => Self::Found,
+            Action::PermanentRedirect => Self::PermanentRedirect,
+            Action::Unauthorized => Self::Unauthorized,
+            Action::SilentClose => Self::SilentClose,
         }
     }
 }

@@ -62,7 +62,7 @@ impl AnswerTemplate {
         let (head, body) = split_head(text).ok_or("has no empty line after its head")?;
         let mut lines = head.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
         let (code, reason) = status_line(lines.next().unwrap_or_default())?;
-        let mut scan = Scan { variables: variables(status), seen: Vec::new() };
+        let mut scan = Scan { status, variables: variables(status), seen: Vec::new() };
         let mut fields = Vec::new();
         let mut closes = false;
         for line in lines {
@@ -174,6 +174,8 @@ fn is_framing(name: &str) -> bool {
 }
 
 struct Scan {
+    /// The status for which the answer is configured.
+    status: Option<u16>,
     variables: &'static [Variable],
     /// Of those that can stand once only.
     seen: Vec<Variable>,
@@ -215,7 +217,7 @@ impl Scan {
             }
             _ => {}
         }
-        if variable.is_unique() {
+        if variable.is_unique(self.status) {
             if self.seen.contains(&variable) {
                 return Err(format!("has %{name} more than once"));
             }

@@ -112,6 +112,8 @@ fn variables_stand_where_they_can() {
     check(401, "HTTP/1.1 401 No\n\n%WWW_AUTHENTICATE", "%WWW_AUTHENTICATE in its body");
     check(429, "HTTP/1.1 429 No\nRetry-After: %RETRY_AFTER\nA: %RETRY_AFTER\n\n", "more than once");
     check(301, "HTTP/1.1 301 Go\nLocation: %REDIRECT_LOCATION\n\n%REDIRECT_LOCATION", "more than once");
+    let page = "HTTP/1.1 302 Go\nLocation: %REDIRECT_LOCATION\n\n%REDIRECT_LOCATION";
+    assert!(AnswerTemplate::parse(page, None).is_ok(), "a redirect's own");
     // Where it is no variable it is text, as often as one likes.
     assert!(
         AnswerTemplate::parse("HTTP/1.1 404 No\nA: %MESSAGE\n\n%RETRY_AFTER%RETRY_AFTER", Some(404)).is_ok()

@@ -25,7 +25,7 @@ pub enum Variable {
     Duration,
     /// The bytes that there is room for.
     Capacity,
-    /// Where a redirect leads. Once.
+    /// Where a redirect leads. Once, unless in a redirect's own template.
     RedirectLocation,
     /// The cluster's challenge. Once, in a field, which is left out when there is none.
     WwwAuthenticate,
@@ -81,9 +81,13 @@ impl Variable {
         }
     }
 
-    /// Whether it may stand in a template once only.
-    pub(super) fn is_unique(self) -> bool {
-        matches!(self, RedirectLocation | WwwAuthenticate | RetryAfter)
+    /// Whether it may stand once only in an answer that is configured for `status`.
+    pub(super) fn is_unique(self, status: Option<u16>) -> bool {
+        match self {
+            WwwAuthenticate | RetryAfter => true,
+            RedirectLocation => matches!(status, Some(301 | 302 | 308)),
+            _ => false,
+        }
     }
 }
 

@@ -291,4 +291,21 @@ mod tests {
         check_path("/$PATH[+1]", &prefix(), Err("not a number"));
         check_path("/$PATH[99999999999999999999]", &prefix(), Err("not a number"));
     }
+
+    proptest::proptest! {
+        /// Whatever is accepted says what was written: its parts put together are the text again.
+        #[test]
+        fn the_parts_are_the_text(text in "/?(\\$(HOST|PATH)\\[[0-9é]?\\]?|[a-z/$é]){1,6}") {
+            let host = pattern("/(a)(b)/.test");
+            for rewrite in [Rewrite::path(&text, &host, &prefix()), Rewrite::host(&text, &host, &prefix())] {
+                let Ok(rewrite) = rewrite else { continue };
+                let shown = |part: &RewritePart| match part {
+                    RewritePart::Literal(text) => text.to_string(),
+                    RewritePart::Host(index) => format!("$HOST[{index}]"),
+                    RewritePart::Path(index) => format!("$PATH[{index}]"),
+                };
+                proptest::prop_assert_eq!(rewrite.parts().iter().map(shown).collect::<String>(), &*text);
+            }
+        }
+    }
 }
