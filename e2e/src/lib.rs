@@ -30,6 +30,7 @@ pub mod process;
 mod proxy;
 mod queries;
 pub mod requests;
+pub mod rules;
 mod skip;
 
 pub use binary::kakehi_binary;

@@ -84,6 +84,28 @@ impl ProxyBuilder {
         self
     }
 
+    /// A cluster with settings of its own, and frontends by their keys, the listener's address left out:
+    /// `hostname = "a.test", path = "/x"`.
+    pub fn cluster_with(
+        mut self,
+        id: &str,
+        settings: &str,
+        frontends: &[&str],
+        backends: &[SocketAddr],
+    ) -> Self {
+        use std::fmt::Write;
+        writeln!(self.tables, "\n[clusters.{id}]\nprotocol = \"http\"\n{settings}")
+            .expect("writing into a string");
+        let listener = self.address;
+        let frontends: Vec<String> =
+            frontends.iter().map(|keys| format!("    {{ address = \"{listener}\", {keys} }},\n")).collect();
+        let backends: Vec<String> =
+            backends.iter().map(|address| format!("{{ address = \"{address}\" }}")).collect();
+        writeln!(self.tables, "frontends = [\n{}]\nbackends = [{}]", frontends.concat(), backends.join(", "))
+            .expect("writing into a string");
+        self
+    }
+
     /// Any tables, as they stand at the end of the config file.
     pub fn tables(mut self, text: &str) -> Self {
         self.tables.push_str(text);

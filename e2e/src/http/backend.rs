@@ -96,6 +96,14 @@ impl Exchange {
         self.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
     }
 
+    /// Bytes as they come, whatever they mean; none at the end of the stream.
+    ///
+    /// # Errors
+    /// If none come in time, or the connection breaks.
+    pub fn read_some(&mut self) -> Result<Vec<u8>, ReadError> {
+        self.connection.some()
+    }
+
     /// Waits until the peer closes or resets the connection.
     pub fn await_close(&mut self) {
         while let Ok(true) = self.connection.fill("close") {

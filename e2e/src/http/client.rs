@@ -1,7 +1,10 @@
 //! One client connection to the proxy.
 
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpStream};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
 
 use super::connection::Connection;
 use super::message::{Framing, ReadError, Response, ResponseHead};
@@ -37,6 +40,21 @@ impl Client {
     pub fn try_connect(address: SocketAddr) -> Result<Self, ReadError> {
         let stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(ReadError::Io)?;
         Self::over(stream).map_err(ReadError::Io)
+    }
+
+    /// Connects from an address of ours: all of 127.0.0.0/8 is.
+    ///
+    /// # Panics
+    /// If nobody listens, or an address is not ours or not of IPv4.
+    pub fn connect_from(source: Ipv4Addr, address: SocketAddr) -> Self {
+        let SocketAddr::V4(address) = address else { panic!("{address} is not of IPv4") };
+        let socket =
+            socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+        bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(source, 0)))
+            .unwrap_or_else(|error| panic!("binding to {source}: {error}"));
+        connect(socket.as_raw_fd(), &SockaddrIn::from(address))
+            .unwrap_or_else(|error| panic!("connecting to {address}: {error}"));
+        Self::over(TcpStream::from(socket)).expect("options of a fresh socket")
     }
 
     /// A client over a socket that is connected already, or a second handle of one.
@@ -161,6 +179,22 @@ impl Client {
     /// If the body is cut or malformed.
     pub fn stream_body(&mut self, framing: Framing, piece: impl FnMut(&[u8])) -> Result<(), ReadError> {
         self.connection.body(framing, piece).map(|_| ())
+    }
+
+    /// Bytes as they come, whatever they mean; none at the end of the stream.
+    ///
+    /// # Errors
+    /// If none come in time, or the connection breaks.
+    pub fn read_some(&mut self) -> Result<Vec<u8>, ReadError> {
+        self.connection.some()
+    }
+
+    /// The next `count` bytes, whatever they mean.
+    ///
+    /// # Panics
+    /// If they do not come.
+    pub fn read_raw(&mut self, count: usize) -> Vec<u8> {
+        self.connection.raw(count).unwrap_or_else(|error| panic!("waiting for {count} bytes: {error}"))
     }
 
     /// Awaits the proxy's closing of the connection; whatever else comes before fails the test.

@@ -32,8 +32,22 @@ impl Connection {
     }
 
     pub(super) fn take_buffered(&mut self) -> Vec<u8> {
-        self.start = 0;
-        std::mem::take(&mut self.input).split_off(0)
+        std::mem::take(&mut self.input).split_off(std::mem::take(&mut self.start))
+    }
+
+    /// Bytes as they come, whatever they mean; none at the end of the stream.
+    pub(super) fn some(&mut self) -> Result<Vec<u8>, ReadError> {
+        if self.buffered().is_empty() {
+            self.fill("bytes")?;
+        }
+        Ok(self.take_buffered())
+    }
+
+    /// Exactly `count` bytes, whatever they mean.
+    pub(super) fn raw(&mut self, count: usize) -> Result<Vec<u8>, ReadError> {
+        let mut bytes = Vec::with_capacity(count);
+        self.exactly(count as u64, &mut |piece: &[u8]| bytes.extend_from_slice(piece))?;
+        Ok(bytes)
     }
 
     /// Reads once; `false` at the end of the stream.
