@@ -42,6 +42,8 @@ struct RouteTable {
 #[derive(Debug)]
 pub struct Listener<L> {
     config: Arc<HttpListener>,
+    /// Another one for each of its settings, and for each listener.
+    generation: u64,
     /// Index of the rules of its address.
     routes: usize,
     socket: Option<(L, Token)>,
@@ -53,6 +55,11 @@ impl<L> Listener<L> {
     /// Its settings now.
     pub fn config(&self) -> &Arc<HttpListener> {
         &self.config
+    }
+
+    /// What was derived from its settings holds as long as this is the same.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// The socket and its token, while it accepts.
@@ -68,6 +75,8 @@ pub struct Listeners<L> {
     by_key: HashMap<ListenerKey, ListenerIndex>,
     route_tables: Slab<RouteTable>,
     tables_by_address: HashMap<SocketAddr, usize>,
+    /// Settings that listeners have had.
+    generations: u64,
     /// Sockets that came before, or without, the order that activates their listener.
     waiting: HashMap<ListenerKey, L>,
 }
@@ -79,6 +88,7 @@ impl<L> Default for Listeners<L> {
             by_key: HashMap::new(),
             route_tables: Slab::new(),
             tables_by_address: HashMap::new(),
+            generations: 0,
             waiting: HashMap::new(),
         }
     }
@@ -91,6 +101,8 @@ impl<L> Listeners<L> {
             && let Some(listener) = self.entries.get_mut(index)
         {
             listener.config = config;
+            self.generations += 1;
+            listener.generation = self.generations;
             return index;
         }
         let key = config.key().clone();
@@ -98,7 +110,9 @@ impl<L> Listeners<L> {
         if let Some(table) = self.route_tables.get_mut(routes) {
             table.listeners += 1;
         }
-        let listener = Listener { config, routes, socket: None, sessions: 0, removed: false };
+        self.generations += 1;
+        let generation = self.generations;
+        let listener = Listener { config, generation, routes, socket: None, sessions: 0, removed: false };
         let index = self.entries.insert(listener);
         self.by_key.insert(key, index);
         index

@@ -50,6 +50,8 @@ pub struct BufferPool {
     /// Buffers that exist, in use or free.
     allocated: usize,
     capacity: usize,
+    /// How many may be out for each use.
+    limits: [usize; Use::ALL.len()],
     in_use: usize,
 }
 
@@ -61,7 +63,8 @@ impl BufferPool {
         let min = min.min(max);
         let mut free = Vec::with_capacity(max);
         free.resize_with(min, || vec![0; buffer_bytes].into_boxed_slice());
-        Self { free, buffer_bytes, allocated: min, capacity: max, in_use: 0 }
+        let limits = [Use::Request, Use::Response, Use::Answer].map(|wanted| limit(max, wanted));
+        Self { free, buffer_bytes, allocated: min, capacity: max, limits, in_use: 0 }
     }
 
     /// An empty buffer, or `None` at the limit that holds for this use.
@@ -126,14 +129,19 @@ impl BufferPool {
     }
 
     fn limit(&self, wanted: Use) -> usize {
-        let reserve = match wanted {
-            Use::Request => (self.capacity / REQUEST_RESERVE_DIVISOR).max(2),
-            Use::Response => (self.capacity / RESPONSE_RESERVE_DIVISOR).max(1),
-            Use::Answer => 0,
-        };
-        // A pool too small to share is better used than not.
-        self.capacity.saturating_sub(reserve).max(self.capacity.min(1))
+        self.limits[wanted as usize]
     }
+}
+
+/// How many of `capacity` buffers may be out for a use.
+fn limit(capacity: usize, wanted: Use) -> usize {
+    let reserve = match wanted {
+        Use::Request => (capacity / REQUEST_RESERVE_DIVISOR).max(2),
+        Use::Response => (capacity / RESPONSE_RESERVE_DIVISOR).max(1),
+        Use::Answer => 0,
+    };
+    // A pool too small to share is better used than not.
+    capacity.saturating_sub(reserve).max(capacity.min(1))
 }
 
 /// Bytes that wait: written at the end, consumed from the start.

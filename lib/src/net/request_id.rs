@@ -30,12 +30,14 @@ pub struct RequestIds {
     random: Pcg,
     /// The latest id, time on top.
     last: u128,
+    /// The same as text.
+    text: RequestId,
 }
 
 impl RequestIds {
     /// A generator; equal seeds give equal ids, so each worker needs its own.
     pub fn new(seed: u128) -> Self {
-        Self { random: Pcg::new(seed), last: 0 }
+        Self { random: Pcg::new(seed), last: 0, text: RequestId::NONE }
     }
 
     /// The next id, greater than all before it. `unix_ms` is wall time, cut to 48 bits' worth.
@@ -44,14 +46,22 @@ impl RequestIds {
     /// than new randomness and is what makes them rise. A clock set back is ignored in the same way.
     pub fn next(&mut self, unix_ms: u64) -> RequestId {
         let unix_ms = unix_ms.min(UNIX_MS_MAX);
-        self.last = if u128::from(unix_ms) > self.last >> RANDOM_BITS {
-            (u128::from(unix_ms) << RANDOM_BITS) | self.random.next_bits(RANDOM_BITS)
+        if u128::from(unix_ms) > self.last >> RANDOM_BITS {
+            self.last = (u128::from(unix_ms) << RANDOM_BITS) | self.random.next_bits(RANDOM_BITS);
+            self.text = RequestId::from_bits(self.last);
+            return self.text;
+        }
+        // A full random part carries into the time, which keeps the order. All ones in both is out of reach:
+        // it would take 2^80 ids after the year 10889.
+        self.last = self.last.wrapping_add(1);
+        // Of 32 ids that follow each other all but one differ in the last character alone.
+        let digit = (self.last & 0x1F) as usize;
+        if digit == 0 {
+            self.text = RequestId::from_bits(self.last);
         } else {
-            // A full random part carries into the time, which keeps the order. All ones in both is out
-            // of reach: it would take 2^80 ids after the year 10889.
-            self.last.wrapping_add(1)
-        };
-        RequestId::from_bits(self.last)
+            self.text.0[REQUEST_ID_BYTES - 1] = ALPHABET[digit];
+        }
+        self.text
     }
 }
 
@@ -60,6 +70,9 @@ impl RequestIds {
 pub struct RequestId([u8; REQUEST_ID_BYTES]);
 
 impl RequestId {
+    /// The name of no request.
+    pub const NONE: RequestId = RequestId([b'0'; REQUEST_ID_BYTES]);
+
     fn from_bits(bits: u128) -> Self {
         let mut text = [0; REQUEST_ID_BYTES];
         let mut rest = bits;
@@ -170,6 +183,7 @@ mod tests {
         let mut ids = RequestIds::new(0);
         let before = ids.next(5);
         ids.last = (6 << RANDOM_BITS) - 1;
+        ids.text = RequestId::from_bits(ids.last);
         let after = ids.next(5);
         assert!(after > before);
         assert_eq!(after.to_bits(), 6 << RANDOM_BITS);

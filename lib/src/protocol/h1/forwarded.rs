@@ -43,7 +43,12 @@ pub struct Forward<'a> {
     pub path: Option<&'a [u8]>,
     /// What the operator adds and removes; those of responses are passed over.
     pub edits: &'a [HeaderEdit],
+    /// What [`prepare`](Self::prepare) made for this peer and these settings; empty if nothing is.
+    pub prepared: &'a [u8],
 }
+
+/// Longest text of [`Forward::prepare`]: IPv6 addresses in every field fit.
+const PREPARED_BYTES_MAX: usize = 512;
 
 /// A trace that begins here. Neither id may be 0 (Trace Context §3.2.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,14 +81,39 @@ impl Forward<'_> {
         out: &mut HeadWriter<'_>,
         head: &RequestHead<'_, '_>,
     ) -> Result<(), HeadTooLarge> {
+        if !self.prepared.is_empty() && self.depends_on_peer_alone() {
+            return out.push(self.prepared);
+        }
+        self.write_fields(out, Some(head))
+    }
+
+    /// Our part, for requests of a peer that is not believed: the same for each of them. Empty if it is not.
+    pub fn prepare(&self) -> Box<[u8]> {
+        let mut text = [0; PREPARED_BYTES_MAX];
+        let mut out = HeadWriter::new(&mut text);
+        let fits = self.depends_on_peer_alone() && self.write_fields(&mut out, None).is_ok();
+        let len = if fits { out.len() } else { 0 };
+        text.get(..len).unwrap_or_default().into()
+    }
+
+    fn depends_on_peer_alone(&self) -> bool {
+        !self.trusted && self.host.is_none()
+    }
+
+    fn write_fields(
+        &self,
+        out: &mut HeadWriter<'_>,
+        head: Option<&RequestHead<'_, '_>>,
+    ) -> Result<(), HeadTooLarge> {
+        // Of what is not believed it does not matter whether it is there.
+        let head = head.filter(|_| !self.depends_on_peer_alone());
         if self.x_forwarded() {
             self.write_x_forwarded(out, head)?;
         }
         if self.rfc7239() {
             self.write_forwarded(out, head)?;
         }
-        let told = self.trusted && !self.elide_x_real_ip && head.seen.contains(Field::XRealIp);
-        if self.send_x_real_ip && !told {
+        if self.send_x_real_ip && (self.elide_x_real_ip || !self.is_told(head, Field::XRealIp)) {
             out.push(b"X-Real-IP: ")?;
             out.ip(self.peer_ip())?;
             out.push(b"\r\n")?;
@@ -91,10 +121,15 @@ impl Forward<'_> {
         Ok(())
     }
 
+    /// Whether a client that is believed told this itself.
+    fn is_told(&self, head: Option<&RequestHead<'_, '_>>, field: Field) -> bool {
+        self.trusted && head.is_some_and(|head| head.seen.contains(field))
+    }
+
     fn write_x_forwarded(
         &self,
         out: &mut HeadWriter<'_>,
-        head: &RequestHead<'_, '_>,
+        head: Option<&RequestHead<'_, '_>>,
     ) -> Result<(), HeadTooLarge> {
         out.push(b"X-Forwarded-For: ")?;
         for value in self.believed(head, Field::XForwardedFor) {
@@ -102,16 +137,15 @@ impl Forward<'_> {
             out.push(b", ")?;
         }
         out.ip(self.peer_ip())?;
-        let told = |field| self.trusted && head.seen.contains(field);
-        if !told(Field::XForwardedProto) {
+        if !self.is_told(head, Field::XForwardedProto) {
             out.push(b"\r\nX-Forwarded-Proto: ")?;
             out.push(self.scheme())?;
         }
-        if !told(Field::XForwardedPort) {
+        if !self.is_told(head, Field::XForwardedPort) {
             out.push(b"\r\nX-Forwarded-Port: ")?;
             out.decimal(self.public.port().into())?;
         }
-        if self.host.is_some() && !told(Field::XForwardedHost) {
+        if let (Some(head), true) = (head, self.host.is_some() && !self.is_told(head, Field::XForwardedHost)) {
             out.push(b"\r\nX-Forwarded-Host: ")?;
             out.push(head.authority.as_bytes())?;
         }
@@ -122,7 +156,7 @@ impl Forward<'_> {
     fn write_forwarded(
         &self,
         out: &mut HeadWriter<'_>,
-        head: &RequestHead<'_, '_>,
+        head: Option<&RequestHead<'_, '_>>,
     ) -> Result<(), HeadTooLarge> {
         out.push(b"Forwarded: ")?;
         for value in self.believed(head, Field::Forwarded).filter(|value| is_forwarded(value)) {
@@ -159,9 +193,13 @@ impl Forward<'_> {
     }
 
     /// The values of a client's fields of one kind, if it is believed; empty ones left out.
-    fn believed<'h>(&self, head: &'h RequestHead<'_, '_>, kind: Field) -> impl Iterator<Item = &'h [u8]> {
-        let trusted = self.trusted;
-        values(head, kind).filter(move |value| trusted && !value.is_empty())
+    fn believed<'h>(
+        &self,
+        head: Option<&'h RequestHead<'_, '_>>,
+        kind: Field,
+    ) -> impl Iterator<Item = &'h [u8]> {
+        let believed = head.filter(|_| self.trusted);
+        believed.into_iter().flat_map(move |head| values(head, kind)).filter(|value| !value.is_empty())
     }
 
     /// The peer without the disguise of a socket that serves both families.

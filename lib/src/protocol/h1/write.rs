@@ -95,7 +95,9 @@ pub fn write_request(
         forward.write_trace(&mut out)?;
     }
     if !has_request_id && !forward.sozu_id_header.eq_ignore_ascii_case("X-Request-Id") {
-        out.field("X-Request-Id", forward.request_id)?;
+        out.push(b"X-Request-Id: ")?;
+        out.push(forward.request_id)?;
+        out.push(b"\r\n")?;
     }
     out.field(forward.sozu_id_header, forward.request_id)?;
     add_edits(&mut out, forward.edits.iter().filter(|edit| edit.request))?;

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kakehi_command::order::{AnswerTemplate, Cluster, ClusterId, FrontendPolicy, HttpFrontend, HttpListener};
 
@@ -25,6 +26,12 @@ pub(crate) const BARE_503: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
 pub(super) struct Refusal {
     /// The answer's status.
     pub(super) status: u16,
+    details: Box<Details>,
+}
+
+/// What the answer tells besides its status.
+#[derive(Debug, Default)]
+struct Details {
     /// For the reader of the answer.
     message: Cow<'static, str>,
     cluster: Option<ClusterId>,
@@ -42,64 +49,61 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub(super) fn new(status: u16, message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            status,
-            message: message.into(),
-            cluster: None,
-            backend: None,
-            location: None,
-            challenge: None,
-            phase: "",
-            capacity: None,
-            duration: None,
-            template: None,
-        }
+        Self { status, details: Box::new(Details { message: message.into(), ..Details::default() }) }
     }
 
     /// 413: the body is longer than it may be.
     pub(super) fn too_large(bytes_max: u64) -> Self {
         let refusal = Self::new(413, format!("the request body is longer than {bytes_max} bytes"));
-        Self { capacity: Some(bytes_max), phase: "request body", ..refusal }
+        refusal.with(|details| {
+            details.capacity = Some(bytes_max);
+            details.phase = "request body";
+        })
+    }
+
+    fn with(mut self, set: impl FnOnce(&mut Details)) -> Self {
+        set(&mut self.details);
+        self
     }
 
     /// Names the cluster in the answer.
     pub(super) fn cluster(self, cluster: Option<&ClusterId>) -> Self {
-        Self { cluster: cluster.cloned(), ..self }
+        self.with(|details| details.cluster = cluster.cloned())
     }
 
     /// Names the backend in the answer.
     pub(super) fn backend(self, backend: Option<&str>) -> Self {
-        Self { backend: backend.map(str::to_owned), ..self }
+        self.with(|details| details.backend = backend.map(str::to_owned))
     }
 
     /// Where a redirect leads.
     pub(super) fn location(self, location: String) -> Self {
-        Self { location: Some(location), ..self }
+        self.with(|details| details.location = Some(location))
     }
 
     /// How a client may prove who it is.
     pub(super) fn challenge(self, challenge: Option<&str>) -> Self {
-        Self { challenge: challenge.map(str::to_owned), ..self }
+        self.with(|details| details.challenge = challenge.map(str::to_owned))
     }
 
     /// Where in a message it went wrong.
     pub(super) fn phase(self, phase: &'static str) -> Self {
-        Self { phase, ..self }
+        self.with(|details| details.phase = phase)
     }
 
     /// What there is room for.
     pub(super) fn capacity(self, bytes: usize) -> Self {
-        Self { capacity: Some(bytes as u64), ..self }
+        self.with(|details| details.capacity = Some(bytes as u64))
     }
 
     /// How long was waited.
-    pub(super) fn duration(self, duration: std::time::Duration) -> Self {
-        Self { duration: Some(duration.as_secs()), ..self }
+    pub(super) fn duration(self, duration: Duration) -> Self {
+        self.with(|details| details.duration = Some(duration.as_secs()))
     }
 
     /// A frontend whose template is used.
     pub(super) fn template(self, frontend: Option<Arc<HttpFrontend>>) -> Self {
-        Self { template: frontend, ..self }
+        self.with(|details| details.template = frontend)
     }
 
     /// The operator's template: the frontend's, else the cluster's, else the listener's.
@@ -108,7 +112,7 @@ impl Refusal {
         cluster: Option<&'t Cluster>,
         listener: &'t HttpListener,
     ) -> Option<&'t AnswerTemplate> {
-        let frontend = self.template.as_ref().and_then(|frontend| frontend.policy());
+        let frontend = self.details.template.as_ref().and_then(|frontend| frontend.policy());
         frontend
             .and_then(FrontendPolicy::redirect_template)
             .or_else(|| cluster.and_then(|cluster| cluster.answer(self.status)))
@@ -143,25 +147,26 @@ pub(super) fn write<N: Network>(
     count(refusal.status, shared);
     shared.metrics.count_status(refusal.status);
     let mut out = shared.buffer(Use::Answer)?;
+    let details = &*refusal.details;
     let may_keep = about.may_keep && !shared.draining;
-    let cluster = refusal.cluster.as_ref().and_then(|id| shared.backends.key(id));
+    let cluster = details.cluster.as_ref().and_then(|id| shared.backends.key(id));
     let cluster = cluster.and_then(|key| shared.backends.cluster(key)).map(|config| &**config);
     if let Some(template) = refusal.template_of(cluster, listener) {
         let keep = may_keep && !template.closes();
         let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
-        let (capacity, duration) = (number(refusal.capacity), number(refusal.duration));
+        let (capacity, duration) = (number(details.capacity), number(details.duration));
         let status = refusal.status.to_string();
         let values = Values {
             route: about.route,
             request_id: id.as_str(),
-            cluster_id: refusal.cluster.as_deref().unwrap_or_default(),
-            backend_id: refusal.backend.as_deref().unwrap_or_default(),
-            message: &refusal.message,
-            phase: refusal.phase,
+            cluster_id: details.cluster.as_deref().unwrap_or_default(),
+            backend_id: details.backend.as_deref().unwrap_or_default(),
+            message: &details.message,
+            phase: details.phase,
             duration: &duration,
             capacity: &capacity,
-            redirect_location: refusal.location.as_deref().unwrap_or_default(),
-            www_authenticate: refusal.challenge.as_deref().unwrap_or_default(),
+            redirect_location: details.location.as_deref().unwrap_or_default(),
+            www_authenticate: details.challenge.as_deref().unwrap_or_default(),
             template_name: &status,
             ..Values::default()
         };
@@ -181,11 +186,11 @@ pub(super) fn write<N: Network>(
         status: refusal.status,
         route: about.route,
         request_id: id.as_str(),
-        cluster_id: refusal.cluster.as_deref(),
-        backend_id: refusal.backend.as_deref(),
-        message: &refusal.message,
-        location: refusal.location.as_deref(),
-        challenge: refusal.challenge.as_deref(),
+        cluster_id: details.cluster.as_deref(),
+        backend_id: details.backend.as_deref(),
+        message: &details.message,
+        location: details.location.as_deref(),
+        challenge: details.challenge.as_deref(),
         close: !keep,
         head_only: about.head_only,
     };

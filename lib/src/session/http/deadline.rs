@@ -74,13 +74,16 @@ impl Patience {
 impl<S: Stream> HttpSession<S> {
     /// Looks how the client is doing, before a wait and when a timer fires.
     fn look_at_client<N: Network<Stream = S>>(&mut self, shared: &Shared<N>) {
-        let Some(config) = shared.listeners.get(self.listener).map(|entry| entry.config()) else { return };
-        let Some(rate) = config.min_transfer_rate() else { return };
         let waits = match self.stage {
             Stage::Exchange => self.waits_for_client(),
             Stage::Answering => true,
             Stage::Head | Stage::Tunnel | Stage::Lingering => return,
         };
+        if !waits && self.patience.waiting_since.is_none() {
+            return;
+        }
+        let Some(config) = shared.listeners.get(self.listener).map(|entry| entry.config()) else { return };
+        let Some(rate) = config.min_transfer_rate() else { return };
         let moved = self.request.body_bytes.saturating_add(self.response.written);
         self.patience.look(waits, moved, shared.now, config.front_timeout(), rate);
     }

@@ -41,7 +41,7 @@ use answer::{About, Refusal};
 use deadline::Patience;
 use exchange::{Exchange, Trouble};
 use flow::{Flow, Flush};
-use request::{Begin, Origin};
+use request::{Begin, Origin, Prepared};
 use tunnel::Tunnel;
 
 /// Steps that one session may take in a turn before the others have theirs. A step moves at most one
@@ -120,6 +120,7 @@ pub struct HttpSession<S: Stream> {
     switches: bool,
     /// Requests that were begun on this connection.
     requests: u64,
+    prepared: Prepared,
     /// When the current head began; none while the connection is idle.
     head_since: Option<Instant>,
     front_active: Instant,
@@ -163,6 +164,7 @@ impl<S: Stream> HttpSession<S> {
             tunnel: None,
             switches: false,
             requests: 0,
+            prepared: Prepared::default(),
             head_since: Some(now),
             front_active: now,
             back_active: now,
@@ -348,7 +350,10 @@ impl<S: Stream> HttpSession<S> {
 
     /// Looks whether a whole head is there, and starts what it asks for.
     fn begin<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Option<Step> {
-        let origin = Origin { peer: self.address, listener: self.listener };
+        if self.requests > 0 {
+            self.prepared.update(self.address, self.listener, shared);
+        }
+        let origin = Origin { peer: self.address, listener: self.listener, prepared: &self.prepared };
         match request::begin(self.request.unparsed(), origin, shared) {
             Begin::Partial => None,
             Begin::Forward { head, facts, consumed } => {

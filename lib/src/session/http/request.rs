@@ -63,16 +63,41 @@ pub(super) enum Begin {
 
 /// Where the request came from.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Origin {
+pub(super) struct Origin<'a> {
     pub(super) peer: SocketAddr,
     pub(super) listener: ListenerIndex,
+    /// What is known from an earlier request on the connection.
+    pub(super) prepared: &'a Prepared,
+}
+
+/// The forwarding fields of a connection, kept from its second request on: of most connections there is no
+/// third, and of those that go on each request has the same.
+#[derive(Debug, Default)]
+pub(super) struct Prepared {
+    /// Of the listener whose settings they follow.
+    generation: u64,
+    text: Box<[u8]>,
+}
+
+impl Prepared {
+    fn for_generation(&self, generation: u64) -> &[u8] {
+        if self.generation == generation { &self.text } else { &[] }
+    }
+
+    /// Puts them together for this connection, unless that was done.
+    pub(super) fn update<N: Network>(&mut self, peer: SocketAddr, listener: ListenerIndex, shared: &Shared<N>) {
+        let Some(listener) = shared.listeners.get(listener) else { return };
+        if self.generation != listener.generation() {
+            self.generation = listener.generation();
+            self.text = forward(peer, listener.config(), &RequestId::NONE).prepare();
+        }
+    }
 }
 
 /// Parses the head at the start of `bytes`, routes it and writes the head that is sent on.
-pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin, shared: &mut Shared<N>) -> Begin {
-    let Some(listener) = shared.listeners.get(origin.listener).map(|entry| &**entry.config()) else {
-        return Begin::Close;
-    };
+pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin<'_>, shared: &mut Shared<N>) -> Begin {
+    let Some(entry) = shared.listeners.get(origin.listener) else { return Begin::Close };
+    let listener = &**entry.config();
     let limits = HeadLimits {
         fields_max: shared.settings.header_fields_max,
         request_line_max: listener.max_request_line(),
@@ -127,6 +152,7 @@ pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin, shared: &mut Share
                 Some(NewTrace { trace_id: id.to_bits(), parent_id: random(&mut shared.seed) })
             }
         },
+        prepared: origin.prepared.for_generation(entry.generation()),
         ..forward(origin.peer, listener, &id)
     };
     match write_request(out.space(), &head, &forward) {
@@ -172,6 +198,7 @@ fn forward<'a>(peer: SocketAddr, listener: &'a HttpListener, id: &'a RequestId) 
         host: None,
         path: None,
         edits: &[],
+        prepared: &[],
     }
 }
 

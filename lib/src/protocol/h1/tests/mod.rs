@@ -31,6 +31,7 @@ fn forward() -> Forward<'static> {
         host: None,
         path: None,
         edits: &[],
+        prepared: b"",
     }
 }
 

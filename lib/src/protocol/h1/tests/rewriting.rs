@@ -193,6 +193,26 @@ fn nobody_else_is_believed() {
 }
 
 #[test]
+fn what_is_prepared_for_a_peer_is_what_would_be_written() {
+    let stranger = Forward { trusted: false, send_x_real_ip: true, ..forward() };
+    for peer in ["192.0.2.1:1", "[2001:db8:1:2:3:4:5:6]:65535", "[::ffff:192.0.2.7]:1"] {
+        for forwarded in [ForwardedHeaders::Both, ForwardedHeaders::XForwarded, ForwardedHeaders::Rfc7239] {
+            let plain = Forward { peer: peer.parse().unwrap(), forwarded, ..stranger };
+            let text = plain.prepare();
+            assert!(!text.is_empty());
+            let request = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\nX: y\r\n\r\n";
+            assert_eq!(rewrite(request, &Forward { prepared: &text, ..plain }), rewrite(request, &plain));
+        }
+    }
+    assert!(forward().prepare().is_empty(), "a trusted peer may say something else each time");
+    assert!(Forward { host: Some(b"other"), ..stranger }.prepare().is_empty());
+    let text = stranger.prepare();
+    let rewritten = Forward { host: Some(b"other"), ..stranger };
+    let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    assert_eq!(rewrite(request, &Forward { prepared: &text, ..rewritten }), rewrite(request, &rewritten));
+}
+
+#[test]
 fn a_trace_is_continued_or_begun() {
     let trace = NewTrace { trace_id: 0xABC, parent_id: 0xDEF };
     let ours = "traceparent: 00-00000000000000000000000000000abc-0000000000000def-01\r\n";
