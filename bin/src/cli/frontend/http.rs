@@ -99,7 +99,7 @@ pub(in super::super) struct Add {
     /// Path to ask for, or to redirect to, instead; captures as in the host
     #[arg(long, value_name = "PATH")]
     rewrite_path: Option<String>,
-    /// Port of a redirect's location
+    /// Port of a redirect, or of the Host that the backend sees
     #[arg(long, value_name = "PORT")]
     rewrite_port: Option<u16>,
     /// Ask for one of the users that the cluster knows (its --authorized-hash)
