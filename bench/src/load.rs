@@ -99,23 +99,19 @@ impl<'e> Load<'e> {
         Ok(from.elapsed())
     }
 
-    /// One request on each connection that has carried none yet, `at_once` at a time.
+    /// One request on each connection, `at_once` at a time.
     ///
     /// # Errors
     /// As for [`Load::run`].
-    pub(crate) fn once_each(&mut self, at_once: usize) -> Result<u64, Failure> {
-        let before = self.answered;
-        let fresh: Vec<usize> = (0..self.clients.len())
-            .filter(|key| self.clients.get(*key).is_some_and(Client::is_fresh))
-            .collect();
-        for batch in fresh.chunks(at_once) {
-            for key in batch {
-                self.goal = self.begun + 1;
-                self.begin(*key)?;
+    pub(crate) fn run_once_each(&mut self, at_once: usize) -> Result<(), Failure> {
+        for first in (0..self.clients.len()).step_by(at_once) {
+            for key in first..self.clients.len().min(first + at_once) {
+                self.goal += 1;
+                self.begin(key)?;
             }
             self.finish()?;
         }
-        Ok(self.answered - before)
+        Ok(())
     }
 
     fn finish(&mut self) -> Result<(), Failure> {
@@ -211,10 +207,6 @@ impl<'e> Load<'e> {
 }
 
 impl Client {
-    fn is_fresh(&self) -> bool {
-        self.stream.is_none() && self.request.is_none()
-    }
-
     /// Writes what is left of the request, as far as the socket takes it.
     fn send(&mut self, requests: &[Vec<u8>]) -> Result<(), Failure> {
         let (Some(stream), Some(request)) = (self.stream.as_mut(), self.request) else { return Ok(()) };

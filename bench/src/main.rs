@@ -12,7 +12,9 @@
 
 mod backend;
 mod build;
+mod callgrind;
 mod content;
+mod control;
 mod failure;
 mod load;
 mod machine;
@@ -61,8 +63,17 @@ struct Arguments {
     /// Another binary of Kakehi, instead of building this one
     #[arg(long, value_name = "FILE")]
     kakehi: Option<PathBuf>,
+    /// Measure nothing; leave a profile of Kakehi's worker under the scenario's load in target/bench
+    #[arg(long, value_name = "TOOL")]
+    profile: Option<Profiler>,
     #[command(subcommand)]
     role: Option<Role>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Profiler {
+    /// For `callgrind_annotate target/bench/callgrind.out`
+    Callgrind,
 }
 
 #[derive(Debug, Subcommand)]
@@ -101,6 +112,13 @@ fn measure(arguments: &Arguments) -> Result<bool, Failure> {
     let effort = effort(arguments);
     let scenarios =
         if arguments.scenario.is_empty() { Scenario::value_variants() } else { &arguments.scenario };
+    if let Some(Profiler::Callgrind) = arguments.profile {
+        let directory = build::target_directory()?.join("bench");
+        std::fs::create_dir_all(&directory).context(directory.display())?;
+        let scenario = scenarios.first().copied().unwrap_or(Scenario::Keepalive);
+        scenarios::profile(scenario, &stage, effort, &directory.join("callgrind.out"))?;
+        return Ok(true);
+    }
     let mut rows = Vec::new();
     for scenario in scenarios {
         eprintln!("{scenario:?}");

@@ -3,12 +3,16 @@
 
 use std::fmt::Write;
 
+use crate::failure::Failure;
 use crate::peers::Peer;
 use crate::stats::{Ratio, median, ratio};
 
 /// Text below this line is somebody's, and kept when the report is written again.
 pub(crate) const WORDS: &str = "## What is left";
 const WORDS_EMPTY: &str = "(Not written yet: what dominates what is left.)";
+
+/// Who has a column in the table of absolute figures; the others share one.
+const COLUMNS: [Peer; 3] = [Peer::Kakehi, Peer::Haproxy, Peer::Nginx];
 
 /// One line of the table of targets.
 #[derive(Debug, Clone)]
@@ -54,6 +58,12 @@ impl Row {
             Some((_, values)) => values.push(value),
             None => self.values.push((peer, vec![value])),
         }
+    }
+
+    /// Says why there is no figure.
+    pub(crate) fn make_void(&mut self, failure: &Failure) {
+        eprintln!("  void: {failure}");
+        self.void = Some(failure.to_string());
     }
 
     fn of(&self, peer: Peer) -> &[f64] {
@@ -102,11 +112,17 @@ fn render_into(text: &mut String, machine: &[(&str, String)], rows: &[Row]) -> s
         }
     }
     writeln!(text, "\n## Absolute figures\n\nMedians, for information: they are this machine's.\n")?;
-    writeln!(text, "| scenario | unit | Kakehi | HAProxy | nginx | relay |\n|---|---|---|---|---|---|")?;
+    writeln!(text, "| scenario | unit | Kakehi | HAProxy | nginx | others |\n|---|---|---|---|---|---|")?;
     for row in rows.iter().filter(|row| row.void.is_none()) {
-        let figures = [Peer::Kakehi, Peer::Haproxy, Peer::Nginx, Peer::Relay]
-            .map(|peer| median(row.of(peer)).map_or_else(|| "-".into(), figure));
-        writeln!(text, "| {} | {} | {} |", row.title, row.unit, figures.join(" | "))?;
+        let of = |peer| median(row.of(peer)).map_or_else(|| "-".into(), figure);
+        let others: Vec<String> = row
+            .values
+            .iter()
+            .filter(|(peer, _)| !COLUMNS.contains(peer))
+            .map(|(peer, _)| format!("{}: {}", peer.name(), of(*peer)))
+            .collect();
+        let columns = COLUMNS.map(of).join(" | ");
+        writeln!(text, "| {} | {} | {columns} | {} |", row.title, row.unit, others.join("; "))?;
     }
     text.push('\n');
     for row in rows {
@@ -190,7 +206,7 @@ mod tests {
         check_contains(&text, "| kernel | Linux 6 |");
         check_contains(&text, "| a GET | HAProxy | 0.72 | 0.710 | 0.700..0.800 of 3 | yes |");
         check_contains(&text, "| a GET | nginx | 0.50 | 0.592 | 0.583..0.667 of 3 | **no** |");
-        check_contains(&text, "| a GET | us | 7.10 | 10.0 | 12.0 | - |");
+        check_contains(&text, "| a GET | us | 7.10 | 10.0 | 12.0 |  |");
         check_contains(&text, "| a GET | Kakehi | 2.00 | recvfrom 2.00 |");
     }
 

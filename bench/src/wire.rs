@@ -193,23 +193,23 @@ mod tests {
     const BODY: &[u8] = b"0123456789";
     const ANSWER: &str = "HTTP/1.1 200 OK\r\nServer: any\r\ncontent-length: 10\r\n\r\n0123456789";
 
-    fn check_answer(text: &str, expected: Result<bool, Wrong>) {
-        assert_eq!(AnswerReader::default().feed(text.as_bytes(), BODY), expected, "{text:?}");
+    fn check_answer(text: &str, expected: &Result<bool, Wrong>) {
+        assert_eq!(&AnswerReader::default().feed(text.as_bytes(), BODY), expected, "{text:?}");
     }
 
     #[test]
     fn answers_are_what_they_have_to_be() {
-        check_answer(ANSWER, Ok(true));
-        check_answer(&ANSWER.replace("200 OK", "502 Bad Gateway"), Err(Wrong::Status(502)));
-        check_answer(&ANSWER.replace("content-length: 10", "Content-Length: 11"), Err(Wrong::Framing));
-        check_answer(&ANSWER.replace("content-length: 10", "X: 10"), Err(Wrong::Framing));
+        check_answer(ANSWER, &Ok(true));
+        check_answer(&ANSWER.replace("200 OK", "502 Bad Gateway"), &Err(Wrong::Status(502)));
+        check_answer(&ANSWER.replace("content-length: 10", "Content-Length: 11"), &Err(Wrong::Framing));
+        check_answer(&ANSWER.replace("content-length: 10", "X: 10"), &Err(Wrong::Framing));
         check_answer(
             &ANSWER.replace("content-length: 10", "Transfer-Encoding: chunked"),
-            Err(Wrong::Framing),
+            &Err(Wrong::Framing),
         );
-        check_answer(&ANSWER.replace("56789", "56780"), Err(Wrong::Body));
-        check_answer(&ANSWER.replace("56789", "56789\n"), Err(Wrong::Extra));
-        check_answer(&ANSWER.replace("56789", "5678"), Ok(false));
+        check_answer(&ANSWER.replace("56789", "56780"), &Err(Wrong::Body));
+        check_answer(&ANSWER.replace("56789", "56789\n"), &Err(Wrong::Extra));
+        check_answer(&ANSWER.replace("56789", "5678"), &Ok(false));
     }
 
     #[test]
@@ -223,24 +223,24 @@ mod tests {
         }
     }
 
-    fn check_request(text: &str, expected: Result<Option<Asked>, Wrong>) {
-        assert_eq!(RequestReader::default().feed(text.as_bytes(), BODY), expected, "{text:?}");
+    fn check_request(text: &str, expected: &Result<Option<Asked>, Wrong>) {
+        assert_eq!(&RequestReader::default().feed(text.as_bytes(), BODY), expected, "{text:?}");
     }
 
     const UPLOAD: &str = "POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n0123456789";
 
     #[test]
     fn requests_are_what_they_have_to_be() {
-        check_request("GET /small HTTP/1.1\r\nHost: a\r\n\r\n", Ok(Some(Asked::Small)));
-        check_request("GET /large HTTP/1.1\r\nHost: a\r\n\r\n", Ok(Some(Asked::Large)));
-        check_request("GET /other HTTP/1.1\r\nHost: a\r\n\r\n", Err(Wrong::Request));
-        check_request("GET /small HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx", Err(Wrong::Framing));
-        check_request("GET /small HTTP/1.1\r\nHost: a\r\n\r\nGET", Err(Wrong::Extra));
-        check_request(UPLOAD, Ok(Some(Asked::Small)));
-        check_request(&UPLOAD.replace("0123", "0124"), Err(Wrong::Body));
+        check_request("GET /small HTTP/1.1\r\nHost: a\r\n\r\n", &Ok(Some(Asked::Small)));
+        check_request("GET /large HTTP/1.1\r\nHost: a\r\n\r\n", &Ok(Some(Asked::Large)));
+        check_request("GET /other HTTP/1.1\r\nHost: a\r\n\r\n", &Err(Wrong::Request));
+        check_request("GET /small HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx", &Err(Wrong::Framing));
+        check_request("GET /small HTTP/1.1\r\nHost: a\r\n\r\nGET", &Err(Wrong::Extra));
+        check_request(UPLOAD, &Ok(Some(Asked::Small)));
+        check_request(&UPLOAD.replace("0123", "0124"), &Err(Wrong::Body));
         check_request(
             &UPLOAD.replace("Content-Length: 10", "Transfer-Encoding: chunked"),
-            Err(Wrong::Framing),
+            &Err(Wrong::Framing),
         );
     }
 

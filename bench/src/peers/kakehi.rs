@@ -8,8 +8,11 @@ use super::{IDLE_SECONDS, Launch, Site, write};
 use crate::content::host;
 use crate::failure::Failure;
 
-/// Enough for the scenario of idle connections; the limit of descriptors has to be twice as high.
-const CONNECTIONS_MAX: usize = 6_000;
+/// Environment: a program that workers are run under.
+pub(super) const WORKER_WRAPPER: &str = "KAKEHI_WORKER_WRAPPER";
+
+/// The command socket, in the proxy's directory.
+pub(crate) const SOCKET: &str = "command.sock";
 
 pub(super) fn launch(
     binary: &Path,
@@ -26,10 +29,11 @@ pub(super) fn launch(
 
 fn config(site: &Site<'_>, address: SocketAddr) -> String {
     let mut text = format!(
-        "command_socket = \"command.sock\"\nworker_count = 1\nlog_level = \"warn\"\n\
-         max_connections = {CONNECTIONS_MAX}\nfront_timeout = {IDLE_SECONDS}\nback_timeout = {IDLE_SECONDS}\n\
+        "command_socket = \"{SOCKET}\"\nworker_count = 1\nlog_level = \"warn\"\n\
+         max_connections = {}\nfront_timeout = {IDLE_SECONDS}\nback_timeout = {IDLE_SECONDS}\n\
          back_idle_timeout = {IDLE_SECONDS}\n\n\
-         [[listeners]]\nprotocol = \"http\"\naddress = \"{address}\"\n"
+         [[listeners]]\nprotocol = \"http\"\naddress = \"{address}\"\n",
+        site.connections_max
     );
     for (cluster, backend) in site.backends.iter().enumerate() {
         let frontends: Vec<String> = (0..site.hosts)
@@ -56,7 +60,7 @@ mod tests {
         let backends =
             ["127.0.0.1:1".parse().expect("an address"), "127.0.0.1:2".parse().expect("an address")];
         let address = "127.0.0.1:80".parse().expect("an address");
-        let text = config(&Site { hosts: 5, backends: &backends }, address);
+        let text = config(&Site { hosts: 5, backends: &backends, connections_max: 9 }, address);
         assert_eq!(text.matches("hostname").count(), 5);
         assert_eq!(text.matches("[clusters.").count(), 2);
         let second = text.split("[clusters.b1]").nth(1).expect("a second cluster");

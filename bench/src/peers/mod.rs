@@ -3,8 +3,8 @@
 //! Read [`Peer`] for who they are, `kakehi.rs`, `haproxy.rs` and `nginx.rs` for their configurations.
 //! None of them writes a log; each has one worker, pinned to the proxy's core.
 
-mod haproxy;
-mod kakehi;
+pub(crate) mod haproxy;
+pub(crate) mod kakehi;
 mod nginx;
 mod process;
 
@@ -25,6 +25,8 @@ pub(crate) enum Peer {
     Kakehi,
     Haproxy,
     Nginx,
+    /// nginx with far larger buffers than its default, which suit large answers and cost memory.
+    NginxLargeBuffers,
     /// The benchmark's own, which parses nothing.
     Relay,
 }
@@ -35,6 +37,7 @@ impl Peer {
             Peer::Kakehi => "Kakehi",
             Peer::Haproxy => "HAProxy",
             Peer::Nginx => "nginx",
+            Peer::NginxLargeBuffers => "nginx, 256 KiB buffers",
             Peer::Relay => "relay",
         }
     }
@@ -42,9 +45,11 @@ impl Peer {
 
 /// What is served: hosts, spread over clusters of one backend each.
 pub(crate) struct Site<'a> {
-    /// Names; with one, it takes all requests, whatever their host.
+    /// How many names; see [`crate::content::host`].
     pub hosts: usize,
     pub backends: &'a [SocketAddr],
+    /// Clients that may be connected at a time.
+    pub connections_max: usize,
 }
 
 impl Site<'_> {
@@ -54,7 +59,7 @@ impl Site<'_> {
     }
 }
 
-/// A tool that a proxy is run under.
+/// A tool that a proxy is run under, with its arguments; none of them holds a space.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wrapper(pub Vec<String>);
 
@@ -80,7 +85,7 @@ impl Stage {
     pub(crate) fn start(&self, peer: Peer, site: &Site<'_>, wrapper: &Wrapper) -> Result<Running, Failure> {
         let directory = tempfile::tempdir().context("a directory for the proxy")?;
         let address = free_address()?;
-        let launch = self.launch(peer, site, address, directory.path())?;
+        let launch = self.launch(peer, site, wrapper, address, directory.path())?;
         // What is started inherits the core of the thread that starts it.
         machine::move_to(self.cores.proxy)?;
         let running = Running::spawn(peer, &launch.program, &launch.arguments, wrapper, address, directory);
@@ -92,13 +97,17 @@ impl Stage {
         &self,
         peer: Peer,
         site: &Site<'_>,
+        wrapper: &Wrapper,
         address: SocketAddr,
         directory: &Path,
     ) -> Result<Launch, Failure> {
         match peer {
             Peer::Kakehi => kakehi::launch(&self.kakehi, site, address, directory),
             Peer::Haproxy => haproxy::launch(site, address, directory),
-            Peer::Nginx => nginx::launch(site, address, directory),
+            Peer::Nginx => nginx::launch(site, wrapper, address, directory, nginx::Buffers::Default),
+            Peer::NginxLargeBuffers => {
+                nginx::launch(site, wrapper, address, directory, nginx::Buffers::Large)
+            }
             Peer::Relay => {
                 let own = std::env::current_exe().context("the benchmark's own path")?;
                 let backend = site.backends.first().context("a relay needs a backend")?;

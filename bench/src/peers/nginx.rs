@@ -6,12 +6,35 @@ use std::path::Path;
 
 use nix::unistd::geteuid;
 
-use super::{IDLE_SECONDS, Launch, Site, write};
+use super::{IDLE_SECONDS, Launch, Site, Wrapper, write};
 use crate::content::host;
 use crate::failure::Failure;
 
-pub(super) fn launch(site: &Site<'_>, address: SocketAddr, directory: &Path) -> Result<Launch, Failure> {
-    let file = write(directory, "nginx.conf", &config(site, address))?;
+/// Idle connections kept for each upstream; nginx counts those to backends with its clients'.
+const BACK_CONNECTIONS: usize = 256;
+
+/// Buffers for answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Buffers {
+    /// 8 of 4 KiB for a request.
+    Default,
+    /// One of 256 KiB for a request, passed on as it fills.
+    Large,
+}
+
+pub(super) fn launch(
+    site: &Site<'_>,
+    wrapper: &Wrapper,
+    address: SocketAddr,
+    directory: &Path,
+    buffers: Buffers,
+) -> Result<Launch, Failure> {
+    let mut text = config(site, address, buffers);
+    if !wrapper.0.is_empty() {
+        // A tool has no hold on a worker that is forked off.
+        text.insert_str(0, "master_process off;\n");
+    }
+    let file = write(directory, "nginx.conf", &text)?;
     let prefix = directory.display().to_string();
     Ok(Launch {
         program: "nginx".into(),
@@ -19,19 +42,26 @@ pub(super) fn launch(site: &Site<'_>, address: SocketAddr, directory: &Path) -> 
     })
 }
 
-fn config(site: &Site<'_>, address: SocketAddr) -> String {
+fn config(site: &Site<'_>, address: SocketAddr, buffers: Buffers) -> String {
+    let buffers = match buffers {
+        Buffers::Default => "",
+        Buffers::Large => {
+            "proxy_buffering off;\nproxy_buffer_size 256k;\nproxy_buffers 2 256k;\nproxy_busy_buffers_size 256k;\n"
+        }
+    };
     // Started by root, nginx would otherwise make its worker somebody who cannot enter the directory.
     let user = if geteuid().is_root() { "user root;\n" } else { "" };
     let mut text = format!(
         "{user}daemon off;\nworker_processes 1;\nworker_rlimit_nofile 20000;\npid nginx.pid;\n\
-         events {{ worker_connections 16000; accept_mutex off; multi_accept on; }}\n\
+         events {{ worker_connections {}; accept_mutex off; multi_accept on; }}\n\
          http {{\naccess_log off;\nserver_tokens off;\n\
          client_body_temp_path body;\nproxy_temp_path proxy;\nfastcgi_temp_path fastcgi;\n\
          uwsgi_temp_path uwsgi;\nscgi_temp_path scgi;\n\
          keepalive_timeout {IDLE_SECONDS}s;\nkeepalive_requests 1000000000;\nclient_max_body_size 0;\n\
          server_names_hash_max_size 65536;\nserver_names_hash_bucket_size 128;\n\
          proxy_http_version 1.1;\nproxy_set_header Connection \"\";\nproxy_set_header Host $http_host;\n\
-         proxy_max_temp_file_size 0;\nclient_body_buffer_size 128k;\n"
+         proxy_max_temp_file_size 0;\nclient_body_buffer_size 128k;\n{buffers}",
+        site.connections_max + BACK_CONNECTIONS
     );
     for (cluster, backend) in site.backends.iter().enumerate() {
         let names: Vec<String> =
@@ -41,7 +71,7 @@ fn config(site: &Site<'_>, address: SocketAddr) -> String {
         // Writing into a string cannot fail.
         let _ = write!(
             text,
-            "upstream b{cluster} {{ server {backend}; keepalive 256; keepalive_requests 1000000000; \
+            "upstream b{cluster} {{ server {backend}; keepalive {BACK_CONNECTIONS}; keepalive_requests 1000000000; \
              keepalive_timeout {IDLE_SECONDS}s; }}\n\
              server {{ listen {address}{options}; server_name {};\n\
              location / {{ proxy_pass http://b{cluster}; }} }}\n",
@@ -60,8 +90,9 @@ mod tests {
     fn one_server_block_for_each_cluster() {
         let backends =
             ["127.0.0.1:1".parse().expect("an address"), "127.0.0.1:2".parse().expect("an address")];
+        let address = "127.0.0.1:80".parse().expect("an address");
         let text =
-            config(&Site { hosts: 4, backends: &backends }, "127.0.0.1:80".parse().expect("an address"));
+            config(&Site { hosts: 4, backends: &backends, connections_max: 9 }, address, Buffers::Default);
         assert_eq!(text.matches("server_name ").count(), 2);
         assert_eq!(text.matches(".bench.test").count(), 4);
         assert_eq!(text.matches("backlog=").count(), 1);

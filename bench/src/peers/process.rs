@@ -2,16 +2,15 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::{Peer, Wrapper};
+use super::{Peer, Wrapper, kakehi};
 use crate::failure::{Context, Failure};
 use crate::machine::search;
 use crate::procfs;
@@ -25,18 +24,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// A running proxy with all its processes; they are ended when this is dropped.
 pub(crate) struct Running {
     peer: Peer,
+    wrapped: bool,
     child: Option<Child>,
     address: SocketAddr,
     directory: TempDir,
-}
-
-/// How a proxy ended.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// By itself, when asked.
-    Orderly,
-    /// It had to be killed.
-    Killed,
 }
 
 impl Running {
@@ -51,9 +42,15 @@ impl Running {
     ) -> Result<Running, Failure> {
         let log = fs::File::create(directory.path().join("log")).context("a log")?;
         // Should the benchmark be killed, the kernel asks the proxy to end.
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "TERM", "--"])
-            .args(&wrapper.0)
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "TERM", "--"]);
+        if peer == Peer::Kakehi {
+            // Its workers are executed by way of /proc/self/exe, where tools lose sight of them.
+            command.env(kakehi::WORKER_WRAPPER, wrapper.0.join(" "));
+        } else {
+            command.args(&wrapper.0);
+        }
+        let child = command
             .arg(search(program))
             .args(arguments)
             .current_dir(directory.path())
@@ -62,7 +59,7 @@ impl Running {
             .stderr(log)
             .spawn()
             .context(format_args!("starting {program}"))?;
-        Ok(Running { peer, child: Some(child), address, directory })
+        Ok(Running { peer, wrapped: !wrapper.0.is_empty(), child: Some(child), address, directory })
     }
 
     pub(super) fn await_listening(mut self) -> Result<Running, Failure> {
@@ -79,8 +76,17 @@ impl Running {
         }
     }
 
+    /// Whether the process that was started only supervises. Under a tool, nginx runs without.
+    fn has_main(&self) -> bool {
+        match self.peer {
+            Peer::Kakehi => true,
+            Peer::Nginx | Peer::NginxLargeBuffers => !self.wrapped,
+            Peer::Haproxy | Peer::Relay => false,
+        }
+    }
+
     fn has_worker(&self) -> bool {
-        !matches!(self.peer, Peer::Kakehi | Peer::Nginx) || !procfs::children(self.pid()).is_empty()
+        !self.has_main() || !procfs::children(self.pid()).is_empty()
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -109,43 +115,35 @@ impl Running {
 
     /// The process that carries traffic.
     pub(crate) fn worker(&self) -> u32 {
-        match self.peer {
-            Peer::Kakehi | Peer::Nginx => procfs::children(self.pid()).first().copied().unwrap_or(self.pid()),
-            Peer::Haproxy | Peer::Relay => self.pid(),
-        }
+        let own = self.pid();
+        if self.has_main() { procfs::children(own).first().copied().unwrap_or(own) } else { own }
     }
 
-    /// Asks the proxy to end and waits for all of its processes.
-    pub(crate) fn end(mut self) -> Ending {
-        self.end_all()
-    }
-
-    fn end_all(&mut self) -> Ending {
+    /// Asks the proxy to end, waits for all of its processes, and enforces it if that takes too long.
+    fn end(&mut self) {
         let pids = self.pids();
-        let Some(mut child) = self.child.take() else { return Ending::Orderly };
+        let Some(mut child) = self.child.take() else { return };
         send(child.id(), Signal::SIGTERM);
         let until = Instant::now() + END_MAX;
-        let mut ended: Option<ExitStatus> = None;
         while Instant::now() < until {
-            ended = ended.or_else(|| child.try_wait().ok().flatten());
-            if ended.is_some() && pids.iter().all(|pid| !is_alive(*pid)) {
-                let killed = ended.and_then(|status| status.signal()) == Some(Signal::SIGKILL as i32);
-                return if killed { Ending::Killed } else { Ending::Orderly };
+            // Reaped here, so that it is not a zombie to those below.
+            let ended = !matches!(child.try_wait(), Ok(None));
+            if ended && !pids.iter().any(|pid| is_alive(*pid)) {
+                return;
             }
             std::thread::sleep(LOOK_AGAIN);
         }
         for pid in pids.into_iter().filter(|pid| is_alive(*pid)) {
             send(pid, Signal::SIGKILL);
         }
-        // Reaped for tidiness; that it is gone is all that matters.
+        // Killed, it does end; how is of no interest.
         let _status = child.wait();
-        Ending::Killed
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.end_all();
+        self.end();
     }
 }
 

@@ -1,6 +1,11 @@
 //! What is measured: one file per way of measuring, one entry per line of the table of targets.
 
+mod changes;
+mod instructions;
+mod memory;
 mod traffic;
+
+pub(crate) use instructions::profile;
 
 use crate::content::Kind;
 use crate::load::Reuse;
@@ -9,6 +14,8 @@ use crate::report::Row;
 
 /// Connections that are kept busy, whoever is measured.
 pub(crate) const CONCURRENCY: usize = 64;
+/// Clients that each proxy is configured for, where it does not matter.
+const CONNECTIONS_MAX: usize = 1_000;
 /// Hosts of the scenario of many, and the clusters they are spread over.
 const HOSTS_MANY: usize = 10_000;
 const CLUSTERS_MANY: usize = 10;
@@ -20,12 +27,18 @@ pub(crate) enum Scenario {
     Keepalive,
     /// The same among 10,000 hosts.
     Hosts,
+    /// User-space instructions per request in these two, by callgrind.
+    Instructions,
     /// A new connection for each request.
     Connections,
     /// Answers of 1 MiB.
     Large,
     /// Uploads of 64 KiB.
     Uploads,
+    /// Memory per idle keep-alive connection.
+    Memory,
+    /// One backend added and removed.
+    Changes,
 }
 
 /// How much is measured.
@@ -47,12 +60,15 @@ impl Effort {
 /// Measures one scenario. What fails voids its rows.
 pub(crate) fn measure(scenario: Scenario, stage: &Stage, effort: Effort) -> Vec<Row> {
     match scenario {
+        Scenario::Instructions => instructions::measure(stage, effort),
+        Scenario::Memory => vec![memory::measure(stage, effort)],
+        Scenario::Changes => vec![changes::measure(stage, effort)],
         Scenario::Keepalive
         | Scenario::Hosts
         | Scenario::Connections
         | Scenario::Large
         | Scenario::Uploads => {
-            vec![traffic::measure(&shape(scenario), stage, effort)]
+            traffic_shape(scenario).iter().map(|shape| traffic::measure(shape, stage, effort)).collect()
         }
     }
 }
@@ -73,26 +89,17 @@ pub(crate) struct Shape {
 const ALL: &[Peer] = &[Peer::Kakehi, Peer::Haproxy, Peer::Nginx];
 const ALL_AND_RELAY: &[Peer] = &[Peer::Kakehi, Peer::Haproxy, Peer::Nginx, Peer::Relay];
 
-fn shape(scenario: Scenario) -> Shape {
-    let keepalive = Shape {
-        title: "keep-alive GET, 100 B answer, 64 connections",
-        kind: Kind::Small,
-        reuse: Reuse::KeepAlive,
-        hosts: 1,
-        clusters: 1,
-        requests: 60_000,
-        peers: ALL_AND_RELAY,
-        targets: &[(Peer::Haproxy, 0.72), (Peer::Nginx, 0.78), (Peer::Relay, 1.25)],
-    };
-    match scenario {
-        Scenario::Keepalive => keepalive,
+/// The shape of a scenario of traffic; the others have none.
+fn traffic_shape(scenario: Scenario) -> Option<Shape> {
+    let shape = match scenario {
+        Scenario::Keepalive => KEEPALIVE,
         Scenario::Hosts => Shape {
             title: "the same among 10,000 hosts",
             hosts: HOSTS_MANY,
             clusters: CLUSTERS_MANY,
             peers: ALL,
             targets: &[(Peer::Haproxy, 0.68), (Peer::Nginx, 0.88)],
-            ..keepalive
+            ..KEEPALIVE
         },
         Scenario::Connections => Shape {
             title: "a new connection per request",
@@ -101,15 +108,15 @@ fn shape(scenario: Scenario) -> Shape {
             requests: 20_000,
             peers: ALL,
             targets: &[(Peer::Haproxy, 0.90), (Peer::Nginx, 0.95)],
-            ..keepalive
+            ..KEEPALIVE
         },
         Scenario::Large => Shape {
             title: "1 MiB answers",
             kind: Kind::Large,
             requests: 3_000,
-            peers: ALL,
+            peers: &[Peer::Kakehi, Peer::Haproxy, Peer::Nginx, Peer::NginxLargeBuffers],
             targets: &[(Peer::Haproxy, 0.95), (Peer::Nginx, 0.35)],
-            ..keepalive
+            ..KEEPALIVE
         },
         Scenario::Uploads => Shape {
             title: "64 KiB uploads",
@@ -117,7 +124,21 @@ fn shape(scenario: Scenario) -> Shape {
             requests: 15_000,
             peers: ALL,
             targets: &[(Peer::Haproxy, 0.90), (Peer::Nginx, 0.95)],
-            ..keepalive
+            ..KEEPALIVE
         },
-    }
+        Scenario::Instructions | Scenario::Memory | Scenario::Changes => return None,
+    };
+    Some(shape)
 }
+
+/// The first row, of which most others are variations.
+const KEEPALIVE: Shape = Shape {
+    title: "keep-alive GET, 100 B answer, 64 connections",
+    kind: Kind::Small,
+    reuse: Reuse::KeepAlive,
+    hosts: 1,
+    clusters: 1,
+    requests: 60_000,
+    peers: ALL_AND_RELAY,
+    targets: &[(Peer::Haproxy, 0.72), (Peer::Nginx, 0.78), (Peer::Relay, 1.25)],
+};

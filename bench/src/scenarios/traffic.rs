@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{CONCURRENCY, Effort, Shape};
+use super::{CONCURRENCY, CONNECTIONS_MAX, Effort, Shape};
 use crate::backend::Backend;
 use crate::content::Exchange;
 use crate::failure::Failure;
@@ -33,8 +33,7 @@ struct Measured {
 pub(super) fn measure(shape: &Shape, stage: &Stage, effort: Effort) -> Row {
     let mut row = Row::new(shape.title, "us of processor time per request", shape.targets);
     if let Err(failure) = measure_into(&mut row, shape, stage, effort) {
-        eprintln!("  void: {failure}");
-        row.void = Some(failure.to_string());
+        row.make_void(&failure);
     }
     row
 }
@@ -42,7 +41,7 @@ pub(super) fn measure(shape: &Shape, stage: &Stage, effort: Effort) -> Row {
 fn measure_into(row: &mut Row, shape: &Shape, stage: &Stage, effort: Effort) -> Result<(), Failure> {
     let backend = Backend::start(shape.clusters)?;
     let exchange = Exchange::new(shape.kind, shape.hosts);
-    let site = Site { hosts: shape.hosts, backends: backend.addresses() };
+    let site = Site { hosts: shape.hosts, backends: backend.addresses(), connections_max: CONNECTIONS_MAX };
     let mut running = Vec::new();
     for peer in shape.peers {
         running.push((*peer, stage.start(*peer, &site, &Wrapper::default())?, Vec::new()));

@@ -1,0 +1,60 @@
+//! One backend added and removed at run time: processor time of all processes of a proxy.
+
+use super::{CONNECTIONS_MAX, Effort};
+use crate::backend::Backend;
+use crate::control::Controller;
+use crate::failure::Failure;
+use crate::peers::{Peer, Running, Site, Stage, Wrapper};
+use crate::procfs;
+use crate::report::Row;
+use crate::stats::float;
+
+/// Rounds of one measurement.
+const ROUNDS: u64 = 3_000;
+const WARM_UP: u64 = 200;
+const PEERS: [Peer; 2] = [Peer::Kakehi, Peer::Haproxy];
+
+/// Measures those that can be changed at run time.
+pub(super) fn measure(stage: &Stage, effort: Effort) -> Row {
+    let unit = "us of processor time of all processes";
+    let mut row = Row::new("one backend added and removed", unit, &[(Peer::Haproxy, 0.5)]);
+    if let Err(failure) = measure_into(&mut row, stage, effort) {
+        row.make_void(&failure);
+    }
+    row
+}
+
+fn measure_into(row: &mut Row, stage: &Stage, effort: Effort) -> Result<(), Failure> {
+    let backend = Backend::start(1)?;
+    let site = Site { hosts: 1, backends: backend.addresses(), connections_max: CONNECTIONS_MAX };
+    let mut running = Vec::new();
+    for peer in PEERS {
+        running.push((peer, stage.start(peer, &site, &Wrapper::default())?));
+    }
+    for pair in 0..effort.pairs {
+        for (peer, proxy) in &running {
+            let cost = one_measurement(*peer, proxy, effort.of(ROUNDS))
+                .map_err(|failure| Failure::new(format!("{}: {failure}", peer.name())))?;
+            eprintln!("  {}/{} {:8} {cost:8.2} us", pair + 1, effort.pairs, peer.name());
+            row.add(*peer, cost);
+        }
+    }
+    Ok(())
+}
+
+fn one_measurement(peer: Peer, proxy: &Running, rounds: u64) -> Result<f64, Failure> {
+    let mut controller = Controller::connect(peer, proxy)?;
+    let mut change = |rounds: u64| -> Result<(), Failure> {
+        for _ in 0..rounds {
+            controller.add()?;
+            controller.remove()?;
+        }
+        Ok(())
+    };
+    change(WARM_UP)?;
+    let pids = proxy.pids();
+    let cpu = procfs::cpu_ns(&pids)?;
+    change(rounds)?;
+    let cpu = procfs::cpu_ns(&pids)? - cpu;
+    Ok(float(cpu) / 1e3 / float(rounds))
+}
