@@ -22,6 +22,7 @@ mod cli;
 mod command;
 pub mod content;
 pub mod deadline;
+pub mod framing;
 pub mod haproxy;
 pub mod http;
 pub mod load;

@@ -5,8 +5,11 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use kakehi_e2e::http::Client;
+use kakehi_e2e::content::SeededContent;
+use kakehi_e2e::deadline::run_for;
+use kakehi_e2e::http::{Client, RestlessBackend};
 use kakehi_e2e::{Proxy, send_signal};
 use nix::sys::signal::Signal;
 
@@ -108,4 +111,75 @@ fn an_answer_that_nobody_asked_for_reaches_nobody() {
 fn a_post_is_not_sent_on_a_connection_that_its_backend_has_closed() {
     let post = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\nbody";
     assert_eq!(second_answer(Then::Close, post), "second");
+}
+
+/// Clients that ask at the same time.
+const CLIENTS: usize = 16;
+const GETS: usize = 100_000;
+const POSTS: usize = 10_000;
+
+/// Asks for every `CLIENTS`th number, from `first` on; every eleventh by POST. Gives what went wrong.
+fn ask_for_its_share(address: SocketAddr, first: usize) -> Vec<String> {
+    let mut client = Client::connect(address);
+    let mut failures = Vec::new();
+    let mut dice = SeededContent::new(first as u64);
+    for id in (first..GETS + POSTS).step_by(CLIENTS) {
+        let post = (id / CLIENTS).is_multiple_of(11);
+        let method = if post { "POST" } else { "GET" };
+        let body = if post { "Content-Length: 4\r\n\r\nbody" } else { "\r\n" };
+        client.send(format!("{method} /{id} HTTP/1.1\r\nHost: a.test\r\n{body}"));
+        match client.try_response(method) {
+            Ok(response) if response.status() == 200 && response.text() == id.to_string() => {
+                if response.head.closes() {
+                    client = Client::connect(address);
+                }
+            }
+            Ok(response) => {
+                failures.push(format!("{method} /{id}: {} {}", response.status(), response.text()));
+                client = Client::connect(address);
+            }
+            Err(error) => {
+                failures.push(format!("{method} /{id}: {error}"));
+                client = Client::connect(address);
+            }
+        }
+        // Now and then a pause, so that connections to the backend are left idle for all kinds of times.
+        let mut die = [0; 8];
+        dice.fill(&mut die);
+        if die[0].is_multiple_of(8) {
+            run_for(Duration::from_micros(u64::from(die[1]) * 12));
+        }
+    }
+    failures
+}
+
+#[test]
+fn backends_that_close_idle_connections_at_random_cost_nobody_a_request() {
+    let backend = RestlessBackend::start(Duration::from_millis(50), GETS + POSTS);
+    let proxy = Proxy::builder().workers(1).cluster("a", "a.test", &[backend.address()]).start();
+    let address = proxy.address();
+    let clients: Vec<_> =
+        (0..CLIENTS).map(|first| thread::spawn(move || ask_for_its_share(address, first))).collect();
+    let failures: Vec<String> =
+        clients.into_iter().flat_map(|client| client.join().expect("clients count failures")).collect();
+    let mut command = proxy.command();
+    let replayed = command.metric("backend.retry.stale_upstream");
+    let (hits, misses) = (command.metric("backend.pool.hit"), command.metric("backend.pool.miss"));
+    let executed = backend.stop();
+    println!(
+        "{} connections, {} closed idle, {} of them with a request in the kernel; {replayed} replayed; \
+         pool: {hits} hits, {misses} misses",
+        executed.accepted, executed.closed, executed.races
+    );
+    assert!(
+        failures.is_empty(),
+        "{} of {} failed: {:#?}",
+        failures.len(),
+        GETS + POSTS,
+        &failures[..failures.len().min(20)]
+    );
+    let other: Vec<(usize, &u32)> =
+        executed.times.iter().enumerate().filter(|(_, times)| **times != 1).take(20).collect();
+    assert!(other.is_empty(), "requests that were not executed once: {other:?}");
+    assert!(executed.closed > 1_000, "the backend hardly ever closed an idle connection: {} times", executed.closed);
 }

@@ -8,7 +8,9 @@ pub mod backend;
 mod client;
 mod connection;
 pub mod message;
+mod restless;
 
 pub use backend::{After, Backend, Exchange};
 pub use client::{Client, get};
 pub use message::{Fields, Framing, ReadError, RequestHead, Response, ResponseHead};
+pub use restless::{Executed, RestlessBackend};
