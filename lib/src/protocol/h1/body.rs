@@ -62,6 +62,8 @@ pub struct BodyReader {
     relay: Relay,
     /// Bytes by which chunk heads outweigh their data so far.
     overhead: u64,
+    /// Bytes of data that chunk heads have announced.
+    announced: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +95,7 @@ impl BodyReader {
             Framing::Chunked => State::ChunkHead,
             Framing::UntilClose => State::UntilClose,
         };
-        BodyReader { state, relay, overhead: 0 }
+        BodyReader { state, relay, overhead: 0, announced: 0 }
     }
 
     /// Takes input from the front of `bytes` and puts what is to be passed on in its place.
@@ -112,6 +114,12 @@ impl BodyReader {
     /// Whether all of the body was taken.
     pub fn is_complete(&self) -> bool {
         self.state == State::Done
+    }
+
+    /// Bytes of data that the chunks of this body have announced so far, taken or still to come. 0 where a body
+    /// is not in chunks.
+    pub fn announced(&self) -> u64 {
+        self.announced
     }
 
     /// Tells that the sender closed the connection. Only a body without announced end may end so
@@ -206,6 +214,7 @@ impl BodyReader {
         if self.overhead > CHUNK_OVERHEAD_BYTES_MAX {
             return Err(BodyError::ChunkOverhead);
         }
+        self.announced = self.announced.saturating_add(head.size);
         if self.relay == Relay::Keep {
             // The CRLF goes with the digits: moved first, it leaves no gap for what followed them.
             cursor.close_gap_in_line(head.digits.end, line_bytes);

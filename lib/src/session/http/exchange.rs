@@ -236,7 +236,7 @@ impl<S: Stream> HttpSession<S> {
             return Err(Trouble::Answer(refusal.cluster(shared.backends.cluster_id(exchange.cluster()))));
         }
         exchange.body_began |= !self.request.is_drained();
-        if self.request.body_bytes > exchange.facts.body_bytes_max {
+        if self.request.body.announced() > exchange.facts.body_bytes_max {
             let refusal = Refusal::too_large(exchange.facts.body_bytes_max);
             return Err(Trouble::Answer(refusal.cluster(shared.backends.cluster_id(exchange.cluster()))));
         }
