@@ -36,6 +36,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::failure::{Context, Failure};
 use crate::machine::Cores;
 use crate::peers::Stage;
+use crate::report::Row;
 use crate::scenarios::{Effort, Scenario};
 
 /// Pairs that make a figure, unless said otherwise.
@@ -43,6 +44,8 @@ const PAIRS: usize = 7;
 /// `--quick` does that part of the work.
 const QUICK_DIVISOR: u64 = 6;
 const QUICK_PAIRS: usize = 3;
+/// The report, in this crate's directory.
+const OUT: &str = "out/report.md";
 
 /// Measures what a request costs Kakehi, HAProxy and nginx, and writes a report.
 #[derive(Debug, Parser)]
@@ -57,9 +60,9 @@ struct Arguments {
     /// Fewer and shorter measurements: to see that all works, not for figures
     #[arg(long)]
     quick: bool,
-    /// Where the report goes; text under its last heading is kept
-    #[arg(long, value_name = "FILE", default_value = "bench/out/report.md")]
-    out: PathBuf,
+    /// Where the report goes; text under its last heading is kept [default: bench/out/report.md]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
     /// Another binary of Kakehi, instead of building this one
     #[arg(long, value_name = "FILE")]
     kakehi: Option<PathBuf>,
@@ -124,15 +127,21 @@ fn measure(arguments: &Arguments) -> Result<bool, Failure> {
         eprintln!("{scenario:?}");
         rows.extend(scenarios::measure(*scenario, &stage, effort));
     }
-    let earlier = std::fs::read_to_string(&arguments.out).unwrap_or_default();
-    let text = report::render(&machine::description(&stage.kakehi), &rows, report::words_of(&earlier));
-    if let Some(directory) = arguments.out.parent().filter(|directory| *directory != Path::new("")) {
+    let out = arguments.out.clone().unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(OUT));
+    write_report(&out, &machine::description(&stage.kakehi), &rows)?;
+    Ok(rows.iter().all(|row| row.void.is_none()))
+}
+
+fn write_report(out: &Path, machine: &[(&str, String)], rows: &[Row]) -> Result<(), Failure> {
+    let earlier = std::fs::read_to_string(out).unwrap_or_default();
+    let text = report::render(machine, rows, report::words_of(&earlier));
+    if let Some(directory) = out.parent().filter(|directory| *directory != Path::new("")) {
         std::fs::create_dir_all(directory).context(directory.display())?;
     }
-    std::fs::write(&arguments.out, &text).context(arguments.out.display())?;
+    std::fs::write(out, &text).context(out.display())?;
     println!("{text}");
-    eprintln!("written to {}", arguments.out.display());
-    Ok(rows.iter().all(|row| row.void.is_none()))
+    eprintln!("written to {}", out.display());
+    Ok(())
 }
 
 fn effort(arguments: &Arguments) -> Effort {

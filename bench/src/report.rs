@@ -9,6 +9,8 @@ use crate::stats::{Ratio, median, ratio};
 
 /// Text below this line is somebody's, and kept when the report is written again.
 pub(crate) const WORDS: &str = "## What is left";
+/// Beyond this the machine was not quiet, and the figures are only roughly right.
+const DISTURBANCE_MAX: f64 = 0.05;
 const WORDS_EMPTY: &str = "(Not written yet: what dominates what is left.)";
 
 /// Who has a column in the table of absolute figures; the others share one.
@@ -28,6 +30,8 @@ pub(crate) struct Row {
     pub notes: Vec<String>,
     /// System calls per request.
     pub calls: Vec<Calls>,
+    /// Others' processor time on the proxy's core, as a part of the proxy's: the most in any measurement.
+    pub disturbance: f64,
     /// Why there is no figure.
     pub void: Option<String>,
 }
@@ -48,6 +52,7 @@ impl Row {
             targets: targets.to_vec(),
             notes: Vec::new(),
             calls: Vec::new(),
+            disturbance: 0.0,
             void: None,
         }
     }
@@ -79,7 +84,7 @@ impl Row {
 pub(crate) fn render(machine: &[(&str, String)], rows: &[Row], words: Option<&str>) -> String {
     let mut text = String::from(
         "# What a request costs\n\n\
-         Written by `cargo run --release -p kakehi-bench`; how to read it: [benchmarks](benchmarks.md).\n\n",
+         Written by `cargo run --release -p kakehi-bench`; how to read it: [doc/benchmarks.md](../doc/benchmarks.md).\n\n",
     );
     // Writing into a string cannot fail.
     let _ = render_into(&mut text, machine, rows);
@@ -110,6 +115,14 @@ fn render_into(text: &mut String, machine: &[(&str, String)], rows: &[Row]) -> s
         for (peer, target) in &row.targets {
             writeln!(text, "{}", ratio_line(row, *peer, *target))?;
         }
+    }
+    for row in rows.iter().filter(|row| row.disturbance > DISTURBANCE_MAX) {
+        let percent = row.disturbance * 100.0;
+        writeln!(
+            text,
+            "\n**Disturbed**: {}: other programs took up to {percent:.0} % of the proxy's time on its core beside.",
+            row.title
+        )?;
     }
     writeln!(text, "\n## Absolute figures\n\nMedians, for information: they are this machine's.\n")?;
     writeln!(text, "| scenario | unit | Kakehi | HAProxy | nginx | others |\n|---|---|---|---|---|---|")?;
@@ -217,6 +230,15 @@ mod tests {
         let text = render(&[], &[row], None);
         check_contains(&text, "| a GET | HAProxy | 0.72 | void | an answer was wrong | no |");
         assert!(!text.contains("0.710") && !text.contains("7.10"), "{text}");
+    }
+
+    #[test]
+    fn a_machine_that_was_not_quiet_is_told() {
+        let mut row = row();
+        row.disturbance = 0.04;
+        assert!(!render(&[], &[row.clone()], None).contains("Disturbed"));
+        row.disturbance = 0.5;
+        check_contains(&render(&[], &[row], None), "**Disturbed**: a GET: other programs took up to 50 %");
     }
 
     #[test]

@@ -60,6 +60,7 @@ fn measure_into(row: &mut Row, shape: &Shape, stage: &Stage, effort: Effort) -> 
                 one.disturbance * 100.0
             );
             row.add(*peer, one.cpu_us_per_request);
+            row.disturbance = row.disturbance.max(one.disturbance);
             measured.push(one);
         }
     }
@@ -131,9 +132,8 @@ fn note(peer: Peer, measured: &[Measured]) -> String {
         .iter()
         .fold((0, 0), |(user, system), one| (user + one.user_ticks, system + one.system_ticks));
     let share = 100.0 * float(system) / float((user + system).max(1));
-    let disturbance = measured.iter().map(|one| one.disturbance).fold(0.0, f64::max) * 100.0;
     format!(
-        "{} at {:.0} requests/s, {share:.0} % of its time in the kernel; others on its core took up to {disturbance:.0} % beside",
+        "{} at {:.0} requests/s, {share:.0} % of its time in the kernel",
         peer.name(),
         median(&rates).unwrap_or_default(),
     )
