@@ -19,6 +19,12 @@ use std::fmt;
 /// reserve always comes back.
 const REQUEST_RESERVE_DIVISOR: usize = 4;
 
+/// The share that bytes of clients leave alone besides: another sixteenth, at least one buffer.
+///
+/// A request takes two for a moment: one for the client's bytes, then one for the head that is made of them.
+/// Were all taken for bytes, by heads that never end, then no whole one could go on.
+const HEAD_RESERVE_DIVISOR: usize = 16;
+
 /// The share that the bytes of responses leave alone: the last eighth, at least one buffer.
 ///
 /// A response takes two: one for the backend's bytes, then one for the head that is made of them. Were
@@ -28,8 +34,10 @@ const RESPONSE_RESERVE_DIVISOR: usize = 8;
 /// What a buffer is wanted for; decides whether the reserve may be touched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
-    /// Bytes from a client. Refused once only the reserve is left.
+    /// Bytes from a client. Refused once only the reserves are left.
     Request,
+    /// A head for a backend. Refused once only the reserve for responses is left.
+    Head,
     /// Bytes from a backend. Refused once only the reserve for heads is left.
     Response,
     /// A head for a client, an answer of our own included.
@@ -38,7 +46,7 @@ pub enum Use {
 
 impl Use {
     /// All uses, those that may take the most first.
-    pub const ALL: [Use; 3] = [Use::Answer, Use::Response, Use::Request];
+    pub const ALL: [Use; 4] = [Use::Answer, Use::Response, Use::Head, Use::Request];
 }
 
 /// A bounded stock of equal buffers.
@@ -63,7 +71,7 @@ impl BufferPool {
         let min = min.min(max);
         let mut free = Vec::with_capacity(max);
         free.resize_with(min, || vec![0; buffer_bytes].into_boxed_slice());
-        let limits = [Use::Request, Use::Response, Use::Answer].map(|wanted| limit(max, wanted));
+        let limits = [Use::Request, Use::Head, Use::Response, Use::Answer].map(|wanted| limit(max, wanted));
         Self { free, buffer_bytes, allocated: min, capacity: max, limits, in_use: 0 }
     }
 
@@ -135,8 +143,10 @@ impl BufferPool {
 
 /// How many of `capacity` buffers may be out for a use.
 fn limit(capacity: usize, wanted: Use) -> usize {
+    let for_responses = (capacity / REQUEST_RESERVE_DIVISOR).max(2);
     let reserve = match wanted {
-        Use::Request => (capacity / REQUEST_RESERVE_DIVISOR).max(2),
+        Use::Request => for_responses + (capacity / HEAD_RESERVE_DIVISOR).max(1),
+        Use::Head => for_responses,
         Use::Response => (capacity / RESPONSE_RESERVE_DIVISOR).max(1),
         Use::Answer => 0,
     };
@@ -280,22 +290,24 @@ mod tests {
 
     #[test]
     fn requests_and_responses_leave_their_reserves() {
-        let check = |max: usize, for_requests: usize, for_responses: usize| {
+        let check = |max: usize, for_requests: usize, for_heads: usize, for_responses: usize| {
             let mut pool = BufferPool::new(0, max, BUFFER_BYTES);
             let mut held: Vec<Buffer> = std::iter::from_fn(|| pool.checkout(Use::Request)).collect();
             assert_eq!(held.len(), for_requests, "of {max}");
             assert!(!pool.has_room(Use::Request));
+            held.extend(std::iter::from_fn(|| pool.checkout(Use::Head)));
+            assert_eq!(held.len(), for_heads, "of {max}");
             held.extend(std::iter::from_fn(|| pool.checkout(Use::Response)));
             assert_eq!(held.len(), for_responses, "of {max}");
             held.extend(std::iter::from_fn(|| pool.checkout(Use::Answer)));
             assert_eq!(held.len(), max, "answers reach the end");
         };
-        check(0, 0, 0);
-        check(1, 1, 1);
-        check(3, 1, 2);
-        check(4, 2, 3);
-        check(8, 6, 7);
-        check(1000, 750, 875);
+        check(0, 0, 0, 0);
+        check(1, 1, 1, 1);
+        check(3, 1, 1, 2);
+        check(4, 1, 2, 3);
+        check(8, 5, 6, 7);
+        check(1000, 688, 750, 875);
     }
 
     #[test]
@@ -332,7 +344,7 @@ mod tests {
         /// Counts and limits hold under any sequence of checking out and giving back.
         #[test]
         fn the_pool_never_exceeds_its_limits(
-            min in 0usize..8, max in 0usize..8, steps in proptest::collection::vec(0u8..4, 0..64),
+            min in 0usize..8, max in 0usize..8, steps in proptest::collection::vec(0u8..5, 0..64),
         ) {
             let mut pool = BufferPool::new(min, max, BUFFER_BYTES);
             let mut held = Vec::new();
@@ -341,6 +353,7 @@ mod tests {
                     0 => Use::Request,
                     1 => Use::Response,
                     2 => Use::Answer,
+                    3 => Use::Head,
                     _ => {
                         if let Some(buffer) = held.pop() {
                             pool.give_back(buffer);

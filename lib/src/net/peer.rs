@@ -36,7 +36,8 @@ pub enum Write {
 /// One side of a session: the stream and what is known of it.
 #[derive(Debug)]
 pub struct Peer<S> {
-    stream: S,
+    /// None in a place that a peer was taken from.
+    stream: Option<S>,
     token: Token,
     readable: bool,
     writable: bool,
@@ -50,12 +51,46 @@ impl<S: Stream> Peer<S> {
     /// A stream that was just accepted: bytes may be there already, so it is watched only once it
     /// has to wait.
     pub fn accepted(stream: S, token: Token) -> Self {
-        Self { stream, token, readable: true, writable: true, ending: false, gone: false, watched: false }
+        Self {
+            stream: Some(stream),
+            token,
+            readable: true,
+            writable: true,
+            ending: false,
+            gone: false,
+            watched: false,
+        }
     }
 
     /// A stream that is being connected, and watched. A write finds out whether it stands.
     pub fn connecting(stream: S, token: Token) -> Self {
-        Self { stream, token, readable: false, writable: true, ending: false, gone: false, watched: true }
+        Self {
+            stream: Some(stream),
+            token,
+            readable: false,
+            writable: true,
+            ending: false,
+            gone: false,
+            watched: true,
+        }
+    }
+
+    /// A place for a peer.
+    pub fn vacant() -> Self {
+        Self {
+            stream: None,
+            token: Token::MAX,
+            readable: false,
+            writable: false,
+            ending: false,
+            gone: false,
+            watched: false,
+        }
+    }
+
+    /// Takes the peer out of its place.
+    pub fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::vacant())
     }
 
     /// The name under which events for this stream come.
@@ -103,7 +138,8 @@ impl<S: Stream> Peer<S> {
             return Read::Nothing;
         }
         loop {
-            match self.stream.read(space) {
+            let Some(stream) = &mut self.stream else { return Read::End };
+            match stream.read(space) {
                 Ok(0) => {
                     self.readable = false;
                     return Read::End;
@@ -136,12 +172,15 @@ impl<S: Stream> Peer<S> {
             return Write::Nothing;
         }
         loop {
+            let Some(stream) = &mut self.stream else { return Write::Nothing };
             let written = match (first.is_empty(), second.is_empty()) {
-                (false, false) => self.stream.write_pair(first, second),
-                (true, _) => self.stream.write(second),
-                (_, true) => self.stream.write(first),
+                (false, false) => stream.write_pair(first, second),
+                (true, _) => stream.write(second),
+                (_, true) => stream.write(first),
             };
             match written {
+                // There was something to write: who takes none of it would be asked for ever.
+                Ok(0) => return Write::Failed(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     if count < first.len() + second.len() {
                         self.writable = false;
@@ -170,7 +209,8 @@ impl<S: Stream> Peer<S> {
             return Read::Nothing;
         }
         loop {
-            match self.stream.fill(pipe, max) {
+            let Some(stream) = &mut self.stream else { return Read::End };
+            match stream.fill(pipe, max) {
                 Ok(0) => {
                     self.readable = false;
                     return Read::End;
@@ -196,7 +236,8 @@ impl<S: Stream> Peer<S> {
             return Write::Nothing;
         }
         loop {
-            match self.stream.drain(pipe, held) {
+            let Some(stream) = &mut self.stream else { return Write::Nothing };
+            match stream.drain(pipe, held) {
                 Ok(0) => return Write::Failed(io::ErrorKind::WriteZero.into()),
                 // Short or not: only an error tells that the socket has no room.
                 Ok(count) => return Write::Bytes(count),
@@ -217,23 +258,25 @@ impl<S: Stream> Peer<S> {
 
     /// Bytes that were written and that the peer's kernel has not acknowledged, if that is known.
     pub fn unacknowledged(&mut self) -> Option<u64> {
-        self.stream.unacknowledged()
+        self.stream.as_mut()?.unacknowledged()
     }
 
     /// Ends our direction.
     pub fn shutdown_write(&mut self) {
         // A peer that is gone already needs no farewell.
-        let _ = self.stream.shutdown_write();
+        let _ = self.stream.as_mut().map(Stream::shutdown_write);
     }
 
     /// Whether nothing can be read now, not even an end: asks the kernel, since an event may be under way.
     pub fn is_quiet(&mut self) -> bool {
-        self.stream.is_quiet()
+        self.stream.as_mut().is_some_and(Stream::is_quiet)
     }
 
     /// Makes closing the connection a reset: the peer must not take what it got for the whole.
     pub fn abort(&mut self) {
-        self.stream.abort();
+        if let Some(stream) = &mut self.stream {
+            stream.abort();
+        }
     }
 
     /// Sees to it that an event comes when a direction that has to wait becomes ready.
@@ -241,7 +284,8 @@ impl<S: Stream> Peer<S> {
         if self.watched || (self.readable && self.writable) {
             return Ok(());
         }
-        net.watch(&mut self.stream, self.token)?;
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        net.watch(stream, self.token)?;
         self.watched = true;
         Ok(())
     }

@@ -21,6 +21,7 @@ use crate::net::{Network, Pipes, Ready, Stream, Token};
 use crate::session::backends::{BackendKey, Backends};
 use crate::session::http::answer::BARE_503;
 use crate::session::http::{Drive, HttpSession};
+use crate::session::table::{Resting, Sessions};
 use crate::session::{Owner, Scratch, Settings, Shared};
 
 use super::timers::TimerWheel;
@@ -67,7 +68,7 @@ pub struct Configuration {
 /// See the module.
 pub struct Worker<N: Network> {
     pub(super) shared: Shared<N>,
-    sessions: Slab<HttpSession<N::Stream>>,
+    sessions: Sessions<N::Stream>,
     /// Sessions that have more to do.
     yielded: VecDeque<usize>,
     /// Listeners that have more connections waiting.
@@ -117,7 +118,7 @@ impl<N: Network> Worker<N> {
         Self {
             shared,
             // Grown once: a table that moves while it is in use stalls everybody.
-            sessions: Slab::with_capacity(connections_max),
+            sessions: Sessions::with_capacity(connections_max),
             yielded: VecDeque::new(),
             crowded: VecDeque::new(),
             starved: Vec::new(),
@@ -170,13 +171,13 @@ impl<N: Network> Worker<N> {
         match self.owner(token) {
             Some(Owner::Listener(index)) => self.accept(index),
             Some(Owner::Front(index)) => {
-                if let Some(session) = self.sessions.get_mut(index) {
+                if let Some(session) = self.sessions.wake(index) {
                     session.front_ready(ready);
                     self.dispatch(index, HttpSession::drive);
                 }
             }
             Some(Owner::Back(index)) => {
-                if let Some(session) = self.sessions.get_mut(index) {
+                if let Some(session) = self.sessions.awake_mut(index) {
                     session.back_ready(ready);
                     self.dispatch(index, HttpSession::drive);
                 }
@@ -212,7 +213,7 @@ impl<N: Network> Worker<N> {
     pub fn handle_leftovers(&mut self) -> bool {
         for _ in 0..self.yielded.len().min(YIELDED_PER_TURN_MAX) {
             if let Some(index) = self.yielded.pop_front() {
-                if let Some(session) = self.sessions.get_mut(index) {
+                if let Some(session) = self.sessions.awake_mut(index) {
                     session.dequeue();
                 }
                 self.dispatch(index, HttpSession::drive);
@@ -230,7 +231,7 @@ impl<N: Network> Worker<N> {
                     break;
                 }
                 let Some(index) = self.shared.thirsty[purpose as usize].pop_front() else { break };
-                if let Some(session) = self.sessions.get_mut(index) {
+                if let Some(session) = self.sessions.awake_mut(index) {
                     session.quench(purpose);
                     self.dispatch(index, HttpSession::drive);
                 }
@@ -244,8 +245,8 @@ impl<N: Network> Worker<N> {
 
     /// Takes buffers from those whose heads are half sent, the oldest first, for those that have none.
     fn evict_half_heads(&mut self) {
-        let is_current = |sessions: &Slab<HttpSession<N::Stream>>, (index, since): (usize, Instant)| {
-            sessions.get(index).is_some_and(|session| session.is_half_head(since))
+        let is_current = |sessions: &Sessions<N::Stream>, (index, since): (usize, Instant)| {
+            sessions.awake(index).is_some_and(|session| session.is_half_head(since))
         };
         while let Some(&entry) = self.shared.half_heads.front()
             && !is_current(&self.sessions, entry)
@@ -273,7 +274,12 @@ impl<N: Network> Worker<N> {
 
     /// When [`Worker::handle_timers`] has something to do.
     pub fn next_wakeup(&self) -> Option<Instant> {
-        self.shared.timers.next_wakeup()
+        let timers = self.shared.timers.next_wakeup();
+        // Whoever waits for the buffer of a half head gets it when that is old enough.
+        let waits = !self.shared.thirsty[Use::Request as usize].is_empty();
+        let oldest = self.shared.half_heads.front().filter(|_| waits);
+        let eviction = oldest.map(|&(_, since)| since + HALF_HEAD_AGE_MIN);
+        timers.into_iter().chain(eviction).min()
     }
 
     /// Runs one session. A panic costs that session and nothing else.
@@ -282,10 +288,10 @@ impl<N: Network> Worker<N> {
         index: usize,
         what: impl FnOnce(&mut HttpSession<N::Stream>, &mut Shared<N>) -> Drive,
     ) {
-        let Some(session) = self.sessions.get_mut(index) else { return };
+        let Some(session) = self.sessions.wake(index) else { return };
         let shared = &mut self.shared;
         match catch_unwind(AssertUnwindSafe(|| what(session, shared))) {
-            Ok(Drive::Waiting) => {}
+            Ok(Drive::Waiting) => self.sessions.rest(index),
             Ok(Drive::Yielded) => {
                 if session.enqueue() {
                     self.yielded.push_back(index);
@@ -300,7 +306,7 @@ impl<N: Network> Worker<N> {
     fn bury(&mut self, index: usize) {
         log::error!("session {index} panicked and is closed; this is a bug");
         self.shared.metrics.incr(Metric::Panic);
-        let Some(session) = self.sessions.get_mut(index) else { return };
+        let Some(session) = self.sessions.awake_mut(index) else { return };
         let shared = &mut self.shared;
         if catch_unwind(AssertUnwindSafe(|| session.finish(shared))).is_err() {
             log::error!("session {index} panicked again while it was closed; its buffers are lost");
@@ -309,8 +315,8 @@ impl<N: Network> Worker<N> {
     }
 
     fn forget(&mut self, index: usize) {
-        if let Some(session) = self.sessions.try_remove(index) {
-            self.shared.listeners.session_closed(session.listener());
+        if let Some(listener) = self.sessions.remove(index) {
+            self.shared.listeners.session_closed(listener);
             self.crowded.extend(self.starved.drain(..));
             self.shared.metrics.set(Metric::ClientConnections, self.sessions.len());
         }
@@ -379,7 +385,7 @@ impl<N: Network> Worker<N> {
         self.shared.metrics.incr(Metric::ListenerAcceptedTotal);
         self.shared.metrics.incr(Metric::ListenerAcceptedHttp);
         let full = self.sessions.len() >= self.shared.settings.connections_max;
-        let parched = self.shared.thirsty.iter().any(|queue| !queue.is_empty());
+        let parched = self.is_parched();
         if full || parched {
             // At once and in words: read what came, so that the refusal is not reset away, and go.
             let reason =
@@ -390,13 +396,20 @@ impl<N: Network> Worker<N> {
             let _ = stream.shutdown_write();
             return;
         }
-        let entry = self.sessions.vacant_entry();
-        let index = entry.key();
+        let index = self.sessions.next_index();
         let token = self.shared.owners.insert(Owner::Front(index));
-        entry.insert(HttpSession::new(index, stream, token, address, listener, self.shared.now));
+        self.sessions.insert(Resting::accepted(stream, token, address, listener, self.shared.now));
         self.shared.listeners.session_opened(listener);
         self.shared.metrics.set(Metric::ClientConnections, self.sessions.len());
         self.dispatch(index, HttpSession::drive);
+    }
+
+    /// Whether sessions wait for buffers, and nobody knows how long. Where half heads hold them it is known:
+    /// one more may wait as well.
+    fn is_parched(&self) -> bool {
+        let waits = |purpose: Use| !self.shared.thirsty[purpose as usize].is_empty();
+        let others = [Use::Answer, Use::Response, Use::Head].into_iter().any(waits);
+        others || (waits(Use::Request) && self.shared.half_heads.is_empty())
     }
 
     /// Client connections.
@@ -420,8 +433,7 @@ impl<N: Network> Worker<N> {
         }
         self.serving = false;
         self.close_pooled();
-        let indexes: Vec<usize> = self.sessions.iter().map(|(index, _)| index).collect();
-        for index in indexes {
+        for index in self.sessions.indexes() {
             self.dispatch(index, HttpSession::drive);
         }
     }
@@ -461,6 +473,7 @@ impl<N: Network> Worker<N> {
         self.shared.backends.check_invariants();
         self.shared.listeners.check_invariants();
         self.shared.buffers.check_invariants();
+        self.sessions.check_invariants();
         if self.sessions.is_empty() {
             assert_eq!(self.shared.backends.active_count(), 0, "no session, no active back");
             assert_eq!(self.shared.buffers.in_use(), 0, "no session, no buffer in use");
@@ -471,12 +484,11 @@ impl<N: Network> Worker<N> {
             timers += usize::from(self.shared.timers.is_set(token));
             match *owner {
                 Owner::Front(index) => {
-                    let session = self.sessions.get(index).expect("a front token has its session");
-                    assert_eq!(session.token(), token);
+                    assert_eq!(self.sessions.token(index), Some(token), "a front token has its session");
                     fronts += 1;
                 }
                 Owner::Back(index) => {
-                    assert!(self.sessions.contains(index), "a back has its session");
+                    assert!(self.sessions.awake(index).is_some(), "a back has its session");
                     backs += 1;
                 }
                 Owner::Idle(_) => idle += 1,

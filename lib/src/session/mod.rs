@@ -23,6 +23,7 @@ use crate::server::timers::TimerWheel;
 
 pub mod backends;
 pub mod http;
+pub mod table;
 
 use backends::{BackendKey, Backends, Reuse};
 

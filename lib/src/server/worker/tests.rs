@@ -185,23 +185,25 @@ fn past_its_connection_limit_it_refuses_at_once_and_says_so() {
 }
 
 #[test]
-fn without_buffers_it_stops_reading_then_refuses() {
-    // Three of five buffers may hold requests; the fourth client waits, the fifth is refused.
-    let (clients, answers): (Vec<_>, Vec<_>) = (0..5).map(|_| client("GET / HT")).unzip();
+fn half_heads_give_way_to_those_who_wait_for_their_buffers() {
+    // Two of five buffers may hold the bytes of requests: the others wait, the last one with all it has to say.
+    let (mut clients, mut answers): (Vec<_>, Vec<_>) = (0..4).map(|_| client("GET / HT")).unzip();
+    let (whole, answer) = client("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    clients.push(whole);
+    answers.push(answer);
     let (mut worker, now) = serve(clients, 10, 5);
-    assert_eq!(worker.session_count(), 4);
-    assert_eq!(worker.metrics().get(Metric::BufferInUse), 3);
-    assert_eq!(worker.metrics().get(Metric::BufferWaits), 1);
-    assert_eq!(worker.metrics().get(Metric::ListenerConnectionNoBuffer), 1);
-    assert!(text(&answers[4]).starts_with("HTTP/1.1 503 "));
-    // Heads have their time; who had no buffer to be read into is not to blame for it.
-    worker.tick(now + Duration::from_secs(11), 11_000);
-    worker.handle_timers();
-    while worker.handle_leftovers() {}
-    for (index, answer) in answers.iter().take(4).enumerate() {
-        let status = if index < 3 { "HTTP/1.1 408 " } else { "HTTP/1.1 503 " };
-        assert!(text(answer).starts_with(status), "client {index}: {}", text(answer));
+    assert_eq!(worker.session_count(), 5);
+    assert_eq!(worker.metrics().get(Metric::BufferInUse), 2);
+    assert_eq!(worker.metrics().get(Metric::BufferWaits), 3);
+    assert_eq!(worker.next_wakeup(), Some(now + Duration::from_millis(500)));
+    worker.tick(now + Duration::from_millis(500), 500);
+    for _ in 0..10 {
+        worker.handle_timers();
+        while worker.handle_leftovers() {}
     }
+    assert!(text(&answers[0]).starts_with("HTTP/1.1 503 "), "the oldest: {}", text(&answers[0]));
+    assert!(text(&answers[4]).starts_with("HTTP/1.1 404 "), "the whole one: {}", text(&answers[4]));
+    assert_eq!(worker.metrics().get(Metric::ListenerConnectionNoBuffer), 0);
     worker.check_invariants();
 }
 

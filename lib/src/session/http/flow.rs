@@ -149,6 +149,11 @@ impl<P> Flow<P> {
         self.piped() > 0 || self.bytes.as_ref().is_some_and(Buffer::is_full)
     }
 
+    /// Whether it holds neither bytes nor anything to hold them in.
+    pub(super) fn holds_nothing(&self) -> bool {
+        self.head.is_none() && self.bytes.is_none() && self.pipe.is_none() && self.ready == 0
+    }
+
     /// Whether nothing of the source is held.
     pub(super) fn is_drained(&self) -> bool {
         self.piped() == 0 && self.bytes.as_ref().is_none_or(Buffer::is_empty)
@@ -287,4 +292,6 @@ pub(super) fn release<N: Network>(flow: &mut Flow<<N::Stream as Stream>::Pipe>, 
     shared.give_back(&mut flow.head);
     shared.give_back(&mut flow.bytes);
     flow.release_pipe(&mut shared.pipes);
+    flow.sent = 0;
+    flow.ready = 0;
 }

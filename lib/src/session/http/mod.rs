@@ -26,6 +26,7 @@ use crate::protocol::h1::scan::HeadScanner;
 use crate::protocol::http::{Framing, RequestMethod};
 
 use super::backends::BackendKey;
+use super::table::Resting;
 use super::{Owner, Shared};
 
 pub(crate) mod answer;
@@ -33,7 +34,7 @@ mod deadline;
 mod decide;
 mod exchange;
 mod flow;
-mod request;
+pub(super) mod request;
 mod response;
 mod tunnel;
 
@@ -140,20 +141,13 @@ pub struct HttpSession<S: Stream> {
 }
 
 impl<S: Stream> HttpSession<S> {
-    /// A connection that was just accepted, with the index that it has in the worker's table.
-    pub fn new(
-        index: usize,
-        stream: S,
-        token: Token,
-        address: SocketAddr,
-        listener: ListenerIndex,
-        now: Instant,
-    ) -> Self {
+    /// A session without a connection: see [`wake`](Self::wake). Any time will do.
+    pub fn vacant(now: Instant) -> Self {
         Self {
-            index,
-            front: Peer::accepted(stream, token),
-            address,
-            listener,
+            index: 0,
+            front: Peer::vacant(),
+            address: SocketAddr::from(([0; 4], 0)),
+            listener: 0,
             stage: Stage::Head,
             request: Flow::new(),
             response: Flow::new(),
@@ -165,7 +159,7 @@ impl<S: Stream> HttpSession<S> {
             switches: false,
             requests: 0,
             prepared: Prepared::default(),
-            head_since: Some(now),
+            head_since: None,
             front_active: now,
             back_active: now,
             discarded: 0,
@@ -176,6 +170,63 @@ impl<S: Stream> HttpSession<S> {
             thirsty: Default::default(),
             queued: false,
         }
+    }
+
+    /// Takes on a connection that rested, with the index that it has in the worker's table.
+    pub fn wake(&mut self, index: usize, resting: Resting<S>) {
+        let Resting { front, address, listener, requests, prepared, since, timer_at } = resting;
+        debug_assert!(self.holds_nothing());
+        self.index = index;
+        self.front = front;
+        self.address = address;
+        self.listener = listener;
+        self.requests = requests;
+        self.prepared = prepared;
+        // The time for the first head runs from the accept, for a further one from its first byte.
+        self.head_since = (requests == 0).then_some(since);
+        self.front_active = since;
+        self.back_active = since;
+        self.timer_at = timer_at;
+        self.half_head = None;
+    }
+
+    /// What is left of the session if all that it does is to wait for a request.
+    pub fn rest(&mut self) -> Option<Resting<S>> {
+        let fresh = self.requests == 0;
+        if !self.holds_nothing() || self.head_since.is_some() != fresh {
+            return None;
+        }
+        Some(Resting {
+            front: self.front.take(),
+            address: self.address,
+            listener: self.listener,
+            requests: self.requests,
+            prepared: std::mem::take(&mut self.prepared),
+            since: self.head_since.unwrap_or(self.front_active),
+            timer_at: self.timer_at,
+        })
+    }
+
+    /// Closes the connection and makes the session fit for another one. False if it holds anything.
+    pub fn vacate(&mut self) -> bool {
+        self.front = Peer::vacant();
+        self.stage = Stage::Head;
+        self.scanner = HeadScanner::default();
+        self.thirsty = Default::default();
+        self.queued = false;
+        self.switches = false;
+        self.holds_nothing()
+    }
+
+    fn holds_nothing(&self) -> bool {
+        self.stage == Stage::Head
+            && self.request.holds_nothing()
+            && self.response.holds_nothing()
+            && self.exchange.is_none()
+            && self.back.is_none()
+            && self.tunnel.is_none()
+            && !self.queued
+            && self.thirsty == [false; Use::ALL.len()]
     }
 
     /// The token of the front.

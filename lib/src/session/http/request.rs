@@ -73,7 +73,7 @@ pub(super) struct Origin<'a> {
 /// The forwarding fields of a connection, kept from its second request on: of most connections there is no
 /// third, and of those that go on each request has the same.
 #[derive(Debug, Default)]
-pub(super) struct Prepared {
+pub(in crate::session) struct Prepared {
     /// Of the listener whose settings they follow.
     generation: u64,
     text: Box<[u8]>,
@@ -138,7 +138,7 @@ pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin<'_>, shared: &mut S
     let policy = decided.route.frontend.policy();
     let edits = policy.map(|policy| policy.header_edits()).unwrap_or_default();
     let editor = edits.iter().any(|edit| edit.response).then(|| decided.route.frontend.clone());
-    let Some(mut out) = shared.buffers.checkout(Use::Request) else {
+    let Some(mut out) = shared.buffers.checkout(Use::Head) else {
         let refusal = Refusal::new(503, "no buffer is free");
         return answered(&refusal, origin.listener, shared, Some(&head), id, consumed);
     };
