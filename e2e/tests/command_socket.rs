@@ -240,15 +240,16 @@ fn later_protocols_are_refused_by_name() {
     let proxy = proxy();
     let mut client = proxy.command();
     let address = kakehi_e2e::address::free_address();
-    let mut auth = requests::frontend("a", proxy.address(), "auth.test", "/");
-    auth.required_auth = Some(true);
-    client.ok(requests::add_cluster("a"));
     for request in [
         RequestType::AddTcpListener(kakehi_command::proto::TcpListenerConfig {
             address: requests::wire_address(address),
             ..Default::default()
         }),
-        RequestType::AddHttpFrontend(auth),
+        RequestType::AddCluster(kakehi_command::proto::Cluster {
+            cluster_id: "a".into(),
+            http2: Some(true),
+            ..Default::default()
+        }),
     ] {
         let reason = client.refused(request);
         assert!(reason.contains("not served yet"), "{reason}");

@@ -147,8 +147,6 @@ fn what_is_not_served_yet_is_said() {
         (format!("{listener}expect_proxy = true\n"), "expect_proxy"),
         (cluster("", "sticky_session = true"), "sticky_session"),
         (cluster("", "http2 = true"), "http2"),
-        (cluster(", required_auth = true", ""), "required_auth"),
-        (cluster(", rewrite_path = \"/x\"", ""), "rewrite_path"),
     ] {
         let output = check(&text);
         let said = format!("{}{}", output.stdout, output.stderr);
@@ -158,10 +156,11 @@ fn what_is_not_served_yet_is_said() {
 
 #[test]
 fn unsafe_omissions_are_errors() {
-    // A route that asks for a password must not be served without.
+    // Whoever expects a PROXY header would have it taken for a request.
     let output = check(
-        "[clusters.a]\nprotocol = \"http\"\nbackends = []\n\
-         frontends = [{ address = \"127.0.0.1:1\", hostname = \"a.test\", required_auth = true }]\n",
+        "[[listeners]]\nprotocol = \"http\"\naddress = \"127.0.0.1:1\"\nexpect_proxy = true\n\
+         [clusters.a]\nprotocol = \"http\"\nbackends = []\n\
+         frontends = [{ address = \"127.0.0.1:1\", hostname = \"a.test\" }]\n",
     );
     assert_eq!(output.code, Some(1), "{output:?}");
 }
