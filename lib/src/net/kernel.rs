@@ -9,7 +9,7 @@ use mio::{Interest, Registry};
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use nix::libc::{c_int, linger};
 use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::Linger;
+use nix::sys::socket::sockopt::{Linger, TcpNoDelay};
 use nix::unistd::pipe2;
 
 use super::unacknowledged::unacknowledged;
@@ -119,9 +119,7 @@ impl Network for Kernel {
     }
 
     fn accept(&mut self, listener: &mut TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-        let (stream, peer) = listener.accept()?;
-        set_nodelay(&stream);
-        Ok((stream, peer))
+        listener.accept()
     }
 }
 
@@ -132,8 +130,12 @@ fn set_nodelay(stream: &TcpStream) {
     }
 }
 
-/// A listening socket as main hands it over: bound, listening, non-blocking.
+/// A listening socket as main hands it over: bound, listening, non-blocking. What is accepted from it has
+/// its options: small writes leave at once, without a call for each connection.
 pub fn adopt_listener(fd: OwnedFd) -> TcpListener {
+    if let Err(error) = setsockopt(&fd, TcpNoDelay, &true) {
+        log::debug!("TCP_NODELAY: {error}");
+    }
     TcpListener::from_std(std::net::TcpListener::from(fd))
 }
 

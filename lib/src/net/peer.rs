@@ -279,6 +279,11 @@ impl<S: Stream> Peer<S> {
         }
     }
 
+    /// Whether events come for it.
+    pub fn is_watched(&self) -> bool {
+        self.watched
+    }
+
     /// Sees to it that an event comes when a direction that has to wait becomes ready.
     pub fn watch<N: Network<Stream = S>>(&mut self, net: &mut N) -> io::Result<()> {
         if self.watched || (self.readable && self.writable) {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::answer::Refusal;
 use super::exchange::{Exchange, Progress};
-use super::{Drive, HttpSession, Stage, Step};
+use super::{Drive, HttpSession, Stage, Step, UNWATCHED_TIME_MAX};
 use crate::metrics::Metric;
 use crate::net::buffers::Use;
 use crate::net::{Network, Stream};
@@ -126,7 +126,10 @@ impl<S: Stream> HttpSession<S> {
     /// Makes sure that the timer fires no later than the deadline.
     pub(super) fn arm<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
         self.look_at_client(shared);
-        let Some((_, at)) = self.deadline(shared) else { return };
+        let Some((_, mut at)) = self.deadline(shared) else { return };
+        if self.needs_no_watch() {
+            at = at.min(shared.now + UNWATCHED_TIME_MAX);
+        }
         if self.timer_at.is_none_or(|set| at < set) {
             self.timer_at = Some(at);
             shared.timers.set(self.front.token(), at);
@@ -145,6 +148,10 @@ impl<S: Stream> HttpSession<S> {
         match step {
             Step::Again => self.drive(shared),
             Step::Wait => {
+                if self.front.watch(&mut shared.net).is_err() {
+                    self.finish(shared);
+                    return Drive::Finished;
+                }
                 self.arm(shared);
                 Drive::Waiting
             }

@@ -52,6 +52,9 @@ const STEPS_PER_TURN_MAX: usize = 32;
 /// Longest request line; more is answered with 414. RFC 9112 §3 recommends to support 8000 at least.
 const REQUEST_LINE_BYTES_MAX: usize = 8192;
 
+/// How long a client that was not put into the poll is left out of it.
+const UNWATCHED_TIME_MAX: Duration = Duration::from_secs(1);
+
 /// What is discarded after our last byte, so that a client that still sends reads our answer instead
 /// of a reset (RFC 9112 §9.6).
 const LINGERING_BYTES_MAX: u64 = 1 << 20;
@@ -295,7 +298,9 @@ impl<S: Stream> HttpSession<S> {
 
     /// Before waiting: events and the timer must be able to wake the session.
     fn settle<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Drive {
-        if let Err(error) = self.front.watch(&mut shared.net) {
+        if !self.needs_no_watch()
+            && let Err(error) = self.front.watch(&mut shared.net)
+        {
             log::warn!("client {}: cannot be watched: {error}", self.address);
             self.finish(shared);
             return Drive::Finished;
@@ -309,6 +314,17 @@ impl<S: Stream> HttpSession<S> {
             shared.half_heads.push_back((self.index, since));
         }
         Drive::Waiting
+    }
+
+    /// Whether the front has nothing more to say before it is closed: its only request was read, and its
+    /// answer can be written when it comes. If it takes long the front is watched after all
+    /// ([`UNWATCHED_TIME_MAX`]), for the client may give up.
+    fn needs_no_watch(&self) -> bool {
+        self.stage == Stage::Exchange
+            && self.request.body.is_complete()
+            && self.exchange.as_ref().is_some_and(Exchange::is_last_wanted)
+            && self.front.is_writable()
+            && !self.front.is_watched()
     }
 
     /// Whether a part of a head that began then is all that this session holds.
