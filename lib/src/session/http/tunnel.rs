@@ -1,7 +1,8 @@
 //! A connection that has changed its protocol (RFC 9110 §7.8): bytes both ways, and nothing is understood.
 //!
-//! Each direction ends by itself: its end is passed on when all that came before it was. The tunnel is over
-//! with the second one, when either side breaks, or when nothing moved for the listener's `tunnel_timeout`.
+//! Each direction ends by itself: its end is passed on when all that came before it was. One whose sink breaks
+//! is over, while what comes the other way, which may be the reason, is still passed on. The tunnel is over
+//! with the second direction, or when nothing moved for the listener's `tunnel_timeout`.
 //! A worker that drains ends a tunnel when nothing of it is in flight.
 
 use super::flow::{Flow, Flush};
@@ -29,8 +30,11 @@ pub(super) struct Tunnel {
 struct Direction {
     /// Its source has ended.
     ended: bool,
-    /// Its sink was told.
+    /// Its sink was told, or has broken.
     shut: bool,
+    /// Its sink has broken: what still comes is read and thrown away, so that it does not turn our closing
+    /// into a reset.
+    lost: bool,
     /// The last read gave as much as there was room for: a pipe takes more at a time.
     bulk: bool,
 }
@@ -47,9 +51,6 @@ struct Relayed {
     /// There is no buffer for it now.
     thirsty: bool,
 }
-
-/// A side has broken: the other cannot go on.
-struct Broken;
 
 impl<S: Stream> HttpSession<S> {
     /// The 101 has gone to the client: from here on the protocol is theirs. What either side sent already
@@ -73,14 +74,8 @@ impl<S: Stream> HttpSession<S> {
 
     pub(super) fn step_tunnel<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
         let (Some(tunnel), Some(back)) = (self.tunnel.as_mut(), self.back.as_mut()) else { return Step::End };
-        let up = relay(
-            &mut tunnel.up,
-            &mut self.request,
-            &mut self.front,
-            &mut back.peer,
-            Use::Request,
-            shared,
-        );
+        let up =
+            relay(&mut tunnel.up, &mut self.request, &mut self.front, &mut back.peer, Use::Request, shared);
         let down = relay(
             &mut tunnel.down,
             &mut self.response,
@@ -89,10 +84,7 @@ impl<S: Stream> HttpSession<S> {
             Use::Response,
             shared,
         );
-        let (Ok(up), Ok(down)) = (up, down) else { return Step::End };
-        if tunnel.up.shut && tunnel.down.shut {
-            return Step::End;
-        }
+        let (over, lost) = (tunnel.up.shut && tunnel.down.shut, tunnel.up.lost);
         shared.metrics.add(Metric::BytesIn, up.read);
         shared.metrics.add(Metric::BackBytesOut, up.written);
         shared.metrics.add(Metric::BackBytesIn, down.read);
@@ -105,6 +97,11 @@ impl<S: Stream> HttpSession<S> {
         let bytes = up.read > 0 || up.written > 0 || down.read > 0 || down.written > 0;
         if bytes {
             self.front_active = shared.now;
+        }
+        if over {
+            self.end_tunnel(shared);
+            // The client may not know yet that nobody listens.
+            return if lost { self.linger() } else { Step::End };
         }
         if bytes || up.moved || down.moved {
             return Step::Again;
@@ -128,8 +125,11 @@ fn relay<N: Network>(
     sink: &mut Peer<N::Stream>,
     purpose: Use,
     shared: &mut Shared<N>,
-) -> Result<Relayed, Broken> {
+) -> Relayed {
     let mut relayed = Relayed::default();
+    if direction.lost {
+        return discard(flow, source, purpose, shared);
+    }
     // Nothing delimits these bytes, so that nothing can be wrong with them.
     let _ = flow.advance();
     if flow.has_output() {
@@ -137,8 +137,13 @@ fn relay<N: Network>(
         let flush = flow.flush(sink, &shared.pipes);
         relayed.written = flow.written - before;
         match flush {
-            Flush::Failed(_) => return Err(Broken),
-            Flush::Blocked => return Ok(relayed),
+            Flush::Failed(_) => {
+                (direction.ended, direction.shut, direction.lost) = (true, true, true);
+                flow.release_pipe(&mut shared.pipes);
+                relayed.moved = true;
+                return relayed;
+            }
+            Flush::Blocked => return relayed,
             Flush::Done => {}
         }
     }
@@ -149,14 +154,14 @@ fn relay<N: Network>(
             shared.give_back(&mut flow.bytes);
             flow.release_pipe(&mut shared.pipes);
         }
-        return Ok(relayed);
+        return relayed;
     }
     if !source.is_readable() {
         if flow.is_drained() {
             shared.give_back(&mut flow.bytes);
             flow.release_pipe(&mut shared.pipes);
         }
-        return Ok(relayed);
+        return relayed;
     }
     let mut read = None;
     if direction.bulk {
@@ -169,7 +174,7 @@ fn relay<N: Network>(
         None => {
             let Some(bytes) = take_buffer(&mut flow.bytes, purpose, shared) else {
                 relayed.thirsty = true;
-                return Ok(relayed);
+                return relayed;
             };
             let read = source.read(bytes);
             direction.bulk = bytes.is_full();
@@ -185,11 +190,36 @@ fn relay<N: Network>(
             }
         }
         Read::Nothing => relayed.moved = true,
-        Read::End => {
+        // What came before a break is passed on like what came before an end.
+        Read::End | Read::Failed(_) => {
             direction.ended = true;
             relayed.moved = true;
         }
-        Read::Failed(_) => return Err(Broken),
     }
-    Ok(relayed)
+    relayed
+}
+
+/// Reads what nobody wants, at most a buffer of it.
+fn discard<N: Network>(
+    flow: &mut Flow<<N::Stream as Stream>::Pipe>,
+    source: &mut Peer<N::Stream>,
+    purpose: Use,
+    shared: &mut Shared<N>,
+) -> Relayed {
+    let mut relayed = Relayed::default();
+    if !source.is_readable() {
+        shared.give_back(&mut flow.bytes);
+        return relayed;
+    }
+    let Some(bytes) = take_buffer(&mut flow.bytes, purpose, shared) else {
+        relayed.thirsty = true;
+        return relayed;
+    };
+    bytes.clear();
+    match source.read(bytes) {
+        Read::Bytes(count) => relayed.read = count,
+        Read::Nothing | Read::End | Read::Failed(_) => relayed.moved = true,
+    }
+    bytes.clear();
+    relayed
 }
