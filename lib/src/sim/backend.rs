@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::ledger::{Base, Ledger};
 use super::message::{Event, Reader};
-use super::model::{After, Fault, Ledger};
+use super::model::{After, Fault, Side};
 use super::rng::Rng;
 use super::script::{Act, Left, Script, millis};
-use super::world::{ActorRead, ConnectionId, World};
+use super::tunnel::{End, Ending};
+use super::world::{ActorRead, ConnectionId, Sabotage, World};
 
 /// See the module.
 #[derive(Debug)]
@@ -34,6 +36,10 @@ struct Live {
     over: bool,
     /// A request has come before.
     served: bool,
+    tunnel: Option<End>,
+    splits_strays: bool,
+    /// The head that changes the protocol is sent when the script has so many acts left.
+    switches_at: Option<usize>,
 }
 
 impl Backend {
@@ -63,6 +69,9 @@ impl Backend {
                 close_after_ms: None,
                 over: false,
                 served: false,
+                tunnel: None,
+                splits_strays: world.sabotage == Some(Sabotage::SplitStrays),
+                switches_at: None,
             });
         }
         for live in &mut self.connections {
@@ -77,9 +86,23 @@ impl Backend {
 
 impl Live {
     fn step(&mut self, rng: &mut Rng, world: &mut World, ledger: &mut Ledger) -> Result<bool, String> {
+        let sent = world.sent_by_actor(self.id);
         if self.script.step(self.id, false, world) {
+            if let Some(end) = &self.tunnel
+                && world.sent_by_actor(self.id) > sent
+            {
+                ledger.tunnel_moved(end.id(), world.now);
+            }
+            let forgets = world.sabotage == Some(Sabotage::ForgetSwitches);
+            self.switches_at = self
+                .switches_at
+                .filter(|_| forgets)
+                .or(self.switches_at.filter(|&left| self.script.len() > left));
             self.after_script(world);
             return Ok(true);
+        }
+        if self.tunnel.is_some() {
+            return self.step_tunnel(world, ledger);
         }
         match self.script.left {
             Left::Vanished => {
@@ -116,16 +139,26 @@ impl Live {
                     return Err("bytes for a backend that had said that it closes".to_owned());
                 }
                 self.reader.feed(&bytes);
-                while let Some(event) = self.reader.next()? {
+                while self.tunnel.is_none()
+                    && let Some(event) = self.reader.next()?
+                {
                     self.take(event, rng, world, ledger)?;
                 }
                 Ok(true)
             }
             ActorRead::End | ActorRead::Reset => {
                 // An early answer frees the proxy from sending the rest.
-                let early = self.current.is_some_and(|id| ledger.plans[id].response.early);
+                let terms = &ledger.rules.terms;
+                let may_be_left = match self.current.map(|id| &ledger.plans[id]) {
+                    Some(plan) => {
+                        let refused = plan.is_too_large(terms) || plan.dawdles_too_much();
+                        plan.response.early || refused || plan.response.stray
+                    }
+                    // Its body was refused before we knew whose head this is.
+                    None => terms.body_bytes_max.is_some(),
+                };
                 let within = self.current.is_some() || !self.reader.is_at_boundary();
-                if within && !early && self.script.left == Left::No && !ledger.rules.faults {
+                if within && !may_be_left && self.script.left == Left::No && !ledger.rules.faults {
                     return Err(format!("the proxy left a backend within request {:?}", self.current));
                 }
                 world.close(self.id);
@@ -160,13 +193,14 @@ impl Live {
         match event {
             Event::Head(head) => {
                 let (_, target) = head.request_line()?;
-                let id = target.strip_prefix("/r/").and_then(|rest| rest.split('?').next()?.parse().ok());
+                let id = target.split_once("/r/").and_then(|(_, rest)| rest.split('?').next()?.parse().ok());
                 let id: usize = id.ok_or_else(|| format!("a request for {target:?} reached a backend"))?;
                 if let Some(before) = self.current {
                     return Err(format!("request {id} was sent before {before} was answered"));
                 }
                 let plan = ledger.plans.get(id).ok_or("a request that nobody sent")?;
-                plan.check_request_head(&head).map_err(|error| format!("request {id}: {error}"))?;
+                let checked = plan.check_request_head(&head, &ledger.rules.terms);
+                checked.map_err(|error| format!("request {id}: {error}"))?;
                 world.note(|| format!("c{} backend has the head of {id}", self.id));
                 ledger.seen[id].arrivals.push(self.served);
                 self.served = true;
@@ -191,13 +225,83 @@ impl Live {
                     .map_err(|error| format!("request {id}: {error}"))?;
                 world.note(|| format!("c{} backend has all of {id}", self.id));
                 self.read = true;
-                if !plan.response.early {
+                if plan.switches() || plan.switches_unasked() {
+                    self.switch(id, world, ledger)?;
+                } else if !plan.response.early {
                     self.answer(id, rng, ledger);
                 }
                 self.after_script(world);
             }
         }
         Ok(())
+    }
+
+    /// Changes the protocol, as planned or not.
+    fn switch(&mut self, id: usize, world: &World, ledger: &mut Ledger) -> Result<(), String> {
+        let plan = &ledger.plans[id];
+        for &status in &plan.response.informational {
+            self.script.push_bytes(plan.informational_wire(status), None);
+        }
+        let wire = plan.switch_wire();
+        if !plan.switches() {
+            self.script.push_bytes(wire, plan.response.stall);
+            return Ok(());
+        }
+        // Until we have answered, what is behind the head might be another request.
+        if !self.reader.take_rest().is_empty() {
+            return Err(format!("request {id}: bytes of a protocol that was not changed to"));
+        }
+        let head = wire.len();
+        let informational: usize =
+            plan.response.informational.iter().map(|&status| plan.informational_wire(status).len()).sum();
+        self.script.push_bytes(wire, plan.response.stall);
+        let with_head = self.script.len();
+        self.script.push_bytes(plan.tunnel.early(id, Side::Down), None);
+        let sent = world.sent_by_actor(self.id) + (head + informational) as u64;
+        let got = world.read_by_actor(self.id);
+        ledger.seen[id].tunnel.back = Some(Base { connection: self.id, sent, got });
+        self.tunnel = Some(End::new(id, Side::Down, plan.tunnel, &mut self.script));
+        self.switches_at = Some(self.script.len() - with_head);
+        self.current = None;
+        Ok(())
+    }
+
+    fn step_tunnel(&mut self, world: &mut World, ledger: &mut Ledger) -> Result<bool, String> {
+        let Some(end) = &mut self.tunnel else { return Ok(false) };
+        if self.script.left == Left::Closed {
+            self.over = true;
+            return Ok(true);
+        }
+        // It looks at nothing before it leaves.
+        if end.ending() == Ending::BackendLeaves && world.rng.percent(50) && !self.script.is_empty() {
+            return Ok(false);
+        }
+        let max = world.pace.draw(&mut world.rng);
+        match world.receive(self.id, max) {
+            ActorRead::Nothing if end.is_over(&self.script) => {}
+            ActorRead::Nothing => return Ok(false),
+            ActorRead::Bytes(bytes) => {
+                if self.switches_at.is_some() {
+                    return Err(format!("tunnel {}: bytes before the protocol was changed", end.id()));
+                }
+                end.take(&bytes)?;
+                ledger.tunnel_moved(end.id(), world.now);
+                return Ok(true);
+            }
+            ActorRead::End if !end.is_over(&self.script) => {
+                if !end.has_ended() {
+                    ledger.check_tunnel_end(end, world.now)?;
+                    end.end(&mut self.script);
+                    return Ok(true);
+                }
+                return Ok(false);
+            }
+            ActorRead::End => {}
+            ActorRead::Reset => ledger.check_tunnel_reset(end)?,
+        }
+        world.close(self.id);
+        self.over = true;
+        Ok(true)
     }
 
     fn answer(&mut self, id: usize, rng: &mut Rng, ledger: &Ledger) {
@@ -230,7 +334,20 @@ impl Live {
             }
             _ => {}
         }
-        self.script.push_bytes(wire, plan.response.stall);
+        if plan.response.stray
+            && let Some(last) = wire.pop()
+        {
+            self.script.push_bytes(wire, plan.response.stall);
+            let stray = b"HTTP/1.1 200 OK\r\nX-Sim-Id: stray\r\nContent-Length: 0\r\n\r\n";
+            if self.splits_strays {
+                self.script.push_bytes(vec![last], None);
+                self.script.push_bytes(stray.to_vec(), Some((0, 1)));
+            } else {
+                self.script.push(Act::SendWhole([&[last], stray.as_slice()].concat()));
+            }
+        } else {
+            self.script.push_bytes(wire, plan.response.stall);
+        }
         if plan.response.close {
             self.script.push(Act::Finish);
             return;

@@ -5,10 +5,13 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::ledger::{Base, Ledger, Outcome, Rules};
 use super::message::{Delimiter, Event, Head, Reader};
-use super::model::{Fault, Ledger, Outcome, Plan, Rules, Side, content};
+use super::model::{Fault, Plan, Side, content, expect};
 use super::rng::Rng;
 use super::script::{Act, Left, Script, millis};
+use super::site::Site;
+use super::tunnel::End;
 use super::world::{ActorRead, ConnectionId, World};
 
 /// See the module.
@@ -42,6 +45,7 @@ struct Live {
     last_asked: bool,
     continued: bool,
     read_from: Option<Instant>,
+    tunnel: Option<End>,
 }
 
 impl Client {
@@ -70,7 +74,10 @@ impl Client {
         if self.live.is_none() {
             return self.connect(world, ledger);
         }
-        self.feed(ledger);
+        self.feed(world, ledger);
+        if self.live.as_ref().is_some_and(|live| live.tunnel.is_some()) {
+            return self.step_tunnel(world, ledger);
+        }
         if self.rng.percent(50) && self.send(world) {
             return Ok(true);
         }
@@ -94,6 +101,7 @@ impl Client {
                     last_asked: false,
                     continued: false,
                     read_from: None,
+                    tunnel: None,
                 });
             }
             None if ledger.rules.draining => {
@@ -101,13 +109,16 @@ impl Client {
                     ledger.settle(id, Outcome::Cut)?;
                 }
             }
+            None if world.paused => {
+                self.resting_until = Some(world.now + millis(self.rng.within(1..=20)));
+            }
             None => return Err("nobody listens".to_owned()),
         }
         Ok(true)
     }
 
     /// Takes the next requests from the queue, as far as pipelining goes.
-    fn feed(&mut self, ledger: &Ledger) {
+    fn feed(&mut self, world: &World, ledger: &mut Ledger) {
         let Some(live) = &mut self.live else { return };
         if live.closing || live.last_asked || live.script.left != Left::No || !live.script.is_empty() {
             return;
@@ -119,9 +130,18 @@ impl Client {
                 live.continued = false;
             }
             live.awaiting.push_back(id);
-            live.last_asked = !ledger.plans[id].request.keep_alive;
+            let plan = &ledger.plans[id];
+            // What came behind an upgrade might belong to the other protocol.
+            live.last_asked = !plan.request.keep_alive || plan.request.upgrade;
+            let (switches, sound) = (plan.switches(), plan.fault.is_none());
+            ledger.ask(id, world);
             write_request(&mut live.script, id, ledger, &mut self.rng);
-            if self.queue.is_empty() && self.half_closes {
+            if switches && sound {
+                let early = ledger.plans[id].tunnel.early(id, Side::Up).len();
+                let sent = world.sent_by_actor(live.id) + (live.script.unsent() - early) as u64;
+                ledger.seen[id].tunnel.front = Some(Base { connection: live.id, sent, got: u64::MAX });
+            }
+            if self.queue.is_empty() && self.half_closes && !ledger.plans[id].switches() {
                 live.script.push(Act::Finish);
             }
         }
@@ -140,7 +160,11 @@ impl Client {
             return Ok(false);
         }
         live.read_from = None;
-        let max = world.pace.draw(&mut world.rng);
+        let mut max = world.pace.draw(&mut world.rng);
+        let sip = live.awaiting.front().and_then(|&id| ledger.plans[id].request.sip);
+        if let Some(sip) = sip {
+            max = max.min(sip.piece);
+        }
         if live.script.left == Left::Vanished {
             // It reads nothing, and only learns that the connection is over.
             let over = matches!(world.receive(live.id, 0), ActorRead::End | ActorRead::Reset);
@@ -150,7 +174,9 @@ impl Client {
             ActorRead::Nothing => self.retire(world, ledger),
             ActorRead::Bytes(bytes) => {
                 live.reader.feed(&bytes);
+                live.read_from = sip.map(|sip| world.now + millis(sip.ms * bytes.len() / sip.piece));
                 while let Some(live) = &mut self.live
+                    && live.tunnel.is_none()
                     && let Some(event) = live.reader.next()?
                 {
                     self.take(event, world, ledger)?;
@@ -174,6 +200,56 @@ impl Client {
         }
     }
 
+    fn step_tunnel(&mut self, world: &mut World, ledger: &mut Ledger) -> Result<bool, String> {
+        let Some(live) = &mut self.live else { return Ok(false) };
+        let Some(end) = &mut live.tunnel else { return Ok(false) };
+        let sent = world.sent_by_actor(live.id);
+        if self.rng.percent(50) && live.script.step(live.id, true, world) {
+            if world.sent_by_actor(live.id) > sent {
+                ledger.tunnel_moved(end.id(), world.now);
+            }
+            return Ok(true);
+        }
+        if live.script.left == Left::Closed {
+            return self.leave_tunnel(world, ledger).map(|()| true);
+        }
+        let max = world.pace.draw(&mut world.rng);
+        match world.receive(live.id, max) {
+            ActorRead::Bytes(bytes) => {
+                end.take(&bytes)?;
+                ledger.tunnel_moved(end.id(), world.now);
+                return Ok(true);
+            }
+            ActorRead::End if !end.has_ended() => {
+                ledger.check_tunnel_end(end, world.now)?;
+                end.end(&mut live.script);
+                return Ok(true);
+            }
+            ActorRead::Nothing | ActorRead::End if !end.is_over(&live.script) => {
+                let moved = live.script.step(live.id, true, world);
+                if world.sent_by_actor(live.id) > sent {
+                    ledger.tunnel_moved(end.id(), world.now);
+                }
+                return Ok(moved);
+            }
+            ActorRead::Nothing | ActorRead::End => {}
+            ActorRead::Reset => ledger.check_tunnel_reset(end)?,
+        }
+        self.leave_tunnel(world, ledger).map(|()| true)
+    }
+
+    fn leave_tunnel(&mut self, world: &mut World, ledger: &mut Ledger) -> Result<(), String> {
+        let Some(live) = self.live.take() else { return Ok(()) };
+        if live.script.left != Left::Closed {
+            world.close(live.id);
+        }
+        match live.tunnel {
+            Some(end) if end.complain().is_none() => ledger.settle(end.id(), Outcome::Planned),
+            Some(end) => ledger.settle(end.id(), Outcome::Cut),
+            None => Ok(()),
+        }
+    }
+
     /// Everything asked was answered: closes, or waits to be closed.
     fn retire(&mut self, world: &mut World, ledger: &mut Ledger) -> Result<bool, String> {
         let Some(live) = &self.live else { return Ok(false) };
@@ -191,6 +267,19 @@ impl Client {
         let &id = live.awaiting.front().ok_or("an answer that nobody asked for")?;
         let plan = &ledger.plans[id];
         match event {
+            Event::Head(head) if head.status()? == 101 => {
+                plan.check_switch(&head, &live.informed).map_err(|error| format!("request {id}: {error}"))?;
+                world.note(|| format!("{} has a tunnel for {id}", self.address));
+                let rest = live.reader.take_rest();
+                let got = world.read_by_actor(live.id) - rest.len() as u64;
+                if let Some(front) = &mut ledger.seen[id].tunnel.front {
+                    front.got = got;
+                }
+                let mut end = End::new(id, Side::Up, plan.tunnel, &mut live.script);
+                ledger.tunnel_moved(id, world.now);
+                end.take(&rest)?;
+                live.tunnel = Some(end);
+            }
             Event::Head(head) if head.status()? < 200 => {
                 let named = head.first("X-Sim-Id");
                 if named != Some(id.to_string().as_str()) {
@@ -215,6 +304,8 @@ impl Client {
                     live.read_from = Some(world.now + millis(ms));
                 }
                 world.note(|| format!("{} gets for {id}: {head:?}", self.address));
+                // The protocol stays, so that another request may follow.
+                live.last_asked &= !plan.request.upgrade;
                 live.head = Some(head);
             }
             // Of a 1xx.
@@ -226,6 +317,9 @@ impl Client {
                 live.continued = false;
                 live.read_from = None;
                 let outcome = judge(id, &head, &informed, &body, &trailers, ledger)?;
+                if let Outcome::Own(_) = outcome {
+                    ledger.check_eviction(id, &body, world.now)?;
+                }
                 ledger.settle(id, outcome)?;
                 world.note(|| format!("{} has {id}: {outcome:?}", self.address));
                 if outcome != Outcome::Planned {
@@ -244,6 +338,14 @@ impl Client {
     fn leave(&mut self, broken: bool, world: &mut World, ledger: &mut Ledger) -> Result<(), String> {
         let Some(live) = self.live.take() else { return Ok(()) };
         let within = live.head.is_some();
+        let silent = |id: &usize| ledger.plans[*id].request.site == Site::Silent;
+        let untouched = !within && live.informed.is_empty() && live.reader.is_at_boundary();
+        if untouched && live.awaiting.front().is_some_and(silent) && live.awaiting.len() == 1 {
+            if live.script.left != Left::Closed {
+                world.close(live.id);
+            }
+            return ledger.settle(live.awaiting[0], Outcome::Silence);
+        }
         if live.script.left != Left::Closed {
             world.close(live.id);
         }
@@ -251,9 +353,19 @@ impl Client {
         let mut unanswered = live.awaiting;
         if within {
             let Some(id) = unanswered.pop_front() else { return Err("an answer to nothing".to_owned()) };
-            if !ledger.rules.faults {
+            let cut_off = ledger.plans[id].request.sip.is_some_and(|sip| sip.too_slow);
+            if !ledger.rules.faults && !cut_off {
                 return Err(format!("request {id}: its answer was cut (broken: {broken})"));
             }
+            ledger.settle(id, Outcome::Cut)?;
+            if cut_off && !unanswered.is_empty() {
+                return Err(format!("requests {unanswered:?}: behind a client that is too slow"));
+            }
+        }
+        // So slow that not even the head came before the proxy's patience ended.
+        let cut_off = |id: &usize| ledger.plans[*id].request.sip.is_some_and(|sip| sip.too_slow);
+        if !within && unanswered.front().is_some_and(cut_off) {
+            let Some(id) = unanswered.pop_front() else { return Ok(()) };
             ledger.settle(id, Outcome::Cut)?;
         }
         if live.closing && !within {
@@ -311,18 +423,27 @@ fn judge(
 }
 
 /// Whether an answer of the proxy's own may be what it is.
-fn judge_own(plan: &Plan, head: &Head, rules: &Rules) -> Result<Outcome, &'static str> {
-    let status = head.status().map_err(|_| "no status")?;
-    if !(400..600).contains(&status) {
-        return Err("an answer from nobody");
+fn judge_own(plan: &Plan, head: &Head, rules: &Rules) -> Result<Outcome, String> {
+    let status = head.status()?;
+    let site = plan.request.site;
+    let is_its_own = site.own_status() == Some(status);
+    if matches!(status, 301 | 302 | 308 | 401) && !is_its_own {
+        return Err("an answer of another site".to_owned());
+    }
+    if !matches!(status, 301 | 302 | 308 | 400..600) {
+        return Err("an answer from nobody".to_owned());
+    }
+    if is_its_own {
+        expect("Location", head.first("Location"), site.location(&plan.target()).as_deref())?;
+        expect("WWW-Authenticate", head.first("WWW-Authenticate"), site.challenge())?;
     }
     // What follows the head must be the next request, and nothing be wrong with this one.
-    let usable = plan.leaves_connection_usable() && status == 404;
+    let usable = plan.leaves_connection_usable() && matches!(status, 301 | 302 | 308 | 401 | 404);
     if !usable && !head.closes() {
-        return Err("does not close");
+        return Err("does not close".to_owned());
     }
     if usable && head.closes() && !rules.draining && !rules.faults {
-        return Err("closes without need");
+        return Err("closes without need".to_owned());
     }
     Ok(Outcome::Own(status))
 }
@@ -369,5 +490,8 @@ fn write_request(script: &mut Script, id: usize, ledger: &Ledger, rng: &mut Rng)
         }
         wire = body;
     }
-    script.push_bytes(wire, plan.request.stall);
+    match plan.request.trickle {
+        Some(trickle) => script.push_trickle(&wire, trickle.piece, trickle.ms),
+        None => script.push_bytes(wire, plan.request.stall),
+    }
 }

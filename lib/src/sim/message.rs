@@ -158,6 +158,13 @@ impl Reader {
         };
     }
 
+    /// What came behind the last message, to be understood by others.
+    pub(super) fn take_rest(&mut self) -> Vec<u8> {
+        let rest = self.bytes.split_off(self.at);
+        self.seen = self.at;
+        rest
+    }
+
     /// The connection ended: whether that completes a message.
     pub(super) fn end(&mut self) -> Result<Option<Event>, String> {
         match self.state {

@@ -14,14 +14,17 @@
 //! `KAKEHI_SIM_SEED=123 cargo test -p kakehi-lib --lib sim -- --nocapture` runs one and prints all that
 //! happened. Read [`run`] first, then [`world`].
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use run::{Options, Stats, run};
-use world::Sabotage;
+use crate::metrics::Metric;
+
+use run::{Options, Stats, WATCHED, run};
+use world::{Lapse, Sabotage};
 
 mod backend;
 mod client;
+mod ledger;
 mod message;
 mod model;
 mod network;
@@ -30,10 +33,13 @@ mod pipe;
 mod rng;
 mod run;
 mod script;
+mod site;
+mod terms;
+mod tunnel;
 mod world;
 
 /// Seeds of an ordinary test run: some seconds.
-const SEEDS: u64 = 3000;
+const SEEDS: u64 = 2000;
 
 const TRACED: Options = Options { trace: true, sabotage: None };
 
@@ -51,9 +57,15 @@ fn origin() -> Instant {
     Instant::now()
 }
 
-/// Runs `count` seeds from `first` on, on all cores; gives what was found, and what was done.
-fn search(first: u64, count: u64, options: Options) -> (Vec<(u64, String)>, Stats) {
-    let next = AtomicU64::new(first);
+/// Runs the first `count` seeds, on all cores, until `enough` was found; gives what was found, and what was
+/// done.
+fn search(
+    count: u64,
+    options: Options,
+    enough: impl Fn(usize, &str) -> bool + Sync,
+) -> (Vec<(u64, String)>, Stats) {
+    let done = AtomicBool::new(false);
+    let next = AtomicU64::new(0);
     let found = AtomicUsize::new(0);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let worker = || {
@@ -61,13 +73,14 @@ fn search(first: u64, count: u64, options: Options) -> (Vec<(u64, String)>, Stat
         let mut total = Stats::default();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= first + count || found.load(Ordering::Relaxed) >= FINDINGS_MAX {
+            if seed >= count || done.load(Ordering::Relaxed) {
                 return (findings, total);
             }
             match run(seed, origin(), options).result {
                 Ok(stats) => total.add(stats),
                 Err(text) => {
-                    found.fetch_add(1, Ordering::Relaxed);
+                    let count = found.fetch_add(1, Ordering::Relaxed) + 1;
+                    done.fetch_or(enough(count, &text), Ordering::Relaxed);
                     findings.push((seed, text));
                 }
             }
@@ -97,7 +110,7 @@ fn no_seed_finds_anything() {
         return;
     }
     let count = setting("KAKEHI_SIM_SEEDS").unwrap_or(SEEDS);
-    let (findings, stats) = search(0, count, Options::default());
+    let (findings, stats) = search(count, Options::default(), |count, _| count >= FINDINGS_MAX);
     println!("{count} seeds: {stats:?}");
     for (seed, text) in &findings {
         println!("seed {seed}: {text}\n");
@@ -108,8 +121,11 @@ fn no_seed_finds_anything() {
         findings.len(),
         findings[0].0
     );
-    // Where nothing succeeds nothing can be found.
-    assert!(stats.planned * 3 > stats.requests * 2, "too little succeeds: {stats:?}");
+    // Where nothing succeeds nothing can be found, nor where nothing happens.
+    assert!(stats.planned * 2 > stats.requests, "too little succeeds: {stats:?}");
+    let happens = |&(_, count): &(Metric, i64)| count > 0;
+    let never = WATCHED.into_iter().zip(stats.watched).find(|pair| !happens(pair));
+    assert_eq!(never, None, "never happened: {stats:?}");
 }
 
 #[test]
@@ -120,16 +136,50 @@ fn a_seed_is_one_run() {
     }
 }
 
+/// Whether some seed finds that something is wrong, and what.
+fn notices(sabotage: Sabotage, expected: &str) {
+    let options = Options { trace: false, sabotage: Some(sabotage) };
+    let (findings, _) = search(1000, options, |_, text| text.contains(expected));
+    let found = findings.iter().any(|(_, text)| text.contains(expected));
+    let texts: Vec<_> = findings.iter().take(9).map(|(seed, text)| (seed, text.lines().next())).collect();
+    assert!(found, "{sabotage:?} did not lead to \"{expected}\", but to {texts:#?}");
+}
+
 #[test]
 fn a_broken_network_is_noticed() {
-    let broken = [
-        Sabotage::Corrupt { nth: 700 },
-        Sabotage::LoseByte { nth: 12 },
-        Sabotage::HideEnds,
-        Sabotage::HideRoom,
+    notices(Sabotage::Corrupt { nth: 700 }, "");
+    notices(Sabotage::LoseByte { nth: 12 }, "");
+    notices(Sabotage::HideEnds, "");
+    notices(Sabotage::HideRoom, "");
+}
+
+#[test]
+fn broken_tunnels_and_pipes_are_noticed() {
+    notices(Sabotage::SwallowWrite { nth: 1 }, "tunnel");
+    notices(Sabotage::ForgetSwitches, "before the protocol was changed");
+    notices(Sabotage::CorruptPipe { nth: 30 }, "other b");
+    notices(Sabotage::KeepPipes, "pipes, of");
+}
+
+#[test]
+fn broken_promises_are_noticed() {
+    notices(Sabotage::ForgetAcknowledgements, "reached backends 2 times");
+    notices(Sabotage::SplitStrays, "stray");
+    notices(Sabotage::ForgetBeginnings, "given up for others");
+}
+
+#[test]
+fn a_wrong_configuration_is_noticed() {
+    let lapses = [
+        (Lapse::BodyLimit, "Planned with 1 arrivals"),
+        (Lapse::NoRate, "too_slow: true"),
+        (Lapse::HighRate, "left a backend within request"),
+        (Lapse::TunnelTimeout, "without a byte"),
+        (Lapse::Trust, "X-"),
+        (Lapse::Policies, "past"),
+        (Lapse::Removal, "only 404 was right"),
     ];
-    for sabotage in broken {
-        let (findings, _) = search(0, 300, Options { trace: false, sabotage: Some(sabotage) });
-        assert!(!findings.is_empty(), "{sabotage:?} went unnoticed");
+    for (lapse, expected) in lapses {
+        notices(Sabotage::Misconfigure(lapse), expected);
     }
 }

@@ -1,11 +1,15 @@
-//! What each side means to say, drawn before the run, and what each side saw.
+//! What each side means to say, drawn before the run.
 //!
 //! A request is known everywhere by its id, which is in its path, its answer and both bodies. Clients and
 //! backends write what is planned here and judge what they read by it; neither knows how the proxy works.
 
+use std::net::SocketAddr;
+
 use super::message::Head;
 use super::rng::Rng;
-use super::world::{ConnectionId, World};
+use super::site::{ADDED, Site, UNWANTED};
+use super::terms::Terms;
+use super::tunnel::TunnelPlan;
 
 /// How a body is put on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,16 +32,20 @@ pub(super) struct Body {
     pub(super) bytes: usize,
 }
 
-/// Which of the two bodies of an id.
+/// Which of the streams of an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     Request,
     Response,
+    /// Of a tunnel, from the client.
+    Up,
+    /// To the client.
+    Down,
 }
 
 /// The bytes of a body: different for every id and side, at every offset.
 pub(super) fn content(id: usize, side: Side, bytes: usize) -> Vec<u8> {
-    let salt = id * 2 + usize::from(side == Side::Response) + 1;
+    let salt = id * 4 + side as usize + 1;
     let mixed = |at: usize| (salt * 0x9E37 + at * 0x85EB + (at >> 7) * salt) >> 3;
     (0..bytes).map(|at| mixed(at).to_le_bytes()[0]).collect()
 }
@@ -98,8 +106,11 @@ pub(super) struct RequestPlan {
     pub(super) keep_alive: bool,
     pub(super) body: Body,
     pub(super) expect: bool,
-    /// The host has a frontend.
-    pub(super) routed: bool,
+    pub(super) site: Site,
+    /// Wants to change to another protocol.
+    pub(super) upgrade: bool,
+    /// Says where it comes from, as a proxy does.
+    claims: bool,
     /// Carries fields that speak to the proxy alone.
     pub(super) hop_by_hop: bool,
     pub(super) padding: usize,
@@ -108,6 +119,30 @@ pub(super) struct RequestPlan {
     pub(super) stall: Option<(usize, usize)>,
     /// The client stalls once between the answer's head and its body.
     pub(super) read_stall_ms: Option<usize>,
+    /// The client sends its body like this.
+    pub(super) trickle: Option<Trickle>,
+    /// The client reads the answer's body like this.
+    pub(super) sip: Option<Trickle>,
+}
+
+/// So many bytes at a time, and so many ms between them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Trickle {
+    pub(super) piece: usize,
+    pub(super) ms: usize,
+    /// It takes so long that a client which is this slow must not be waited for.
+    pub(super) too_slow: bool,
+}
+
+/// What a backend says to a client that wants to change the protocol, or does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Switch {
+    /// Answers as if nothing had been asked.
+    Ignores,
+    /// Changes the protocol.
+    Accepts,
+    /// Changes to a protocol that nobody asked for.
+    Lies,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +170,9 @@ pub(super) struct ResponsePlan {
     pub(super) early: bool,
     /// The backend stalls once: where in the answer's bytes, in percent, and for how many ms.
     pub(super) stall: Option<(usize, usize)>,
+    pub(super) switch: Switch,
+    /// More comes right behind the answer than belongs to it.
+    pub(super) stray: bool,
 }
 
 /// What goes wrong on purpose, on either side of one request.
@@ -172,8 +210,12 @@ impl Fault {
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) id: usize,
+    /// Who asks.
+    pub(super) client: SocketAddr,
     pub(super) request: RequestPlan,
     pub(super) response: ResponsePlan,
+    /// What follows if the backend changes the protocol.
+    pub(super) tunnel: TunnelPlan,
     pub(super) fault: Option<Fault>,
 }
 
@@ -189,18 +231,36 @@ pub(super) struct Scale {
     pub(super) pipelined: bool,
     /// Backends close connections that they promised to keep.
     pub(super) silent_closes: bool,
+    /// How long a client may be silent.
+    pub(super) front_ms: usize,
+    /// What a connection holds on its way, at most.
+    pub(super) capacity_max: usize,
+    /// Clients often stall within a head.
+    pub(super) hesitant: bool,
+    /// There are clients that take their time.
+    pub(super) dawdlers: bool,
+    pub(super) terms: Terms,
 }
 
 impl Plan {
-    pub(super) fn draw(id: usize, scale: &Scale, rng: &mut Rng) -> Self {
+    pub(super) fn draw(id: usize, client: SocketAddr, scale: &Scale, rng: &mut Rng) -> Self {
         let request = RequestPlan::draw(scale, rng);
         let response = ResponsePlan::draw(&request, scale, rng);
-        let mut plan = Self { id, request, response, fault: None };
+        let idle_ms = usize::try_from(scale.terms.tunnel_seconds).expect("small") * 1000;
+        // Two stalls, one of each side, may follow each other.
+        let tunnel = TunnelPlan::draw(scale.body_bytes_max, idle_ms * 4 / 10, rng);
+        let mut plan = Self { id, client, request, response, tunnel, fault: None };
+        // Nobody but who knows the answer can send more right behind the question.
+        if !plan.is_served(&scale.terms) || plan.request.site == Site::Sometimes {
+            plan.tunnel.wait_for_answer();
+        }
         let long = !scale.pipelined && !plan.response.early;
         let front_max = if long { scale.front_stall_ms_max } else { scale.front_stall_ms_max.min(150) };
         let head_only = plan.request.body.bytes == 0;
         let stall_max = if head_only { front_max.min(scale.head_stall_ms_max) } else { front_max };
-        if rng.percent(15) {
+        if rng.percent(if scale.hesitant && head_only { 50 } else { 15 }) {
+            // What is sent early is within the tunnel already.
+            let stall_max = if plan.switches() { stall_max.min(idle_ms * 4 / 10) } else { stall_max };
             plan.request.stall = Some((rng.below(100), rng.within(1..=stall_max)));
         }
         // A client that is told to close must have read that before the proxy's patience ends.
@@ -210,7 +270,72 @@ impl Plan {
         if rng.percent(15) {
             plan.response.stall = Some((rng.below(100), rng.within(1..=scale.back_stall_ms_max)));
         }
+        if scale.dawdlers && long && plan.is_served(&scale.terms) && rng.percent(8) {
+            plan.dawdle(scale, rng);
+        }
         plan
+    }
+
+    /// Makes the client take its time: with its request if that has a plain body, else with the answer. Rates
+    /// are well above or well below what is asked for, and last for several times the client's patience.
+    fn dawdle(&mut self, scale: &Scale, rng: &mut Rng) {
+        let ms = scale.front_ms / rng.within(4..=8);
+        let too_slow = scale.terms.rate.is_some() && rng.percent(50);
+        let rate = match scale.terms.rate {
+            Some(rate) if too_slow => rate / 2,
+            Some(rate) => rate * 3 / 2,
+            None => 1000 / ms + 1,
+        };
+        let trickle = Trickle { piece: (rate * ms / 1000).max(1), ms, too_slow };
+        let bytes = trickle.piece * 3 * scale.front_ms / ms;
+        let sends = self.request.body.framed == Framed::Length && !self.request.expect;
+        let reads =
+            self.response.body.framed == Framed::Length && !self.is_bodiless() && !self.asks_upgrade();
+        let held = scale.capacity_max + bytes;
+        if sends && bytes < 5000 && scale.terms.body_bytes_max.is_none_or(|max| bytes <= max) {
+            self.request.body.bytes = bytes;
+            self.request.stall = None;
+            self.request.trickle = Some(trickle);
+        } else if reads && held < 8000 {
+            // Nobody sees what the kernel still holds; there is room again when a third of it is free.
+            let unseen_ms = (scale.capacity_max / 3 + trickle.piece) * 1000 / rate;
+            if too_slow || unseen_ms < scale.front_ms / 2 {
+                self.response.body.bytes = held;
+                self.request.read_stall_ms = None;
+                self.request.sip = Some(trickle);
+            }
+        }
+    }
+
+    /// Whether the client is too slow to be served.
+    pub(super) fn dawdles_too_much(&self) -> bool {
+        let slow = |trickle: Option<Trickle>| trickle.is_some_and(|trickle| trickle.too_slow);
+        slow(self.request.trickle) || slow(self.request.sip)
+    }
+
+    /// Whether the body is longer than the listener allows.
+    pub(super) fn is_too_large(&self, terms: &Terms) -> bool {
+        terms.body_bytes_max.is_some_and(|max| self.request.body.bytes > max)
+    }
+
+    /// Whether the request goes to a backend, if there is one.
+    pub(super) fn is_served(&self, terms: &Terms) -> bool {
+        self.request.site.is_served() && !self.is_too_large(terms)
+    }
+
+    /// Whether a backend is asked to change the protocol.
+    pub(super) fn asks_upgrade(&self) -> bool {
+        self.request.upgrade && !self.request.http10 && self.request.is_head_only()
+    }
+
+    /// Whether both agree to change the protocol.
+    pub(super) fn switches(&self) -> bool {
+        self.asks_upgrade() && self.response.switch == Switch::Accepts
+    }
+
+    /// Whether the backend changes the protocol although it was not asked to, or not like this.
+    pub(super) fn switches_unasked(&self) -> bool {
+        !self.switches() && self.response.switch != Switch::Ignores
     }
 
     /// Whether sending it twice has the effect of sending it once.
@@ -227,10 +352,6 @@ impl Plan {
         format!("/r/{}?q={}", self.id, "p".repeat(self.id % 7))
     }
 
-    pub(super) fn host(&self) -> &'static str {
-        if self.request.routed { "a.test" } else { "nowhere.test" }
-    }
-
     /// Whether the client sees an answer without a body.
     fn is_bodiless(&self) -> bool {
         self.request.method == "HEAD" || matches!(self.response.status, 204 | 304)
@@ -245,26 +366,33 @@ impl Plan {
 
     /// Whether the proxy has a reason to close the client's connection after it.
     pub(super) fn may_close(&self) -> bool {
-        !self.request.routed || !self.request.keep_alive || self.ends_with_connection() || self.response.early
+        !self.request.keep_alive || self.ends_with_connection() || self.response.early
     }
 
     /// Whether an answer of the proxy's own to its head can be followed by another request.
     pub(super) fn leaves_connection_usable(&self) -> bool {
         let request = &self.request;
-        let bodiless = match request.body.framed {
-            Framed::None => true,
-            Framed::Length => request.body.bytes == 0,
-            Framed::Chunked { .. } | Framed::UntilEnd => false,
-        };
-        request.keep_alive && !request.http10 && bodiless
+        request.keep_alive && !request.http10 && request.is_head_only()
     }
 
     pub(super) fn request_wire(&self, rng: &mut Rng) -> Vec<u8> {
         let request = &self.request;
         let version = if request.http10 { "1.0" } else { "1.1" };
         let mut head = format!("{} {} HTTP/{version}\r\n", request.method, self.target());
-        head += &format!("Host: {}\r\nX-Sim-Id: {}\r\n", self.host(), self.id);
+        head += &format!("Host: {}\r\nX-Sim-Id: {}\r\n", request.site.host(), self.id);
         head += &request.body.field();
+        if request.upgrade {
+            head += "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+        }
+        if let Some(value) = request.site.authorization() {
+            head += &format!("Authorization: {value}\r\n");
+        }
+        if request.claims {
+            head += &Terms::claim();
+        }
+        if request.site == Site::Edited {
+            head += &format!("{UNWANTED}: mine\r\n");
+        }
         match (request.keep_alive, request.http10, request.hop_by_hop) {
             (true, true, _) => head += "Connection: keep-alive\r\n",
             (true, false, true) => head += "Connection: X-Hop\r\n",
@@ -283,7 +411,31 @@ impl Plan {
         head += "\r\n";
         let mut wire = head.into_bytes();
         wire.extend(request.body.wire(self.id, Side::Request, rng));
+        if self.switches() {
+            wire.extend(self.tunnel.early(self.id, Side::Up));
+        }
         wire
+    }
+
+    /// A client checks the head that changes the protocol.
+    pub(super) fn check_switch(&self, head: &Head, informed: &[u16]) -> Result<(), String> {
+        if !self.switches() {
+            return Err(format!("a protocol that was not asked for: {head:?}"));
+        }
+        expect("1xx before it", informed, self.response.informational.as_slice())?;
+        expect("X-Sim-Id", head.first("X-Sim-Id"), Some(self.id.to_string().as_str()))?;
+        expect("Connection", head.first("Connection"), Some("upgrade"))?;
+        expect("Upgrade", head.first("Upgrade"), Some("websocket"))
+    }
+
+    /// The head that changes the protocol.
+    pub(super) fn switch_wire(&self) -> Vec<u8> {
+        let protocol = if self.response.switch == Switch::Lies { "else" } else { "websocket" };
+        let head = format!(
+            "HTTP/1.1 101 Planned\r\nX-Sim-Id: {}\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n",
+            self.id
+        );
+        head.into_bytes()
     }
 
     pub(super) fn informational_wire(&self, status: u16) -> Vec<u8> {
@@ -296,6 +448,9 @@ impl Plan {
         let mut head = format!("HTTP/{version} {} Planned\r\nX-Sim-Id: {}\r\n", response.status, self.id);
         if response.status != 204 {
             head += &response.body.field();
+        }
+        if self.request.site == Site::Edited {
+            head += &format!("{UNWANTED}: mine\r\n");
         }
         match (response.close, response.http10) {
             (true, false) => head += "Connection: close\r\nKeep-Alive: timeout=1\r\n",
@@ -311,24 +466,31 @@ impl Plan {
     }
 
     /// A backend checks the head that reached it.
-    pub(super) fn check_request_head(&self, head: &Head) -> Result<(), String> {
+    pub(super) fn check_request_head(&self, head: &Head, terms: &Terms) -> Result<(), String> {
         let request = &self.request;
-        expect("method and target", head.request_line()?, (request.method, self.target().as_str()))?;
+        let site = request.site;
+        let target = site.target_behind(&self.target());
+        expect("method and target", head.request_line()?, (request.method, target.as_str()))?;
         let framing = request.body.framed;
         let length = (framing == Framed::Length).then(|| request.body.bytes.to_string());
         let coding = matches!(framing, Framed::Chunked { .. }).then_some("chunked");
-        expect("Host", head.first("Host"), Some(self.host()))?;
+        expect("Host", head.first("Host"), Some(site.host_behind()))?;
         expect("X-Sim-Id", head.first("X-Sim-Id"), Some(self.id.to_string().as_str()))?;
         expect("Content-Length", head.first("Content-Length"), length.as_deref())?;
         expect("Transfer-Encoding", head.first("Transfer-Encoding"), coding)?;
         expect("Expect", head.first("Expect"), request.expect.then_some("100-continue"))?;
-        for name in ["Connection", "Keep-Alive", "X-Hop"] {
+        expect("Connection", head.first("Connection"), self.asks_upgrade().then_some("upgrade"))?;
+        expect("Upgrade", head.first("Upgrade"), self.asks_upgrade().then_some("websocket"))?;
+        for name in ["Keep-Alive", "X-Hop", UNWANTED] {
             expect(name, head.first(name), None)?;
         }
-        for name in ["X-Forwarded-For", "Forwarded", "Sozu-Id", "X-Request-Id"] {
+        for name in ["Sozu-Id", "X-Request-Id"] {
             expect(name, head.all(name).count(), 1)?;
         }
-        Ok(())
+        expect("Authorization", head.first("Authorization"), site.authorization())?;
+        expect("added", head.first(ADDED.0), (site == Site::Edited).then_some(ADDED.1))?;
+        let rewritten = (site.host_behind() != site.host()).then(|| site.host());
+        terms.check(head, self.client, request.claims, rewritten)
     }
 
     pub(super) fn check_request_body(
@@ -371,6 +533,8 @@ impl Plan {
         expect("trailers", trailers, passed.as_slice())?;
         expect("Sozu-Id", head.all("Sozu-Id").count(), 1)?;
         expect("Keep-Alive", head.first("Keep-Alive"), None)?;
+        expect("removed", head.first(UNWANTED), None)?;
+        expect("added", head.first(ADDED.0), (request.site == Site::Edited).then_some(ADDED.1))?;
         let must_close = !request.keep_alive || self.ends_with_connection();
         if must_close && !head.closes() {
             return Err(format!("answer {}: no Connection: close", self.id));
@@ -380,13 +544,24 @@ impl Plan {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "nearly all are references")]
-fn expect<T: PartialEq + std::fmt::Debug>(what: &str, got: T, planned: T) -> Result<(), String> {
+pub(super) fn expect<T: PartialEq + std::fmt::Debug>(what: &str, got: T, planned: T) -> Result<(), String> {
     if got == planned { Ok(()) } else { Err(format!("{what}: {got:?}, planned {planned:?}")) }
 }
 
 impl RequestPlan {
+    /// Whether nothing of it can be behind its head.
+    fn is_head_only(&self) -> bool {
+        match self.body.framed {
+            Framed::None => true,
+            Framed::Length => self.body.bytes == 0,
+            Framed::Chunked { .. } | Framed::UntilEnd => false,
+        }
+    }
+
     fn draw(scale: &Scale, rng: &mut Rng) -> Self {
-        let method = rng.pick(&["GET", "GET", "GET", "HEAD", "POST", "POST", "PUT", "DELETE"]);
+        let upgrade = rng.percent(7);
+        let methods = ["GET", "GET", "GET", "HEAD", "POST", "POST", "PUT", "DELETE"];
+        let method = if upgrade { "GET" } else { rng.pick(&methods) };
         let http10 = rng.percent(12);
         let may_have_body = matches!(method, "POST" | "PUT") || rng.percent(5);
         let body = match rng.below(10) {
@@ -397,14 +572,18 @@ impl RequestPlan {
         Self {
             method,
             http10,
-            keep_alive: if http10 { rng.percent(50) } else { rng.percent(90) },
+            keep_alive: if http10 { rng.percent(50) && !upgrade } else { upgrade || rng.percent(90) },
             expect: !http10 && body.bytes > 0 && rng.percent(20),
             body,
-            routed: rng.percent(96),
-            hop_by_hop: rng.percent(20),
+            site: Site::draw(scale.pipelined, rng),
+            upgrade,
+            claims: rng.percent(30),
+            hop_by_hop: !upgrade && rng.percent(20),
             padding: if rng.percent(15) { rng.below(scale.padding_max) } else { 0 },
             stall: None,
             read_stall_ms: None,
+            trickle: None,
+            sip: None,
         }
     }
 }
@@ -423,6 +602,14 @@ impl ResponsePlan {
             2..=5 => After::CloseIn { ms: rng.within(1..=400) },
             _ => After::Keep,
         };
+        let switch = match (request.upgrade, rng.below(10)) {
+            (true, 0..=5) => Switch::Accepts,
+            (true, 6) => Switch::Lies,
+            (false, 0) if rng.percent(20) => rng.pick(&[Switch::Accepts, Switch::Lies]),
+            _ => Switch::Ignores,
+        };
+        let early = request.body.bytes > 0 && switch == Switch::Ignores && rng.percent(10);
+        let close = ends || rng.percent(10);
         let count = if http10 || rng.percent(85) { 0 } else { rng.within(1..=2) };
         Self {
             http10,
@@ -430,10 +617,12 @@ impl ResponsePlan {
             continues: rng.percent(80),
             status,
             body,
-            close: ends || rng.percent(10),
+            close,
             after,
-            early: request.body.bytes > 0 && rng.percent(10),
+            early,
             stall: None,
+            switch,
+            stray: !close && !early && rng.percent(6),
         }
     }
 }
@@ -451,101 +640,4 @@ fn draw_body(chunked: bool, answer: bool, scale: &Scale, rng: &mut Rng) -> Body 
         _ => Framed::Length,
     };
     Body { framed, bytes }
-}
-
-/// How a request ended for its client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// The planned answer, exactly.
-    Planned,
-    /// An answer of the proxy itself.
-    Own(u16),
-    /// No answer, or not all of it, and that was plain to see.
-    Cut,
-}
-
-/// What was seen of one request.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Seen {
-    /// When its head reached a backend: whether that connection had served another request before.
-    pub(super) arrivals: Vec<bool>,
-    pub(super) outcome: Option<Outcome>,
-}
-
-/// What may happen in this run besides the plan.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Rules {
-    /// Anything but a lie.
-    pub(super) faults: bool,
-    /// 503, or no answer, before the request went anywhere.
-    pub(super) scarce: bool,
-    /// The proxy is stopping.
-    pub(super) draining: bool,
-}
-
-/// Plans and what became of them.
-#[derive(Debug)]
-pub(super) struct Ledger {
-    pub(super) plans: Vec<Plan>,
-    pub(super) seen: Vec<Seen>,
-    pub(super) rules: Rules,
-    /// Pooled connections whose backend closed within the head of the next request.
-    pub(super) races: usize,
-    /// Pooled connections that a backend closed without a word. A race too, if the proxy was sending.
-    pub(super) closed_silently: Vec<ConnectionId>,
-}
-
-impl Ledger {
-    pub(super) fn settle(&mut self, id: usize, outcome: Outcome) -> Result<(), String> {
-        match self.seen[id].outcome.replace(outcome) {
-            None => Ok(()),
-            Some(before) => Err(format!("request {id}: {outcome:?} after {before:?}")),
-        }
-    }
-
-    /// Judges all outcomes once everything is over.
-    pub(super) fn check_outcomes(&self, world: &World) -> Result<(), String> {
-        let mut raced = 0;
-        for (plan, seen) in self.plans.iter().zip(&self.seen) {
-            let id = plan.id;
-            let outcome = seen.outcome.ok_or_else(|| format!("request {id}: no outcome"))?;
-            let arrivals = seen.arrivals.len();
-            let arrivals_max = if plan.is_idempotent() && self.rules.faults { 2 } else { 1 };
-            if arrivals > arrivals_max {
-                return Err(format!(
-                    "request {id} {}: reached backends {arrivals} times",
-                    plan.request.method
-                ));
-            }
-            if arrivals > 1 && !seen.arrivals[0] {
-                return Err(format!("request {id}: sent again after a fresh connection failed"));
-            }
-            if self.rules.faults {
-                continue;
-            }
-            let untouched = arrivals == 0;
-            let fine = match outcome {
-                Outcome::Planned => arrivals == 1,
-                Outcome::Own(404) => !plan.request.routed && untouched,
-                Outcome::Own(503) => self.rules.scarce && untouched,
-                Outcome::Own(502) => {
-                    raced += 1;
-                    !plan.is_replayable() && untouched
-                }
-                Outcome::Own(_) => false,
-                Outcome::Cut => (self.rules.scarce || self.rules.draining) && untouched,
-            };
-            if !fine {
-                return Err(format!(
-                    "request {id}: {outcome:?} with {arrivals} arrivals, in a run without faults"
-                ));
-            }
-        }
-        let sent_to = |&&id: &&ConnectionId| world.was_sent_to_closed(id);
-        let races = self.races + self.closed_silently.iter().filter(sent_to).count();
-        if raced > races {
-            return Err(format!("{raced} requests failed for {races} races with closing backends"));
-        }
-        Ok(())
-    }
 }

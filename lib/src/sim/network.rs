@@ -18,8 +18,20 @@ pub(super) struct SimStream {
 }
 
 /// A pipe of the proxy's.
-#[derive(Debug, Default)]
-pub(super) struct SimPipe(VecDeque<u8>);
+#[derive(Debug)]
+pub(super) struct SimPipe {
+    world: Rc<RefCell<World>>,
+    bytes: VecDeque<u8>,
+}
+
+impl Drop for SimPipe {
+    fn drop(&mut self) {
+        let mut world = self.world.borrow_mut();
+        if world.sabotage != Some(Sabotage::KeepPipes) {
+            world.pipes -= 1;
+        }
+    }
+}
 
 impl Stream for SimStream {
     type Pipe = SimPipe;
@@ -85,6 +97,12 @@ impl Stream for SimStream {
         if count > 0 {
             world.achievements += 1;
         }
+        if let Some(Sabotage::SwallowWrite { nth }) = world.sabotage
+            && world.connections[id].to_actor.sent > 2000
+            && world.sabotaged(nth, 1).is_some()
+        {
+            world.connections[id].to_actor.unsend(count);
+        }
         if let Some(Sabotage::LoseByte { nth }) = world.sabotage
             && world.sabotaged(nth, 1).is_some()
         {
@@ -95,26 +113,33 @@ impl Stream for SimStream {
     }
 
     fn fill(&mut self, pipe: &mut SimPipe, max: usize) -> io::Result<usize> {
-        assert!(pipe.0.is_empty(), "only an empty pipe is filled");
+        assert!(pipe.bytes.is_empty(), "only an empty pipe is filled");
         // Seldom all that has arrived: the pieces of a pipe are few.
         let max = self.world.borrow_mut().rng.within(1..=max);
         let mut bytes = vec![0; max];
         let count = self.read(&mut bytes)?;
-        pipe.0.extend(&bytes[..count]);
+        pipe.bytes.extend(&bytes[..count]);
         Ok(count)
     }
 
     fn drain(&mut self, pipe: &mut SimPipe, max: usize) -> io::Result<usize> {
-        assert_eq!(pipe.0.len(), max, "what is in the pipe is known");
-        let (front, _) = pipe.0.as_slices();
-        let front = front.to_vec();
+        assert_eq!(pipe.bytes.len(), max, "what is in the pipe is known");
+        let mut front = pipe.bytes.as_slices().0.to_vec();
+        let sabotage = self.world.borrow().sabotage;
+        if let Some(Sabotage::CorruptPipe { nth }) = sabotage
+            && let Some(at) = self.world.borrow_mut().sabotaged(nth, front.len())
+        {
+            front[at] ^= 1;
+        }
         let count = self.write(&front)?;
-        pipe.0.drain(..count);
+        pipe.bytes.drain(..count);
         Ok(count)
     }
 
     fn unacknowledged(&mut self) -> Option<u64> {
-        Some(self.world.borrow().connections[self.id].to_actor.unacknowledged)
+        let world = self.world.borrow();
+        let forgets = world.sabotage == Some(Sabotage::ForgetAcknowledgements);
+        Some(if forgets { u64::MAX } else { world.connections[self.id].to_actor.unacknowledged })
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
@@ -250,7 +275,13 @@ impl Network for SimNet {
     }
 
     fn pipe(&mut self, _bytes: usize) -> io::Result<SimPipe> {
-        Ok(SimPipe::default())
+        let mut world = self.world.borrow_mut();
+        let percent = world.faults.accept_percent;
+        if percent > 0 && world.rng.percent(percent) {
+            return Err(io::Error::from_raw_os_error(nix::libc::EMFILE));
+        }
+        world.pipes += 1;
+        Ok(SimPipe { world: self.world.clone(), bytes: VecDeque::new() })
     }
 
     fn accept(&mut self, listener: &mut SimListener) -> io::Result<(SimStream, SocketAddr)> {

@@ -1,14 +1,18 @@
-//! The worker's configuration, and changes to it that no client may notice.
+//! The worker's configuration, and changes to it: such as no client may notice, and such as have an effect
+//! that is known.
 
 use std::net::SocketAddr;
 
 use kakehi_command::proto::request::RequestType;
 use kakehi_command::proto::{
-    ActivateListener, AddBackend, Cluster, HttpListenerConfig, ListenerType, PathRule, PathRuleKind,
-    RemoveBackend, Request, RequestHttpFrontend, RulePosition, UpdateHttpListenerConfig,
+    ActivateListener, AddBackend, DeactivateListener, HttpListenerConfig, ListenerType, RemoveBackend,
+    RemoveListener, Request, RequestHttpFrontend, UpdateHttpListenerConfig,
 };
 
+use super::ledger::Era;
 use super::rng::Rng;
+use super::site::{Credentials, Site};
+use super::terms::Terms;
 
 /// Addresses that backends may have.
 pub(super) const BACKENDS_MAX: usize = 5;
@@ -34,40 +38,41 @@ fn request(request_type: RequestType) -> Request {
     Request { request_type: Some(request_type) }
 }
 
-fn cluster(id: &str) -> Request {
-    request(RequestType::AddCluster(Cluster { cluster_id: id.to_owned(), ..Cluster::default() }))
+fn add_cluster(site: Site) -> Request {
+    request(RequestType::AddCluster(site.cluster_config()))
 }
 
-fn frontend(cluster: &str, host: &str) -> RequestHttpFrontend {
-    RequestHttpFrontend {
-        cluster_id: Some(cluster.to_owned()),
-        address: front_address().into(),
-        hostname: host.to_owned(),
-        path: PathRule { kind: PathRuleKind::Prefix.into(), value: "/".to_owned() },
-        position: RulePosition::Tree.into(),
-        ..RequestHttpFrontend::default()
-    }
+fn frontend(site: Site) -> RequestHttpFrontend {
+    site.frontend(front_address())
 }
 
-fn add_backend(index: usize) -> Request {
+fn add_frontend(site: Site) -> Request {
+    request(RequestType::AddHttpFrontend(frontend(site)))
+}
+
+fn remove_frontend(site: Site) -> Request {
+    request(RequestType::RemoveHttpFrontend(frontend(site)))
+}
+
+fn add_backend(site: Site, index: usize) -> Request {
     request(RequestType::AddBackend(AddBackend {
-        cluster_id: "a".to_owned(),
+        cluster_id: site.cluster().to_owned(),
         backend_id: format!("b{index}"),
         address: backend_address(index).into(),
         ..AddBackend::default()
     }))
 }
 
-fn remove_backend(index: usize) -> Request {
+fn remove_backend(site: Site, index: usize) -> Request {
     request(RequestType::RemoveBackend(RemoveBackend {
-        cluster_id: "a".to_owned(),
+        cluster_id: site.cluster().to_owned(),
         backend_id: format!("b{index}"),
         address: backend_address(index).into(),
     }))
 }
 
-/// A listener, a cluster with so many backends, and a frontend for it.
-pub(super) fn initial(backends: usize, timeouts: &Timeouts) -> Vec<Request> {
+/// The listener, not yet active.
+pub(super) fn add_listener(timeouts: &Timeouts, terms: &Terms) -> Request {
     let listener = HttpListenerConfig {
         address: front_address().into(),
         front_timeout: timeouts.front,
@@ -76,19 +81,43 @@ pub(super) fn initial(backends: usize, timeouts: &Timeouts) -> Vec<Request> {
         request_timeout: timeouts.request,
         ..HttpListenerConfig::default()
     };
-    let activation = ActivateListener {
+    request(RequestType::AddHttpListener(terms.write(listener)))
+}
+
+pub(super) fn activate() -> Request {
+    request(RequestType::ActivateListener(ActivateListener {
         address: front_address().into(),
         proxy: ListenerType::Http.into(),
         from_scm: false,
         ..ActivateListener::default()
-    };
-    let mut requests = vec![
-        request(RequestType::AddHttpListener(listener)),
-        request(RequestType::ActivateListener(activation)),
-        cluster("a"),
-        request(RequestType::AddHttpFrontend(frontend("a", "a.test"))),
-    ];
-    requests.extend((0..backends).map(add_backend));
+    }))
+}
+
+pub(super) fn deactivate() -> Request {
+    request(RequestType::DeactivateListener(DeactivateListener {
+        address: front_address().into(),
+        proxy: ListenerType::Http.into(),
+        to_scm: false,
+        ..DeactivateListener::default()
+    }))
+}
+
+pub(super) fn remove_listener() -> Request {
+    request(RequestType::RemoveListener(RemoveListener {
+        address: front_address().into(),
+        proxy: ListenerType::Http.into(),
+        ..RemoveListener::default()
+    }))
+}
+
+/// The listener, and all that is always behind it. Of the backends, the first `healthy` work.
+pub(super) fn initial(backends: usize, healthy: usize, timeouts: &Timeouts, terms: &Terms) -> Vec<Request> {
+    let mut requests = vec![add_listener(timeouts, terms), activate()];
+    let guarded = Site::Guarded(Credentials::Right);
+    requests.extend([Site::Plain, guarded, Site::Secure].map(add_cluster));
+    requests.extend(Site::lasting().map(add_frontend));
+    requests.extend((0..backends).map(|index| add_backend(Site::Plain, index)));
+    requests.extend((0..healthy).map(|index| add_backend(guarded, index)));
     requests
 }
 
@@ -97,27 +126,33 @@ pub(super) fn initial(backends: usize, timeouts: &Timeouts) -> Vec<Request> {
 pub(super) struct Changes {
     /// Of the healthy backends of the beginning, and of the spare one, which are configured.
     present: Vec<(usize, bool)>,
-    other: bool,
-    timeouts: Timeouts,
+    pub(super) timeouts: Timeouts,
+    /// Clients are waited for as long as is written there, no longer.
+    dawdlers: bool,
 }
 
 impl Changes {
-    pub(super) fn new(healthy: usize, timeouts: Timeouts) -> Self {
+    pub(super) fn new(healthy: usize, timeouts: Timeouts, dawdlers: bool) -> Self {
         let mut present: Vec<_> = (0..healthy).map(|index| (index, true)).collect();
         present.push((BACKENDS_MAX - 1, false));
-        Self { present, other: false, timeouts }
+        Self { present, timeouts, dawdlers }
     }
 
-    pub(super) fn draw(&mut self, rng: &mut Rng) -> Vec<Request> {
-        match rng.below(4) {
-            0 | 1 => self.turn_backend(rng),
-            2 => self.turn_other_cluster(),
+    pub(super) fn draw(&mut self, era: &mut Era, rng: &mut Rng) -> Vec<Request> {
+        match rng.below(10) {
+            0..=3 => self.turn_backend(rng),
+            4..=7 => turn_sometimes(era, rng),
+            8 => vec![add_cluster(Site::Plain)],
             _ => {
                 // Longer than before, so that no stall that was fine becomes one that is not.
-                self.timeouts.front += 1;
+                self.timeouts.front += u32::from(!self.dawdlers);
+                self.timeouts.request += 1;
+                self.timeouts.back += 1;
                 vec![request(RequestType::UpdateHttpListener(UpdateHttpListenerConfig {
                     address: front_address().into(),
                     front_timeout: Some(self.timeouts.front),
+                    back_timeout: Some(self.timeouts.back),
+                    request_timeout: Some(self.timeouts.request),
                     ..UpdateHttpListenerConfig::default()
                 }))]
             }
@@ -129,23 +164,55 @@ impl Changes {
         let at = rng.below(self.present.len());
         let count = self.present.iter().filter(|(_, present)| *present).count();
         let (index, present) = &mut self.present[at];
+        let site = Site::Plain;
         if *present && count == 1 {
-            return vec![add_backend(*index)];
+            return vec![add_backend(site, *index)];
         }
         *present = !*present;
-        vec![if *present { add_backend(*index) } else { remove_backend(*index) }]
+        vec![if *present { add_backend(site, *index) } else { remove_backend(site, *index) }]
     }
+}
 
-    fn turn_other_cluster(&mut self) -> Vec<Request> {
-        self.other = !self.other;
-        let front = frontend("other", "other.test");
-        if self.other {
-            vec![cluster("other"), request(RequestType::AddHttpFrontend(front))]
-        } else {
-            vec![
-                request(RequestType::RemoveHttpFrontend(front)),
-                request(RequestType::RemoveCluster("other".to_owned())),
-            ]
+/// Turns a part of what [`Site::Sometimes`] needs, or all of it.
+fn turn_sometimes(era: &mut Era, rng: &mut Rng) -> Vec<Request> {
+    let site = Site::Sometimes;
+    era.number += 1;
+    if !era.cluster {
+        (era.cluster, era.frontend, era.backends) = (true, rng.percent(80), rng.percent(80));
+        let mut requests = vec![add_cluster(site)];
+        requests.extend(era.frontend.then(|| add_frontend(site)));
+        requests.extend(era.backends.then(|| add_backend(site, 0)));
+        return requests;
+    }
+    match rng.below(3) {
+        0 => {
+            era.frontend = !era.frontend;
+            vec![if era.frontend { add_frontend(site) } else { remove_frontend(site) }]
+        }
+        1 => {
+            era.backends = !era.backends;
+            vec![if era.backends { add_backend(site, 0) } else { remove_backend(site, 0) }]
+        }
+        _ => {
+            // What belongs to it goes with it.
+            (era.cluster, era.frontend, era.backends) = (false, false, false);
+            vec![request(RequestType::RemoveCluster(site.cluster().to_owned()))]
         }
     }
+}
+
+/// Leaves nothing of a frontend but where it leads.
+pub(super) fn forget_policy(order: &mut Request) {
+    if let Some(RequestType::AddHttpFrontend(frontend)) = &mut order.request_type {
+        *frontend = RequestHttpFrontend {
+            cluster_id: frontend.cluster_id.take(),
+            hostname: std::mem::take(&mut frontend.hostname),
+            ..Site::Plain.frontend(front_address())
+        };
+    }
+}
+
+/// Whether an order takes [`Site::Sometimes`] away.
+pub(super) fn is_removal_of_frontend(order: &Request) -> bool {
+    matches!(order.request_type, Some(RequestType::RemoveHttpFrontend(_) | RequestType::RemoveCluster(_)))
 }

@@ -39,6 +39,11 @@ pub(super) struct Pipe {
     pub(super) fin_arrived: bool,
     /// Bytes that were sent and have not arrived, lost ones included.
     pub(super) unacknowledged: u64,
+    /// Bytes that were ever sent, and read.
+    pub(super) sent: u64,
+    pub(super) read: u64,
+    /// A part that arrives as a whole: where it begins and ends.
+    whole: Option<(u64, u64)>,
 }
 
 impl Pipe {
@@ -50,6 +55,9 @@ impl Pipe {
             fin_sent: false,
             fin_arrived: false,
             unacknowledged: 0,
+            sent: 0,
+            read: 0,
+            whole: None,
         }
     }
 
@@ -67,7 +75,32 @@ impl Pipe {
         let count = bytes.len().min(self.room());
         self.flying.extend(&bytes[..count]);
         self.unacknowledged += count as u64;
+        self.sent += count as u64;
         count
+    }
+
+    /// Takes back what was sent last.
+    pub(super) fn unsend(&mut self, count: usize) {
+        self.flying.truncate(self.flying.len() - count);
+        self.sent -= count as u64;
+        self.unacknowledged -= count as u64;
+    }
+
+    /// Takes all of `bytes`, or as much as there is ever room for, to arrive as a whole. False if that can't
+    /// be now.
+    pub(super) fn push_whole(&mut self, bytes: &[u8]) -> bool {
+        let bytes = &bytes[..bytes.len().min(self.capacity)];
+        let fits =
+            self.room() >= bytes.len() && self.whole.is_none_or(|(_, end)| self.arrived_until() >= end);
+        if fits {
+            self.whole = Some((self.sent, self.sent + bytes.len() as u64));
+            self.push(bytes);
+        }
+        fits
+    }
+
+    fn arrived_until(&self) -> u64 {
+        self.sent - self.flying.len() as u64
     }
 
     /// Reads a prefix of what has arrived.
@@ -76,13 +109,21 @@ impl Pipe {
         for (slot, byte) in into.iter_mut().zip(self.arrived.drain(..count)) {
             *slot = byte;
         }
+        self.read += count as u64;
         count
     }
 
     /// Lets up to `count` bytes arrive, and the end behind the last of them if `with_end`. True if
     /// anything did.
     pub(super) fn deliver(&mut self, count: usize, with_end: bool) -> bool {
-        let count = count.min(self.flying.len());
+        let mut count = count.min(self.flying.len());
+        let from = self.arrived_until();
+        if let Some((start, end)) = self.whole
+            && (start + 1..end).contains(&(from + count as u64))
+        {
+            let until = if from < start { start } else { end };
+            count = usize::try_from(until - from).expect("it is flying");
+        }
         self.arrived.extend(self.flying.drain(..count));
         self.unacknowledged -= count as u64;
         let ends = self.fin_sent && !self.fin_arrived && self.flying.is_empty() && (with_end || count == 0);

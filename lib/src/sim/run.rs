@@ -11,12 +11,15 @@ use kakehi_command::order::ListenerKey;
 
 use super::backend::Backend;
 use super::client::Client;
-use super::model::{Fault, Ledger, Outcome, Plan, Rules, Scale, Seen};
+use super::ledger::{Ledger, Outcome, Rules, Seen};
+use super::model::{Fault, Plan, Scale};
 use super::network::{SimListener, SimNet};
 use super::orders;
 use super::pipe::Pace;
 use super::rng::Rng;
-use super::world::{Door, Faults, Sabotage, World};
+use super::site::Site;
+use super::terms::Terms;
+use super::world::{Door, Faults, Lapse, Sabotage, World};
 use crate::metrics::Metric;
 use crate::net::Ready;
 use crate::server::worker::{Configuration, Worker};
@@ -44,13 +47,32 @@ pub(super) struct Stats {
     pub(super) rounds: usize,
     pub(super) requests: usize,
     pub(super) planned: usize,
+    /// What the worker counted of [`WATCHED`].
+    pub(super) watched: [i64; WATCHED.len()],
 }
+
+/// What must happen now and then: what never happens is not tested.
+pub(super) const WATCHED: [Metric; 10] = [
+    Metric::BytesSpliced,
+    Metric::HttpUpgrades,
+    Metric::TunnelTimeouts,
+    Metric::ClientsTooSlow,
+    Metric::HalfHeadsEvicted,
+    Metric::HttpSilentCloses,
+    Metric::BackendRetryStaleUpstream,
+    Metric::BackendPoolHit,
+    Metric::BufferWaits,
+    Metric::BackendConnectTimeouts,
+];
 
 impl Stats {
     pub(super) fn add(&mut self, other: Stats) {
         self.rounds += other.rounds;
         self.requests += other.requests;
         self.planned += other.planned;
+        for (sum, count) in self.watched.iter_mut().zip(other.watched) {
+            *sum += count;
+        }
     }
 }
 
@@ -79,6 +101,7 @@ struct Setting {
     depth: usize,
     fault_percent: usize,
     faults: Faults,
+    pipes_max: usize,
 }
 
 impl Setting {
@@ -95,10 +118,12 @@ impl Setting {
         let (pace, body_bytes_max, capacity_max) = match rng.below(10) {
             0..=4 => (Pace::Trickle, 120, 60),
             5..=7 => (Pace::Pieces, 3000, 1500),
-            _ => (Pace::Gushes, 20_000, rng.pick(&[4000, 40_000])),
+            _ => (Pace::Gushes, rng.pick(&[20_000, 20_000, 20_000, 200_000]), rng.pick(&[4000, 40_000])),
         };
-        let buffer_bytes = rng.within(1024..=4096);
-        let clients = rng.within(1..=4);
+        // Room for what is added to a head.
+        let buffer_bytes = rng.within(1500..=4096);
+        let terms = Terms::draw(body_bytes_max, rng);
+        let clients = rng.within(1..=if scarce { 7 } else { 4 });
         let depth = if rng.percent(30) { rng.within(2..=4) } else { 1 };
         let ms = |seconds: u32, tenths: usize| usize::try_from(seconds).expect("fits") * 100 * tenths;
         // Two stalls of a client may follow each other: after an answer and within the next request. Where
@@ -106,22 +131,28 @@ impl Setting {
         let stall = |limit: usize| if scarce { limit.min(100) } else { limit };
         let scale = Scale {
             body_bytes_max,
-            padding_max: buffer_bytes - 700,
-            head_stall_ms_max: stall(ms(timeouts.request, 4)),
+            padding_max: buffer_bytes - 1300,
+            // A head that is sent so slowly is not waited for where others have no buffer.
+            head_stall_ms_max: ms(timeouts.request, 4),
             front_stall_ms_max: stall(ms(timeouts.front, 4)),
             back_stall_ms_max: stall(ms(timeouts.back, 8)),
             pipelined: depth > 1,
             silent_closes: rng.percent(40),
+            front_ms: ms(timeouts.front, 10),
+            capacity_max,
+            hesitant: scarce,
+            dawdlers: !scarce && timeouts.front <= 5,
+            terms,
         };
         Self {
-            rules: Rules { faults, scarce, draining: false },
+            rules: Rules { faults, scarce, draining: false, terms },
             drains,
             timeouts,
             scale,
             pace,
             capacity_max,
             buffer_bytes,
-            buffers: if scarce { rng.within(4..=10) } else { 32 },
+            buffers: if scarce { rng.within(4..=8) } else { 32 },
             connections_max: if scarce && rng.percent(50) { rng.within(1..=3) } else { 100 },
             clients,
             healthy: rng.within(1..=3),
@@ -129,6 +160,7 @@ impl Setting {
             depth,
             fault_percent: if faults { rng.pick(&[0, 10, 40]) } else { 0 },
             faults: if faults { draw_faults(&timeouts, rng) } else { Faults::default() },
+            pipes_max: rng.pick(&[0, 1, 2, 4]),
         }
     }
 }
@@ -158,6 +190,8 @@ struct Run {
     busy: bool,
     idle_turns: usize,
     rounds: usize,
+    /// The listener that is not there was removed, not only deactivated.
+    removed: bool,
 }
 
 /// Who does something in a round.
@@ -183,7 +217,10 @@ pub(super) fn run(seed: u64, origin: Instant, options: Options) -> Report {
         Ok(()) => {
             let outcomes = run.ledger.seen.iter();
             let planned = outcomes.filter(|seen| seen.outcome == Some(Outcome::Planned)).count();
-            Ok(Stats { rounds: run.rounds, requests: run.ledger.plans.len(), planned })
+            let requests = run.ledger.plans.len();
+            let metrics = run.worker.metrics();
+            let watched = WATCHED.map(|metric| metrics.get(metric));
+            Ok(Stats { rounds: run.rounds, requests, planned, watched })
         }
         Err(text) => Err(format!("{text}\n{:?}", run.setting)),
     };
@@ -206,8 +243,8 @@ impl Run {
                 idle_back_connections_max: rng.pick(&[1, 2, 64]),
                 back_idle_timeout: BACK_IDLE,
                 connection_attempts_max: 3,
-                splice_pipe_bytes: rng.pick(&[100, 3000, 65536]),
-                splice_pipes_max: rng.pick(&[0, 1, 4]),
+                splice_pipe_bytes: rng.pick(&[50, 100, 3000, 150_000]),
+                splice_pipes_max: setting.pipes_max,
                 basic_auth_bytes_max: 4096,
             },
             buffers_min: 1,
@@ -219,22 +256,17 @@ impl Run {
         let mut run = Self {
             world,
             worker,
-            ledger: Ledger {
-                plans: Vec::new(),
-                seen: Vec::new(),
-                rules: setting.rules,
-                races: 0,
-                closed_silently: Vec::new(),
-            },
+            ledger: Ledger::new(setting.rules),
             clients: Vec::new(),
             backends: Vec::new(),
-            changes: orders::Changes::new(setting.healthy, setting.timeouts),
+            changes: orders::Changes::new(setting.healthy, setting.timeouts, setting.scale.dawdlers),
             setting,
             rng,
             revision: 0,
             busy: false,
             idle_turns: 0,
             rounds: 0,
+            removed: false,
         };
         run.furnish();
         run
@@ -255,15 +287,15 @@ impl Run {
         }
         for index in 0..self.setting.clients {
             let count = self.rng.within(1..=6);
-            let queue = (0..count).map(|_| self.plan()).collect();
-            let address = SocketAddr::from(([192, 0, 2, 1], 5000 + u16::try_from(index).expect("few")));
+            let address = client_address(index);
+            let queue = (0..count).map(|_| self.plan(address)).collect();
             self.clients.push(Client::new(address, queue, self.setting.depth, self.rng.fork()));
         }
     }
 
-    fn plan(&mut self) -> usize {
+    fn plan(&mut self, client: SocketAddr) -> usize {
         let id = self.ledger.plans.len();
-        let mut plan = Plan::draw(id, &self.setting.scale, &mut self.rng);
+        let mut plan = Plan::draw(id, client, &self.setting.scale, &mut self.rng);
         if self.rng.percent(self.setting.fault_percent) {
             plan.fault = Some(Fault::draw(&mut self.rng));
         }
@@ -274,12 +306,27 @@ impl Run {
 
     fn apply(&mut self, requests: &[kakehi_command::proto::Request]) -> Result<(), String> {
         self.revision += 1;
+        self.tick();
         self.worker.apply(self.revision, requests)
+    }
+
+    /// What the worker is told of the listener.
+    fn told(&self) -> Terms {
+        let terms = self.setting.rules.terms;
+        match self.world.borrow().sabotage {
+            Some(Sabotage::Misconfigure(lapse)) => terms.with(lapse),
+            _ => terms,
+        }
     }
 
     /// Configures the worker and lets it accept.
     fn start(&mut self) -> Result<(), String> {
-        let initial = orders::initial(self.setting.healthy + self.setting.ill, &self.setting.timeouts);
+        let lapse = self.world.borrow().sabotage;
+        let Setting { healthy, ill, timeouts, .. } = &self.setting;
+        let mut initial = orders::initial(healthy + ill, *healthy, timeouts, &self.told());
+        if lapse == Some(Sabotage::Misconfigure(Lapse::Policies)) {
+            initial.iter_mut().for_each(orders::forget_policy);
+        }
         self.apply(&initial)?;
         let listener = SimListener::open(&self.world, orders::front_address());
         let key = ListenerKey { address: orders::front_address(), interface: None };
@@ -372,29 +419,38 @@ impl Run {
         moved
     }
 
+    fn tick(&mut self) {
+        let (now, elapsed) = (self.world.borrow().now, self.world.borrow().elapsed());
+        let unix_ms = 1_700_000_000_000 + u64::try_from(elapsed.as_millis()).expect("fits");
+        self.worker.tick(now, unix_ms);
+    }
+
     /// A turn of the worker's loop, if something wakes it.
     fn turn(&mut self) -> Result<bool, String> {
-        let (now, elapsed) = (self.world.borrow().now, self.world.borrow().elapsed());
+        let now = self.world.borrow().now;
         let due = self.worker.next_wakeup().is_some_and(|at| at <= now);
         if !self.busy && !due && !self.world.borrow().has_events() {
             return Ok(false);
         }
         let events = self.world.borrow_mut().take_events();
         let before = self.world.borrow().achievements;
-        let unix_ms = 1_700_000_000_000 + u64::try_from(elapsed.as_millis()).expect("fits");
-        self.worker.tick(now, unix_ms);
+        self.tick();
         self.worker.handle_timers();
         let woken = due || !events.is_empty();
-        for (token, ready) in events {
+        for (token, ready) in &events {
             self.world.borrow_mut().note(|| format!("event t{token} {ready:?}"));
-            self.worker.handle_ready(token, ready);
         }
+        self.worker.handle_events(events.into_iter());
         self.busy = self.worker.handle_leftovers();
         self.worker.check_invariants();
         let worked = self.world.borrow().achievements > before;
         self.idle_turns = if woken || worked || !self.busy { 0 } else { self.idle_turns + 1 };
         if self.idle_turns > IDLE_TURNS_MAX {
             return Err("a busy loop: the worker wants turns and does nothing with them".to_owned());
+        }
+        let pipes = self.world.borrow().pipes;
+        if pipes > self.setting.pipes_max {
+            return Err(format!("{pipes} pipes, of {} at most", self.setting.pipes_max));
         }
         if self.worker.metrics().get(Metric::Panic) > 0 {
             return Err("a session panicked".to_owned());
@@ -420,11 +476,44 @@ impl Run {
             world.note(|| format!("backend {index} is {door:?}"));
             return Ok(true);
         }
-        let requests = self.changes.draw(&mut self.rng);
+        if self.rng.percent(15) || self.removed {
+            return self.turn_listener().map(|()| true);
+        }
+        let mut requests = self.changes.draw(&mut self.ledger.era, &mut self.rng);
+        if self.world.borrow().sabotage == Some(Sabotage::Misconfigure(Lapse::Removal)) {
+            requests.retain(|request| !orders::is_removal_of_frontend(request));
+        }
         self.world.borrow_mut().note(|| format!("orders: {requests:?}"));
         self.apply(&requests)?;
         self.worker.check_invariants();
         Ok(true)
+    }
+
+    /// Takes the listener away, or puts it there again. Connections that stand are not touched by that.
+    fn turn_listener(&mut self) -> Result<(), String> {
+        let paused = self.world.borrow().paused;
+        self.world.borrow_mut().note(|| format!("the listener goes: {}", !paused));
+        if paused {
+            let timeouts = self.changes.timeouts;
+            if std::mem::take(&mut self.removed) {
+                self.apply(&[orders::add_listener(&timeouts, &self.told())])?;
+            }
+            let listener = SimListener::open(&self.world, orders::front_address());
+            let key = ListenerKey { address: orders::front_address(), interface: None };
+            self.worker.offer_socket(&key, listener);
+            self.apply(&[orders::activate()])?;
+            self.worker.start();
+        } else {
+            self.removed = self.rng.percent(50);
+            let mut requests = vec![orders::deactivate()];
+            if self.removed {
+                requests.push(orders::remove_listener());
+            }
+            self.apply(&requests)?;
+        }
+        self.world.borrow_mut().paused = !paused;
+        self.worker.check_invariants();
+        Ok(())
     }
 
     /// Faults have stopped: a new client gets what it asks for.
@@ -440,10 +529,13 @@ impl Run {
         self.setting.rules.faults = false;
         self.setting.fault_percent = 0;
         self.setting.drains = false;
-        let ids = [self.plan(), self.plan()];
-        let address = SocketAddr::from(([192, 0, 2, 99], 9000));
+        if self.world.borrow().paused {
+            self.turn_listener()?;
+        }
+        let address = client_address(98);
+        let ids = [self.plan(address), self.plan(address)];
         for &id in &ids {
-            self.ledger.plans[id].request.routed = true;
+            self.ledger.plans[id].request.site = Site::Plain;
         }
         self.clients.push(Client::new(address, VecDeque::from(ids), 1, self.rng.fork()));
         self.play()?;
@@ -452,6 +544,10 @@ impl Run {
             let plan = &self.ledger.plans[id];
             match self.ledger.seen[id].outcome {
                 Some(Outcome::Planned) => {}
+                _ if !plan.is_served(&self.setting.rules.terms) => {}
+                _ if plan.switches_unasked() || plan.dawdles_too_much() => {}
+                Some(Outcome::Cut | Outcome::Own(502))
+                    if plan.switches() && !plan.tunnel.ending.is_orderly() => {}
                 Some(Outcome::Own(503) | Outcome::Cut) if self.setting.rules.scarce => {}
                 Some(Outcome::Own(502)) if !plan.is_replayable() && self.setting.scale.silent_closes => {}
                 other => return Err(format!("request {id}, after the faults: {other:?}")),
@@ -480,6 +576,11 @@ impl Run {
         }
         Ok(())
     }
+}
+
+fn client_address(index: usize) -> SocketAddr {
+    let index = u8::try_from(index).expect("few");
+    SocketAddr::from(([192, 0, 2, index + 1], 5000 + u16::from(index)))
 }
 
 /// Events of a turn are taken together. One may be for a socket that was closed earlier in that turn, when

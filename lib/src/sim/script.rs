@@ -8,6 +8,8 @@ use super::world::{ConnectionId, World};
 
 pub(super) enum Act {
     Send(Vec<u8>),
+    /// Sends it so that it arrives at once, or as much of it as the connection holds.
+    SendWhole(Vec<u8>),
     Pause {
         ms: usize,
     },
@@ -25,6 +27,7 @@ impl fmt::Debug for Act {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Act::Send(bytes) => write!(f, "Send({} bytes)", bytes.len()),
+            Act::SendWhole(bytes) => write!(f, "SendWhole({} bytes)", bytes.len()),
             Act::Pause { ms } => write!(f, "Pause({ms} ms)"),
             Act::AwaitContinue => f.write_str("AwaitContinue"),
             Act::Finish => f.write_str("Finish"),
@@ -74,6 +77,28 @@ impl Script {
         self.push(Act::Send(bytes));
     }
 
+    /// Sends `bytes` in pieces, with a pause behind each.
+    pub(super) fn push_trickle(&mut self, bytes: &[u8], piece: usize, ms: usize) {
+        for piece in bytes.chunks(piece) {
+            self.push(Act::Send(piece.to_vec()));
+            self.push(Act::Pause { ms });
+        }
+    }
+
+    /// Bytes that are still to be sent.
+    pub(super) fn unsent(&self) -> usize {
+        let bytes = |act: &Act| match act {
+            Act::Send(bytes) | Act::SendWhole(bytes) => bytes.len(),
+            _ => 0,
+        };
+        self.acts.iter().map(bytes).sum::<usize>() - self.sent
+    }
+
+    /// What is still to be done, in acts.
+    pub(super) fn len(&self) -> usize {
+        self.acts.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.acts.is_empty()
     }
@@ -113,6 +138,14 @@ impl Script {
                     }
                 }
             }
+            Some(Act::SendWhole(bytes)) => match world.send_whole(id, bytes) {
+                None => {
+                    self.clear();
+                    return true;
+                }
+                Some(false) => return false,
+                Some(true) => {}
+            },
             Some(Act::Pause { ms }) => {
                 if !wait(&mut self.until, millis(*ms)) {
                     return false;
@@ -136,7 +169,7 @@ impl Script {
                 self.left = Left::Closed;
             }
             Some(Act::Vanish) => {
-                world.note(|| format!("c{id} actor vanishes"));
+                world.vanish(id);
                 self.left = Left::Vanished;
             }
         }

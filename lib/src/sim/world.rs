@@ -62,6 +62,41 @@ pub(super) enum Sabotage {
     HideEnds,
     /// Room after a full write raises no events.
     HideRoom,
+    /// The n-th write into a tunnel or behind it is counted and not done.
+    SwallowWrite { nth: usize },
+    /// The n-th byte that leaves a pipe is another.
+    CorruptPipe { nth: usize },
+    /// Pipes are not closed.
+    KeepPipes,
+    /// Nothing is ever acknowledged to the proxy.
+    ForgetAcknowledgements,
+    /// What comes behind an answer comes by itself.
+    SplitStrays,
+    /// Backends forget that they have changed the protocol.
+    ForgetSwitches,
+    /// Clients begin later than they think.
+    ForgetBeginnings,
+    /// The worker is configured otherwise than everybody thinks.
+    Misconfigure(Lapse),
+}
+
+/// What is missing in the worker's configuration, or wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lapse {
+    /// Bodies of any size.
+    BodyLimit,
+    /// Clients may be as slow as they like.
+    NoRate,
+    /// Clients have to be faster than they know.
+    HighRate,
+    /// Tunnels may idle for ever.
+    TunnelTimeout,
+    /// Everybody is believed.
+    Trust,
+    /// Every frontend just leads to its cluster.
+    Policies,
+    /// The site that comes and goes never goes.
+    Removal,
 }
 
 #[derive(Debug)]
@@ -94,6 +129,12 @@ pub(super) struct Connection {
     pub(super) frozen_until: Option<Instant>,
     /// The proxy sent something to an actor that had closed already.
     pub(super) sent_to_closed: bool,
+    /// The actor has closed with bytes of the proxy's that had arrived, and that it had not read.
+    pub(super) closed_unread: bool,
+    /// The actor had gone before the proxy's direction ended.
+    pub(super) actor_left: bool,
+    /// Reset on purpose, or held up by the network.
+    pub(super) torn: bool,
 }
 
 impl Connection {
@@ -117,6 +158,9 @@ impl Connection {
             error: None,
             frozen_until: None,
             sent_to_closed: false,
+            closed_unread: false,
+            actor_left: false,
+            torn: false,
         }
     }
 
@@ -181,6 +225,10 @@ pub(super) struct World {
     /// Counts what the proxy achieved: to tell work from a busy loop.
     pub(super) achievements: u64,
     pub(super) trace: Option<Vec<String>>,
+    /// Nobody listens for a while.
+    pub(super) paused: bool,
+    /// Pipes that exist.
+    pub(super) pipes: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -208,6 +256,8 @@ impl World {
             sabotage_count: 0,
             achievements: 0,
             trace: None,
+            paused: false,
+            pipes: 0,
         }
     }
 
@@ -279,6 +329,47 @@ impl World {
         }
     }
 
+    /// Sends something that arrives as a whole: false if there is no room for it now, none if the connection
+    /// is broken.
+    pub(super) fn send_whole(&mut self, id: ConnectionId, bytes: &[u8]) -> Option<bool> {
+        let connection = &mut self.connections[id];
+        if connection.actor_reset || connection.actor_closed || connection.to_proxy.fin_sent {
+            return None;
+        }
+        Some(connection.to_proxy.push_whole(bytes))
+    }
+
+    /// Bytes of this connection that the proxy has ever read.
+    pub(super) fn taken_by_proxy(&self, id: ConnectionId) -> u64 {
+        self.connections[id].to_proxy.read
+    }
+
+    /// Bytes that the proxy has ever written to it.
+    pub(super) fn given_by_proxy(&self, id: ConnectionId) -> u64 {
+        self.connections[id].to_actor.sent
+    }
+
+    /// Bytes that its actor has sent.
+    pub(super) fn sent_by_actor(&self, id: ConnectionId) -> u64 {
+        self.connections[id].to_proxy.sent
+    }
+
+    /// Bytes that its actor has read.
+    pub(super) fn read_by_actor(&self, id: ConnectionId) -> u64 {
+        self.connections[id].to_actor.read
+    }
+
+    /// Whether nothing ever kept the proxy from giving this actor what it had for it.
+    pub(super) fn is_unbroken(&self, id: ConnectionId) -> bool {
+        let connection = &self.connections[id];
+        !connection.actor_left && !connection.proxy_reset && !connection.torn
+    }
+
+    /// Whether its actor, or the network, tore it.
+    pub(super) fn is_torn(&self, id: ConnectionId) -> bool {
+        self.connections[id].torn
+    }
+
     /// The actor ends its direction and reads on.
     pub(super) fn finish(&mut self, id: ConnectionId) {
         self.note(|| format!("c{id} actor ends its direction"));
@@ -290,6 +381,8 @@ impl World {
         self.note(|| format!("c{id} actor closes"));
         let connection = &mut self.connections[id];
         connection.actor_closed = true;
+        connection.actor_left |= !connection.to_actor.fin_arrived;
+        connection.closed_unread |= !connection.to_actor.arrived.is_empty();
         connection.sent_to_closed |=
             !connection.to_actor.flying.is_empty() || !connection.to_actor.arrived.is_empty();
         if connection.to_actor.arrived.is_empty() {
@@ -304,7 +397,14 @@ impl World {
         self.note(|| format!("c{id} actor resets"));
         let connection = &mut self.connections[id];
         connection.actor_closed = true;
+        connection.torn = true;
         connection.reset_to_proxy = true;
+    }
+
+    /// An actor that reads nothing any more.
+    pub(super) fn vanish(&mut self, id: ConnectionId) {
+        self.note(|| format!("c{id} actor vanishes"));
+        self.connections[id].actor_left = true;
     }
 
     /// The name under which the proxy watches a connection.
@@ -315,6 +415,11 @@ impl World {
     /// Whether the proxy has sent bytes that an actor, who had closed before, never read.
     pub(super) fn was_sent_to_closed(&self, id: ConnectionId) -> bool {
         self.connections[id].sent_to_closed
+    }
+
+    /// Whether bytes that an actor never read had arrived when it closed.
+    pub(super) fn was_closed_unread(&self, id: ConnectionId) -> bool {
+        self.connections[id].closed_unread
     }
 
     // What the network does.
@@ -329,6 +434,7 @@ impl World {
         if faults.freeze_per_myriad > 0 && self.rng.below(10_000) < faults.freeze_per_myriad {
             let ms = u64::try_from(self.rng.within(1..=faults.freeze_ms_max)).expect("fits");
             self.connections[id].frozen_until = Some(now + Duration::from_millis(ms));
+            self.connections[id].torn = true;
             self.note(|| format!("c{id} freezes for {ms} ms"));
             return true;
         }
@@ -341,6 +447,7 @@ impl World {
         if faults.reset_per_myriad > 0 && self.rng.below(10_000) < faults.reset_per_myriad {
             self.note(|| format!("c{id} is reset by the network"));
             let connection = &mut self.connections[id];
+            connection.torn = true;
             connection.reset_to_proxy = !connection.proxy_reset;
             connection.reset_to_actor = !connection.actor_reset;
             return true;
