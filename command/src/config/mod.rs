@@ -142,6 +142,11 @@ struct Outside<'a> {
 impl Outside<'static> {
     /// The machine's own.
     const REAL: Self = Self { look_up: &look_up, read_answer: &answers::read_file };
+    /// One in which every name has an address, and every answer is empty.
+    const NONE: Self = Self {
+        look_up: &|_| Ok(vec![SocketAddr::from(([127, 0, 0, 1], 1))]),
+        read_answer: &|_| Ok(String::new()),
+    };
 }
 
 /// Loads a file. Paths in it are relative to its directory and come out absolute; names of backends
@@ -160,11 +165,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
 /// As [`load`], names and answers aside.
 pub fn load_settings(path: &Path) -> Result<Config, ConfigErrors> {
     // Any address and answer will do for orders that are thrown away.
-    let outside = Outside {
-        look_up: &|_| Ok(vec![SocketAddr::from(([127, 0, 0, 1], 1))]),
-        read_answer: &|_| Ok(String::new()),
-    };
-    let mut config = load_with(path, outside)?;
+    let mut config = load_with(path, Outside::NONE)?;
     config.orders = Vec::new();
     Ok(config)
 }
@@ -175,6 +176,16 @@ pub fn load_settings(path: &Path) -> Result<Config, ConfigErrors> {
 /// Every error of the text.
 pub fn parse(text: &str, origin: &Origin) -> Result<Config, ConfigErrors> {
     parse_with(text, origin, origin.directory(), Outside::REAL)
+}
+
+/// Parses a text by itself, for tools that check texts of anybody: nothing outside of it is looked at. In the
+/// orders, backends that are given by name have an address that means nothing, and answers that are given by
+/// file are left out.
+///
+/// # Errors
+/// As [`parse`], names and answers aside.
+pub fn parse_alone(text: &str, origin: &Origin) -> Result<Config, ConfigErrors> {
+    parse_with(text, origin, origin.directory(), Outside::NONE)
 }
 
 fn load_with(path: &Path, outside: Outside<'_>) -> Result<Config, ConfigErrors> {
