@@ -111,6 +111,8 @@ fn measure(arguments: &Arguments) -> Result<bool, Failure> {
     let cores = Cores::choose()?;
     machine::raise_descriptor_limit()?;
     machine::move_to(cores.load)?;
+    // Told before, not after: somebody may commit while this runs.
+    let machine = machine::description(&kakehi);
     let stage = Stage { cores, kakehi };
     let effort = effort(arguments);
     let scenarios =
@@ -128,7 +130,7 @@ fn measure(arguments: &Arguments) -> Result<bool, Failure> {
         rows.extend(scenarios::measure(*scenario, &stage, effort));
     }
     let out = arguments.out.clone().unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(OUT));
-    write_report(&out, &machine::description(&stage.kakehi), &rows)?;
+    write_report(&out, &machine, &rows)?;
     Ok(rows.iter().all(|row| row.void.is_none()))
 }
 
