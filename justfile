@@ -32,6 +32,14 @@ regenerate:
 deny:
     cargo deny check
 
+# What a request costs beside HAProxy and nginx: see doc/benchmarks.md. `just bench --scenario keepalive`.
+bench *arguments:
+    cargo run --release -p kakehi-bench -- {{ arguments }}
+
+# Each fuzz target for so many seconds: see CONTRIBUTING.md.
+fuzz seconds="60":
+    fuzz/run {{ seconds }}
+
 # The release binary, and the README's first command with it.
 smoke:
     cargo build --release -p kakehi
