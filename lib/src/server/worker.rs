@@ -22,7 +22,7 @@ use crate::session::backends::{BackendKey, Backends};
 use crate::session::http::answer::BARE_503;
 use crate::session::http::{Drive, HttpSession};
 use crate::session::table::{Resting, Sessions};
-use crate::session::{Owner, Scratch, Settings, Shared};
+use crate::session::{Hold, Owner, Scratch, Settings, Shared};
 
 use super::timers::TimerWheel;
 
@@ -41,11 +41,8 @@ const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 /// The log is told no oftener that connections can't be accepted.
 const STARVE_TOLD_EVERY: Duration = Duration::from_secs(10);
 
-/// A head that began less than this ago is not given up for others: it may well be on its way.
-const HALF_HEAD_AGE_MIN: Duration = Duration::from_millis(500);
-
-/// Entries of the queue of half heads that may be out of date, besides two for each session.
-const HALF_HEADS_SLACK: usize = 1024;
+/// Entries of a queue of those that are held up that may be out of date, besides two for each session.
+const HELD_UP_SLACK: usize = 1024;
 
 /// Resolution of all timeouts. They are configured in seconds.
 const TIMER_TICK: Duration = Duration::from_millis(50);
@@ -105,7 +102,7 @@ impl<N: Network> Worker<N> {
             buffers,
             pipes: Pipes::new(configuration.settings.splice_pipes_max, configuration.settings.splice_pipe_bytes),
             thirsty: Default::default(),
-            half_heads: VecDeque::new(),
+            held_up: Default::default(),
             listeners: Listeners::default(),
             backends: Backends::default(),
             metrics,
@@ -224,7 +221,7 @@ impl<N: Network> Worker<N> {
                 self.accept(index);
             }
         }
-        self.evict_half_heads();
+        self.evict_held_up();
         for purpose in Use::ALL {
             for _ in 0..self.shared.thirsty[purpose as usize].len() {
                 if !self.shared.buffers.has_room(purpose) {
@@ -243,42 +240,51 @@ impl<N: Network> Worker<N> {
         !self.yielded.is_empty() || !self.crowded.is_empty() || quenchable
     }
 
-    /// Takes buffers from those whose heads are half sent, the oldest first, for those that have none.
-    fn evict_half_heads(&mut self) {
-        let is_current = |sessions: &Sessions<N::Stream>, (index, since): (usize, Instant)| {
-            sessions.awake(index).is_some_and(|session| session.is_half_head(since))
-        };
-        while let Some(&entry) = self.shared.half_heads.front()
-            && !is_current(&self.sessions, entry)
-        {
-            self.shared.half_heads.pop_front();
-        }
-        if self.shared.half_heads.len() > 2 * self.sessions.len() + HALF_HEADS_SLACK {
-            let sessions = &self.sessions;
-            self.shared.half_heads.retain(|&entry| is_current(sessions, entry));
-        }
-        for _ in 0..self.shared.thirsty[Use::Request as usize].len() {
-            if self.shared.buffers.has_room(Use::Request) {
-                return;
-            }
-            let Some(&(index, since)) = self.shared.half_heads.front() else { return };
-            if self.shared.now.saturating_duration_since(since) < HALF_HEAD_AGE_MIN {
-                return;
-            }
-            self.shared.half_heads.pop_front();
-            if is_current(&self.sessions, (index, since)) {
-                self.dispatch(index, HttpSession::evict);
+    /// Takes buffers from sessions that are held up by their client, for those that have none.
+    fn evict_held_up(&mut self) {
+        for purpose in Use::ALL {
+            for _ in 0..self.shared.thirsty[purpose as usize].len() {
+                if self.shared.buffers.has_room(purpose) || !self.evict_one() {
+                    break;
+                }
             }
         }
+        for hold in Hold::ALL {
+            if self.shared.held_up[hold as usize].len() > 2 * self.sessions.len() + HELD_UP_SLACK {
+                let sessions = &self.sessions;
+                self.shared.held_up[hold as usize].retain(|&entry| is_held_up(sessions, hold, entry));
+            }
+        }
+    }
+
+    /// The one that is held up for longest, half heads before others; false if none is for long enough.
+    fn evict_one(&mut self) -> bool {
+        for hold in Hold::ALL {
+            while let Some(&entry) = self.shared.held_up[hold as usize].front() {
+                let (index, since) = entry;
+                let current = is_held_up(&self.sessions, hold, entry);
+                if current && self.shared.now.saturating_duration_since(since) < hold.age_min() {
+                    break;
+                }
+                self.shared.held_up[hold as usize].pop_front();
+                if current {
+                    self.dispatch(index, |session, shared| session.evict(hold, shared));
+                    return true;
+                }
+            }
+        }
+        false
     }
 
     /// When [`Worker::handle_timers`] has something to do.
     pub fn next_wakeup(&self) -> Option<Instant> {
         let timers = self.shared.timers.next_wakeup();
-        // Whoever waits for the buffer of a half head gets it when that is old enough.
-        let waits = !self.shared.thirsty[Use::Request as usize].is_empty();
-        let oldest = self.shared.half_heads.front().filter(|_| waits);
-        let eviction = oldest.map(|&(_, since)| since + HALF_HEAD_AGE_MIN);
+        // Whoever waits for a buffer gets that of one who was held up for long enough.
+        let waits = self.shared.thirsty.iter().any(|queue| !queue.is_empty());
+        let oldest = |hold: Hold| {
+            self.shared.held_up[hold as usize].front().map(|&(_, since)| since + hold.age_min())
+        };
+        let eviction = Hold::ALL.into_iter().filter_map(oldest).filter(|_| waits).min();
         timers.into_iter().chain(eviction).min()
     }
 
@@ -404,12 +410,11 @@ impl<N: Network> Worker<N> {
         self.dispatch(index, HttpSession::drive);
     }
 
-    /// Whether sessions wait for buffers, and nobody knows how long. Where half heads hold them it is known:
-    /// one more may wait as well.
+    /// Whether sessions wait for buffers, and nobody knows how long. Where clients hold them up it is known: one
+    /// more may wait as well.
     fn is_parched(&self) -> bool {
-        let waits = |purpose: Use| !self.shared.thirsty[purpose as usize].is_empty();
-        let others = [Use::Answer, Use::Response, Use::Head].into_iter().any(waits);
-        others || (waits(Use::Request) && self.shared.half_heads.is_empty())
+        let waits = self.shared.thirsty.iter().any(|queue| !queue.is_empty());
+        waits && self.shared.held_up.iter().all(VecDeque::is_empty)
     }
 
     /// Client connections.
@@ -501,6 +506,11 @@ impl<N: Network> Worker<N> {
         assert_eq!(idle, self.shared.backends.idle_count(), "each pooled back has a token");
         assert_eq!(timers, self.shared.timers.len(), "no timer without a socket");
     }
+}
+
+/// Whether an entry of the queue of those that are held up still holds.
+fn is_held_up<S: Stream>(sessions: &Sessions<S>, hold: Hold, (index, since): (usize, Instant)) -> bool {
+    sessions.awake(index).is_some_and(|session| session.is_held_up(hold, since))
 }
 
 /// Errors that accept(2) passes on from the connection that it took: the next one may be fine.

@@ -65,6 +65,29 @@ pub struct Settings {
     pub basic_auth_bytes_max: usize,
 }
 
+/// Why a session holds a buffer that it does nothing with: it is up to its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// A part of a head came.
+    HalfHead,
+    /// The client takes nothing of its answer, or of what its tunnel brings.
+    Stall,
+}
+
+impl Hold {
+    /// All of them, those that are given up first.
+    pub const ALL: [Hold; 2] = [Hold::HalfHead, Hold::Stall];
+
+    /// How long a session may be held up before its buffers are given to others, if there are no more: a
+    /// client on a bad line is silent for that long.
+    pub fn age_min(self) -> Duration {
+        match self {
+            Self::HalfHead => Duration::from_millis(500),
+            Self::Stall => Duration::from_secs(2),
+        }
+    }
+}
+
 /// See [`Shared::scratch`].
 #[derive(Debug, Default)]
 pub struct Scratch {
@@ -103,8 +126,9 @@ pub struct Shared<N: Network> {
     pub pipes: Pipes<<N::Stream as Stream>::Pipe>,
     /// Sessions that wait for a buffer, by what for (`Use as usize`), in the order in which they asked.
     pub thirsty: [VecDeque<usize>; Use::ALL.len()],
-    /// Sessions that hold a buffer for a part of a head, by when that began. Some have got on since.
-    pub half_heads: VecDeque<(usize, Instant)>,
+    /// Sessions that hold buffers and wait for their client, by why (`Hold as usize`) and since when. Some
+    /// have got on since.
+    pub held_up: [VecDeque<(usize, Instant)>; Hold::ALL.len()],
     /// Listeners and their routes.
     pub listeners: Listeners<N::Listener>,
     /// Clusters, their backends and the pool of connections to them.

@@ -169,7 +169,7 @@ impl<S: Stream> HttpSession<S> {
                 shared.metrics.incr(Metric::TunnelTimeouts);
                 Step::End
             }
-            Awaited::Head if self.thirsty[Use::Request as usize] => {
+            Awaited::Head if self.thirsty[Use::Request as usize] || self.thirsty[Use::Head as usize] => {
                 self.refuse(&Refusal::new(503, "no buffer became free in time"), shared)
             }
             Awaited::Head => {

@@ -27,7 +27,7 @@ use crate::protocol::http::{Framing, RequestMethod};
 
 use super::backends::BackendKey;
 use super::table::Resting;
-use super::{Owner, Shared};
+use super::{Hold, Owner, Shared};
 
 pub(crate) mod answer;
 mod deadline;
@@ -134,6 +134,8 @@ pub struct HttpSession<S: Stream> {
     patience: Patience,
     /// In the queue of half heads since then.
     half_head: Option<Instant>,
+    /// In the queue of those that stall since then, when so many bytes had been written.
+    stall: Option<(Instant, u64)>,
     /// After the answer of ours that is being written, the connection goes on.
     keep_after_answer: bool,
     timer_at: Option<Instant>,
@@ -168,6 +170,7 @@ impl<S: Stream> HttpSession<S> {
             discarded: 0,
             patience: Patience::new(Duration::MAX),
             half_head: None,
+            stall: None,
             keep_after_answer: false,
             timer_at: None,
             thirsty: Default::default(),
@@ -191,6 +194,7 @@ impl<S: Stream> HttpSession<S> {
         self.back_active = since;
         self.timer_at = timer_at;
         self.half_head = None;
+        self.stall = None;
     }
 
     /// What is left of the session if all that it does is to wait for a request.
@@ -306,14 +310,34 @@ impl<S: Stream> HttpSession<S> {
             return Drive::Finished;
         }
         self.arm(shared);
+        self.note_hold(shared);
+        Drive::Waiting
+    }
+
+    /// Puts the session into the queue of those that are held up by their client, if it has come to that.
+    fn note_hold<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
         if self.stage == Stage::Head
             && let (Some(since), None) = (self.head_since, self.half_head)
-            && self.request.bytes.is_some()
+            && self.is_half_head()
         {
             self.half_head = Some(since);
-            shared.half_heads.push_back((self.index, since));
+            shared.held_up[Hold::HalfHead as usize].push_back((self.index, since));
         }
-        Drive::Waiting
+        let written = self.response.written;
+        if self.stalls() && self.stall.is_none_or(|(_, before)| before != written) {
+            self.stall = Some((shared.now, written));
+            shared.held_up[Hold::Stall as usize].push_back((self.index, shared.now));
+        }
+    }
+
+    /// Whether a part of a head is all that is held. One that waits for a buffer to go on is whole.
+    fn is_half_head(&self) -> bool {
+        self.stage == Stage::Head && self.request.bytes.is_some() && !self.thirsty[Use::Head as usize]
+    }
+
+    /// Whether buffers are held for bytes that the client has to take.
+    fn stalls(&self) -> bool {
+        self.response.has_output() && (self.response.head.is_some() || self.response.bytes.is_some())
     }
 
     /// Whether the front has nothing more to say before it is closed: its only request was read, and its
@@ -327,13 +351,22 @@ impl<S: Stream> HttpSession<S> {
             && !self.front.is_watched()
     }
 
-    /// Whether a part of a head that began then is all that this session holds.
-    pub fn is_half_head(&self, since: Instant) -> bool {
-        self.stage == Stage::Head && self.head_since == Some(since) && self.request.bytes.is_some()
+    /// Whether its client has held it up since then, and nothing has moved.
+    pub fn is_held_up(&self, hold: Hold, since: Instant) -> bool {
+        match hold {
+            Hold::HalfHead => self.head_since == Some(since) && self.is_half_head(),
+            Hold::Stall => self.stall == Some((since, self.response.written)) && self.stalls(),
+        }
     }
 
-    /// Its buffer is needed for others.
-    pub fn evict<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Drive {
+    /// Its buffers are needed for others.
+    pub fn evict<N: Network<Stream = S>>(&mut self, hold: Hold, shared: &mut Shared<N>) -> Drive {
+        if hold == Hold::Stall {
+            shared.metrics.incr(Metric::StalledEvicted);
+            self.cut(shared);
+            self.finish(shared);
+            return Drive::Finished;
+        }
         shared.metrics.incr(Metric::HalfHeadsEvicted);
         let refusal = Refusal::new(503, "too many requests are half sent: this one took longest");
         match self.refuse(&refusal, shared) {
@@ -440,6 +473,10 @@ impl<S: Stream> HttpSession<S> {
                 self.request.drop_unparsed(consumed);
                 Some(self.begin_answer(answer, keep))
             }
+            Begin::Wait => {
+                self.thirst(Use::Head, shared);
+                Some(Step::Wait)
+            }
             Begin::NoBuffer => Some(self.refuse_bare(shared)),
             Begin::Close => Some(Step::End),
         }
@@ -449,6 +486,7 @@ impl<S: Stream> HttpSession<S> {
         self.requests += 1;
         self.patience = Patience::new(Duration::MAX);
         self.half_head = None;
+        self.stall = None;
         // Of the answer to this one: of the one before, all was.
         self.response.written = 0;
         self.head_since = None;

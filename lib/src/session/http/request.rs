@@ -55,6 +55,8 @@ pub(super) enum Begin {
     Forward { head: Buffer, facts: Facts, consumed: usize },
     /// It is answered here; `consumed` bytes were its head, and the connection may go on behind it if `keep`.
     Answer { answer: Buffer, consumed: usize, keep: bool },
+    /// A whole head, and no buffer for ours: it has to wait for one.
+    Wait,
     /// It should be answered here, but there is no buffer for it.
     NoBuffer,
     /// The connection ends without a word.
@@ -113,6 +115,9 @@ pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin<'_>, shared: &mut S
             return answered(&refusal, origin.listener, shared, None, id, 0);
         }
     };
+    if !shared.buffers.has_room(Use::Head) {
+        return Begin::Wait;
+    }
     shared.metrics.incr(Metric::Requests);
     shared.metrics.incr(Metric::HttpRequests);
     let id = shared.ids.next(shared.unix_ms);
