@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 /// Resident memory in bytes; `None` once the process is gone.
 pub fn resident_bytes(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -76,4 +78,11 @@ pub fn inheritable_fds(pid: u32) -> Vec<(u32, String)> {
             (number > 2 && flags & O_CLOEXEC == 0).then(|| (number, target.display().to_string()))
         })
         .collect()
+}
+
+/// Raises this process' limit on open files as far as it may, for tests with thousands of connections; the
+/// proxies that it starts inherit it.
+pub fn raise_fd_limit() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a process has limits");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("up to the hard limit");
 }

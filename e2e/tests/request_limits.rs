@@ -26,6 +26,7 @@ fn bodies_have_a_bound_where_one_is_set() {
         ..Rules::default()
     };
     rules.check(backend.address(), |proxy| {
+        while backend.has_request() {}
         let post = |fields: &str, body: &str| {
             answer_to(proxy, &format!("POST / HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n\r\n{body}"))
         };
