@@ -25,6 +25,9 @@ use super::supervisor::TOKEN_STEP;
 /// With more answer bytes than this waiting for a client, its next request waits too.
 const ANSWERS_AHEAD_BYTES: usize = 64 * 1024;
 
+/// How long word that a request is being worked on waits for the answer to go with.
+const HELD_BACK_MAX: Duration = Duration::from_millis(100);
+
 /// A client that has not taken a byte of what waits for it for so long is dropped.
 const STALL_MAX: Duration = Duration::from_secs(30);
 
@@ -95,6 +98,12 @@ struct Client {
     exhausted: bool,
     /// The socket may have more to read.
     readable: bool,
+    /// An end was told of, or an error.
+    ending: bool,
+    /// An event comes when there is room to write.
+    watched_for_room: bool,
+    /// Since when something waits that is sent with what follows it.
+    held_back_since: Option<Instant>,
     /// Since when nothing of what waits could be sent.
     stalled_since: Option<Instant>,
 }
@@ -173,8 +182,7 @@ impl Clients {
         }
         let id = ClientId(self.next_token);
         self.next_token.0 += TOKEN_STEP;
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.registry.register(&mut SourceFd(&channel.as_raw_fd()), id.0, interest)?;
+        self.registry.register(&mut SourceFd(&channel.as_raw_fd()), id.0, Interest::READABLE)?;
         let client = Client {
             channel,
             peer,
@@ -183,6 +191,9 @@ impl Clients {
             finished: false,
             exhausted: false,
             readable: true,
+            ending: false,
+            watched_for_room: false,
+            held_back_since: None,
             stalled_since: None,
         };
         self.clients.insert(id, client);
@@ -196,12 +207,15 @@ impl Clients {
         self.clients.contains_key(&id).then_some(id)
     }
 
-    /// Something happened on the client's socket.
-    pub(super) fn woken(&mut self, id: ClientId, readable: bool, now: Instant) {
+    /// Something happened on the client's socket: it may be read, and perhaps its end.
+    pub(super) fn woken(&mut self, id: ClientId, readable: bool, ending: bool, now: Instant) {
         let Some(client) = self.clients.get_mut(&id) else { return };
-        client.readable |= readable;
+        client.readable |= readable || ending;
+        client.ending |= ending;
         self.ready.push_back(id);
-        self.flush(id, now);
+        if client.stalled_since.is_some() {
+            self.flush(id, now);
+        }
     }
 
     /// Clients that may have something to take up in this turn of the loop.
@@ -255,10 +269,14 @@ impl Clients {
         self.send(id, response, now);
     }
 
-    /// Tells the client that its request is still being worked on.
+    /// Tells the client that its request is still being worked on: with the answer if that comes soon.
     pub(super) fn processing(&mut self, id: ClientId, message: String, now: Instant) {
         let response = Response { status: ResponseStatus::Processing.into(), message, content: None };
-        self.send(id, &response, now);
+        if self.queue(id, &response)
+            && let Some(client) = self.clients.get_mut(&id)
+        {
+            client.held_back_since.get_or_insert(now);
+        }
     }
 
     /// Answers what was no request; ends the connection if nothing after it can be understood.
@@ -295,6 +313,14 @@ impl Clients {
 
     /// Closes what is over, and drops who has stalled. Call it once a turn.
     pub(super) fn tidy(&mut self, now: Instant) {
+        let held_back = |client: &Client| {
+            client.held_back_since.is_some_and(|since| now.saturating_duration_since(since) >= HELD_BACK_MAX)
+        };
+        let due: Vec<ClientId> =
+            self.clients.iter().filter(|(_, client)| held_back(client)).map(|(id, _)| *id).collect();
+        for id in due {
+            self.flush(id, now);
+        }
         let mut over = Vec::new();
         for (id, client) in &self.clients {
             let stalled =
@@ -315,7 +341,10 @@ impl Clients {
     /// When [`tidy`](Self::tidy) may drop somebody next.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let stalls = self.clients.values().filter_map(|client| client.stalled_since);
-        stalls.min().map(|since| since + STALL_MAX).into_iter().chain(self.accept_at).min()
+        let held_back = self.clients.values().filter_map(|client| client.held_back_since);
+        let ends =
+            [stalls.min().map(|since| since + STALL_MAX), held_back.min().map(|since| since + HELD_BACK_MAX)];
+        ends.into_iter().flatten().chain(self.accept_at).min()
     }
 
     /// Whether an answer is still on its way to somebody.
@@ -324,7 +353,14 @@ impl Clients {
     }
 
     fn send(&mut self, id: ClientId, response: &Response, now: Instant) {
-        let Some(client) = self.clients.get_mut(&id) else { return };
+        if self.queue(id, response) {
+            self.flush(id, now);
+        }
+    }
+
+    /// Puts a response behind those that wait for the client. False if it is dropped, or was not there.
+    fn queue(&mut self, id: ClientId, response: &Response) -> bool {
+        let Some(client) = self.clients.get_mut(&id) else { return false };
         let frame_bytes = response.encoded_len().saturating_add(LENGTH_BYTES);
         let max = self.limits.frame_bytes_max;
         let sent = if frame_bytes <= max {
@@ -334,22 +370,35 @@ impl Clients {
             let error = FrameError::TooLarge { length: frame_bytes as u64, max };
             client.channel.queue(&failure(format!("the answer is too large: {error}; ask for less")))
         };
-        match sent {
-            Ok(()) => self.flush(id, now),
-            Err(error) => self.drop_client(id, &error),
+        if let Err(error) = sent {
+            self.drop_client(id, &error);
+            return false;
         }
+        true
     }
 
     fn flush(&mut self, id: ClientId, now: Instant) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         let before = client.channel.queued_bytes();
+        client.held_back_since = None;
         match client.channel.flush() {
             Ok(Flushed::Done) => {
-                client.stalled_since = None;
                 // Whoever waited for room has it.
-                self.ready.push_back(id);
+                if client.stalled_since.take().is_some() {
+                    self.ready.push_back(id);
+                }
             }
             Ok(Flushed::Blocked) => {
+                // Room is of interest from the first time on that there is none: most clients read, and each
+                // answer that they take would wake us otherwise.
+                if !std::mem::replace(&mut client.watched_for_room, true) {
+                    let both = Interest::READABLE | Interest::WRITABLE;
+                    let watched =
+                        self.registry.reregister(&mut SourceFd(&client.channel.as_raw_fd()), id.0, both);
+                    if let Err(error) = watched {
+                        log::warn!("client {id}: cannot be watched: {error}");
+                    }
+                }
                 let moved = client.channel.queued_bytes() < before;
                 if moved {
                     client.stalled_since = Some(now);
@@ -396,7 +445,8 @@ impl Client {
                 None if !self.readable => return Ok(Turn::Nothing),
                 None => {}
             }
-            match self.channel.receive()? {
+            let received = if self.ending { self.channel.receive() } else { self.channel.receive_bytes() };
+            match received? {
                 Received::Open => self.readable = false,
                 Received::More => {}
                 Received::Closed => self.finished = true,

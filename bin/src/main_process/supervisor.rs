@@ -195,7 +195,8 @@ impl Supervisor {
             self.wait(&mut events).map_err(|source| StartError::Io { step: "wait for events", source })?;
             self.now = read_clock();
             for event in &events {
-                self.take_event(event.token(), event.is_readable() || event.is_read_closed())?;
+                let ending = event.is_read_closed() || event.is_write_closed() || event.is_error();
+                self.take_event(event.token(), event.is_readable(), ending)?;
             }
             if self.clients.accept_at().is_some_and(|at| at <= self.now) {
                 self.clients.accept(self.command_socket.listener(), self.now);
@@ -233,14 +234,14 @@ impl Supervisor {
         }
     }
 
-    fn take_event(&mut self, token: Token, readable: bool) -> Result<(), StartError> {
+    fn take_event(&mut self, token: Token, readable: bool, ending: bool) -> Result<(), StartError> {
         match token {
             COMMAND_SOCKET => self.clients.accept(self.command_socket.listener(), self.now),
             SIGNALS => self.take_signals()?,
             FILES => {} // Every turn looks at what the thread has finished.
             token => match self.clients.by_token(token) {
-                Some(client) => self.clients.woken(client, readable, self.now),
-                None => self.take_worker(token)?,
+                Some(client) => self.clients.woken(client, readable, ending, self.now),
+                None => self.take_worker(token, ending)?,
             },
         }
         Ok(())

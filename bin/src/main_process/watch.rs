@@ -40,11 +40,11 @@ impl Supervisor {
     }
 
     /// Reads all that a worker has sent.
-    pub(super) fn take_worker(&mut self, token: Token) -> Result<(), StartError> {
+    pub(super) fn take_worker(&mut self, token: Token, ending: bool) -> Result<(), StartError> {
         loop {
             let Some(worker) = self.fleet.by_token(token) else { return Ok(()) };
             let id = worker.id();
-            let received = worker.receive();
+            let received = worker.receive(ending);
             while let Some(worker) = self.fleet.by_token(token)
                 && let Some(message) = worker.next()
             {

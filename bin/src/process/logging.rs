@@ -120,6 +120,7 @@ impl Target {
 }
 
 struct Logger {
+    pid: u32,
     filter: RwLock<Filter>,
     tag: String,
     file: Option<File>,
@@ -133,8 +134,12 @@ pub(crate) fn install(filter: Filter, target: &Target, tag: &str) -> io::Result<
         Target::Stdout => None,
         Target::File(path) => Some(OpenOptions::new().append(true).create(true).open(path)?),
     };
-    let logger =
-        LOGGER.get_or_init(|| Logger { filter: RwLock::new(filter.clone()), tag: tag.to_owned(), file });
+    let logger = LOGGER.get_or_init(|| Logger {
+        pid: std::process::id(),
+        filter: RwLock::new(filter.clone()),
+        tag: tag.to_owned(),
+        file,
+    });
     // Fails only if a logger is installed already, which then is this one.
     let _already = log::set_logger(logger);
     set_filter(filter);
@@ -174,7 +179,7 @@ impl Log for Logger {
         #[expect(clippy::disallowed_methods, reason = "a log line carries the time it was written")]
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut line = String::with_capacity(160);
-        write_line(&mut line, since_epoch.as_nanos(), std::process::id(), &self.tag, record);
+        write_line(&mut line, since_epoch.as_nanos(), self.pid, &self.tag, record);
         // There is no one left to tell when the log itself cannot be written.
         let _unwritable = match &self.file {
             Some(file) => (&mut &*file).write_all(line.as_bytes()),

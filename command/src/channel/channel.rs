@@ -180,9 +180,28 @@ impl<Tx: Message, Rx: Message + Default> Channel<Tx, Rx> {
     /// # Errors
     /// [`ChannelError::Io`] and [`ChannelError::UnclaimedFds`]: the channel is to be closed.
     pub fn receive(&mut self) -> Result<Received, ChannelError> {
+        self.receive_all(false)
+    }
+
+    /// As [`receive`](Self::receive), but takes a short read for the last: one system call less. For an
+    /// edge-triggered event that told of bytes alone: an end that came with them is not told again.
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive).
+    pub fn receive_bytes(&mut self) -> Result<Received, ChannelError> {
+        self.receive_all(true)
+    }
+
+    fn receive_all(&mut self, short_is_last: bool) -> Result<Received, ChannelError> {
         loop {
+            let room = self.reader.space().len();
+            let fds = self.received_fds.len();
             match self.receive_some(Wait::Never) {
                 Ok(Some(0)) => return Ok(Received::Closed),
+                // A read ends behind descriptors, whatever follows them (unix(7)).
+                Ok(Some(bytes)) if short_is_last && bytes < room && self.received_fds.len() == fds => {
+                    return Ok(Received::Open);
+                }
                 Ok(Some(_)) => {}
                 Ok(None) => return Ok(Received::More),
                 Err(ChannelError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {

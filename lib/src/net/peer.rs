@@ -272,6 +272,15 @@ impl<S: Stream> Peer<S> {
         self.stream.as_mut().is_some_and(Stream::is_quiet)
     }
 
+    /// Whether everything that came was read. Asks the kernel only if the last read does not tell: what went
+    /// through a pipe may have been all there was, or not.
+    pub fn is_read_out(&mut self) -> bool {
+        if self.readable && !self.ending && self.is_quiet() {
+            self.readable = false;
+        }
+        !self.readable
+    }
+
     /// Makes closing the connection a reset: the peer must not take what it got for the whole.
     pub fn abort(&mut self) {
         if let Some(stream) = &mut self.stream {

@@ -1,5 +1,6 @@
 //! The worker's end of the talk with main: orders in, acknowledgements and answers out.
 
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -49,12 +50,23 @@ pub(super) struct Control {
     pending: Vec<Request>,
     /// Frames are left from the last turn.
     unread: bool,
+    /// An end of the channel was told of.
+    ending: bool,
+    /// An event comes when the channel has room.
+    watched_for_room: bool,
 }
 
 impl Control {
     pub(super) fn new(stream: UnixStream, set_log_filter: fn(&str) -> Result<(), String>) -> Self {
         let channel = Channel::with_fds(stream, FRAME_BYTES_MAX);
-        Self { channel, set_log_filter, pending: Vec::new(), unread: false }
+        Self {
+            channel,
+            set_log_filter,
+            pending: Vec::new(),
+            unread: false,
+            ending: false,
+            watched_for_room: false,
+        }
     }
 
     /// Whether there are frames to handle without waiting for the socket.
@@ -78,13 +90,28 @@ impl Control {
         }
     }
 
+    /// The channel's socket.
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.channel.as_raw_fd()
+    }
+
+    /// Whether the channel must be watched for room, from now on.
+    pub(super) fn needs_room(&mut self) -> bool {
+        !std::mem::replace(&mut self.watched_for_room, true)
+    }
+
+    /// An event told that main has ended the channel, or is gone.
+    pub(super) fn note_end(&mut self) {
+        self.ending = true;
+    }
+
     /// Handles what main sent, up to a bound.
     pub(super) fn receive(&mut self, worker: &mut Worker<Kernel>) -> Result<Wish, ControlError> {
         let mut wish = Wish::Serve;
         let mut handled = 0;
         self.unread = false;
         loop {
-            let received = self.channel.receive()?;
+            let received = if self.ending { self.channel.receive() } else { self.channel.receive_bytes() }?;
             loop {
                 if handled >= FRAMES_PER_TURN_MAX {
                     self.unread = true;
@@ -205,12 +232,10 @@ impl Control {
             RequestType::QueryClustersHashes(_) => {
                 ContentType::ClusterHashes(ClusterHashes { map: state.cluster_hashes() })
             }
-            RequestType::QueryMetrics(_) => {
-                ContentType::AvailableMetrics(AvailableMetrics {
-                    proxy_metrics: Metric::ALL.iter().map(|metric| metric.name().to_owned()).collect(),
-                    cluster_metrics: Vec::new(),
-                })
-            }
+            RequestType::QueryMetrics(_) => ContentType::AvailableMetrics(AvailableMetrics {
+                proxy_metrics: Metric::ALL.iter().map(|metric| metric.name().to_owned()).collect(),
+                cluster_metrics: Vec::new(),
+            }),
             _ => return Err("a worker does not answer this".to_owned()),
         }))
     }

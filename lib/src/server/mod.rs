@@ -73,7 +73,7 @@ pub fn run(arguments: WorkerArguments) -> Result<Exit, WorkerError> {
     let mut poll = Poll::new().map_err(io_error("creating the poll"))?;
     let fd = arguments.channel.as_raw_fd();
     poll.registry()
-        .register(&mut SourceFd(&fd), CHANNEL, Interest::READABLE | Interest::WRITABLE)
+        .register(&mut SourceFd(&fd), CHANNEL, Interest::READABLE)
         .map_err(io_error("watching the channel"))?;
     let mut events = Events::with_capacity(EVENTS_PER_TURN_MAX);
     let mut control = Control::new(arguments.channel, arguments.set_log_filter);
@@ -104,7 +104,13 @@ fn serve(
         wait(poll, events, sleep)?;
         time = now();
         worker.tick(time, unix_ms());
-        let told = control.has_unread() || events.iter().any(|event| event.token() == CHANNEL);
+        let mut told = control.has_unread();
+        for event in events.iter().filter(|event| event.token() == CHANNEL) {
+            told = true;
+            if event.is_read_closed() || event.is_write_closed() || event.is_error() {
+                control.note_end();
+            }
+        }
         if told && ending != Some(Exit::Orphaned) {
             match control.receive(worker)? {
                 Wish::Serve => {}
@@ -126,9 +132,22 @@ fn serve(
             return finish(poll, events, control, exit);
         }
         if ending != Some(Exit::Orphaned) {
-            control.flush()?;
+            flush(poll, control)?;
         }
     }
+}
+
+/// Sends what is queued for main; true if nothing waits. Room is of interest from the first time on that there
+/// is none: each acknowledgement that main takes would wake us otherwise.
+fn flush(poll: &Poll, control: &mut Control) -> Result<bool, WorkerError> {
+    let flushed = control.flush()?;
+    if !flushed && control.needs_room() {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        poll.registry()
+            .reregister(&mut SourceFd(&control.descriptor()), CHANNEL, both)
+            .map_err(io_error("watching the channel"))?;
+    }
+    Ok(flushed)
 }
 
 fn begin_end(worker: &mut Worker<Kernel>, exit: Exit) -> Exit {
@@ -145,7 +164,7 @@ fn finish(
 ) -> Result<Exit, WorkerError> {
     if exit == Exit::Drained {
         control.drained()?;
-        while !control.flush()? {
+        while !flush(poll, control)? {
             wait(poll, events, None)?;
         }
     }

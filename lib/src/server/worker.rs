@@ -100,7 +100,10 @@ impl<N: Network> Worker<N> {
             released: Vec::new(),
             timers: TimerWheel::new(now, TIMER_TICK),
             buffers,
-            pipes: Pipes::new(configuration.settings.splice_pipes_max, configuration.settings.splice_pipe_bytes),
+            pipes: Pipes::new(
+                configuration.settings.splice_pipes_max,
+                configuration.settings.splice_pipe_bytes,
+            ),
             thirsty: Default::default(),
             held_up: Default::default(),
             listeners: Listeners::default(),
@@ -281,9 +284,8 @@ impl<N: Network> Worker<N> {
         let timers = self.shared.timers.next_wakeup();
         // Whoever waits for a buffer gets that of one who was held up for long enough.
         let waits = self.shared.thirsty.iter().any(|queue| !queue.is_empty());
-        let oldest = |hold: Hold| {
-            self.shared.held_up[hold as usize].front().map(|&(_, since)| since + hold.age_min())
-        };
+        let oldest =
+            |hold: Hold| self.shared.held_up[hold as usize].front().map(|&(_, since)| since + hold.age_min());
         let eviction = Hold::ALL.into_iter().filter_map(oldest).filter(|_| waits).min();
         timers.into_iter().chain(eviction).min()
     }

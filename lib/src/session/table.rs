@@ -29,7 +29,13 @@ pub struct Resting<S> {
 
 impl<S: Stream> Resting<S> {
     /// A connection that was just accepted.
-    pub fn accepted(stream: S, token: Token, address: SocketAddr, listener: ListenerIndex, now: Instant) -> Self {
+    pub fn accepted(
+        stream: S,
+        token: Token,
+        address: SocketAddr,
+        listener: ListenerIndex,
+        now: Instant,
+    ) -> Self {
         Self {
             front: Peer::accepted(stream, token),
             address,
@@ -94,7 +100,8 @@ impl<S: Stream> Sessions<S> {
         if !matches!(slot, Slot::Awake(_))
             && let Slot::Resting(resting) = std::mem::replace(slot, Slot::Turning)
         {
-            let mut session = self.spare.pop().unwrap_or_else(|| Box::new(HttpSession::vacant(resting.since)));
+            let mut session =
+                self.spare.pop().unwrap_or_else(|| Box::new(HttpSession::vacant(resting.since)));
             session.wake(index, resting);
             *slot = Slot::Awake(session);
         }

@@ -138,8 +138,7 @@ impl Fleet {
         let spawned = spawn::spawn(id, &self.log).and_then(|(child, stream)| {
             let channel = Channel::new(stream, self.frame_bytes_max);
             let worker = Worker::new(id, slot, child, channel, now, ready_by);
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            match self.registry.register(&mut SourceFd(&worker.descriptor()), token, interest) {
+            match self.registry.register(&mut SourceFd(&worker.descriptor()), token, Interest::READABLE) {
                 Ok(()) => Ok(worker),
                 Err(error) => {
                     self.dying.push(Dying::kill(worker));
@@ -235,9 +234,21 @@ impl Fleet {
 
     /// Sends what waits; names the workers whose channels have failed.
     pub(super) fn pump(&mut self) -> Vec<(WorkerId, ChannelError)> {
-        self.workers_mut()
-            .filter_map(|worker| worker.pump().err().map(|error| (worker.id(), error)))
-            .collect()
+        let mut failed = Vec::new();
+        for (worker, token) in self.slots.iter_mut().filter_map(|slot| slot.worker.as_mut().zip(slot.token)) {
+            let mut pumped = worker.pump();
+            // Room is of interest from the first time on that there is none: a worker reads, and each message
+            // that it takes would wake us otherwise.
+            if pumped.is_ok() && worker.needs_room() {
+                let both = Interest::READABLE | Interest::WRITABLE;
+                let watched = self.registry.reregister(&mut SourceFd(&worker.descriptor()), token, both);
+                pumped = watched.map_err(ChannelError::from);
+            }
+            if let Err(error) = pumped {
+                failed.push((worker.id(), error));
+            }
+        }
+        failed
     }
 
     /// Slots whose next worker is due.

@@ -50,6 +50,8 @@ pub(crate) struct Worker {
     heard_at: Instant,
     /// When it was asked whether it is there, if it has said nothing since.
     asked_at: Option<Instant>,
+    /// An event comes when its channel has room.
+    watched_for_room: bool,
 }
 
 /// Something to be sent, in its most compact form.
@@ -79,6 +81,7 @@ impl Worker {
             spawned_at,
             heard_at: spawned_at,
             asked_at: None,
+            watched_for_room: false,
         }
     }
 
@@ -197,9 +200,14 @@ impl Worker {
         }
     }
 
-    /// Reads what the worker has sent.
-    pub(crate) fn receive(&mut self) -> Result<Received, ChannelError> {
-        self.channel.receive()
+    /// Reads what the worker has sent, its end included if one was told of.
+    pub(crate) fn receive(&mut self, ending: bool) -> Result<Received, ChannelError> {
+        if ending { self.channel.receive() } else { self.channel.receive_bytes() }
+    }
+
+    /// Whether it must be watched for room, from now on: for the first time something waits for it.
+    pub(crate) fn needs_room(&mut self) -> bool {
+        self.channel.wants_write() && !std::mem::replace(&mut self.watched_for_room, true)
     }
 
     /// The next message read; an error if it is none that this version knows.

@@ -145,7 +145,8 @@ impl Forward<'_> {
             out.push(b"\r\nX-Forwarded-Port: ")?;
             out.decimal(self.public.port().into())?;
         }
-        if let (Some(head), true) = (head, self.host.is_some() && !self.is_told(head, Field::XForwardedHost)) {
+        if let (Some(head), true) = (head, self.host.is_some() && !self.is_told(head, Field::XForwardedHost))
+        {
             out.push(b"\r\nX-Forwarded-Host: ")?;
             out.push(head.authority.as_bytes())?;
         }

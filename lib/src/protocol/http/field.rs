@@ -122,12 +122,12 @@ impl Field {
 fn is_same(name: &[u8], known: &[u8]) -> bool {
     const LOWER: u64 = 0x2020_2020_2020_2020;
     debug_assert_eq!(name.len(), known.len());
-    let (Some((name_end, known_end)), true) = (name.last_chunk().zip(known.last_chunk()), name.len() >= 8) else {
+    let (Some((name_end, known_end)), true) = (name.last_chunk().zip(known.last_chunk()), name.len() >= 8)
+    else {
         return name.iter().zip(known).all(|(byte, known)| byte | 0x20 == *known);
     };
-    let same = |name: &[u8; 8], known: &[u8; 8]| {
-        u64::from_ne_bytes(*name) | LOWER == u64::from_ne_bytes(*known)
-    };
+    let same =
+        |name: &[u8; 8], known: &[u8; 8]| u64::from_ne_bytes(*name) | LOWER == u64::from_ne_bytes(*known);
     let (names, _) = name.as_chunks();
     let (knowns, _) = known.as_chunks();
     same(name_end, known_end) && names.iter().zip(knowns).all(|(name, known)| same(name, known))

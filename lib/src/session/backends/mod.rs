@@ -163,9 +163,8 @@ impl<S: Stream> Backends<S> {
     }
 
     fn forget_cluster_if_unused(&mut self, key: ClusterKey) {
-        let unused = |entry: &ClusterEntry| {
-            entry.config.is_none() && entry.members.is_empty() && entry.holders == 0
-        };
+        let unused =
+            |entry: &ClusterEntry| entry.config.is_none() && entry.members.is_empty() && entry.holders == 0;
         if self.clusters.get(key.index()).is_some_and(unused) {
             let entry = self.clusters.remove(key.index());
             self.by_id.remove(&entry.id);

@@ -82,8 +82,7 @@ fn the_oldest_goes_first_whatever_its_backend() {
     // Used again, and the last one now.
     let peer = table.take_idle(1, Reuse::Any, now()).expect("it is idle");
     assert!(table.put_idle(1, peer, now(), 8).is_none());
-    let gone: Vec<Token> =
-        std::iter::from_fn(|| table.take_oldest_idle()).map(|peer| peer.token()).collect();
+    let gone: Vec<Token> = std::iter::from_fn(|| table.take_oldest_idle()).map(|peer| peer.token()).collect();
     assert_eq!(gone.len(), 3);
     assert_eq!(gone.first(), Some(&10));
     assert_eq!(table.idle_count(), 0);

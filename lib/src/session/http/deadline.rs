@@ -209,7 +209,8 @@ impl<S: Stream> HttpSession<S> {
         }
         let refusal = self.blame(status, message, shared);
         let config = shared.listeners.get(self.listener).map(|entry| entry.config());
-        let limit = config.map(|config| if status == 408 { config.front_timeout() } else { config.back_timeout() });
+        let limit =
+            config.map(|config| if status == 408 { config.front_timeout() } else { config.back_timeout() });
         self.drop_back(shared);
         self.refuse(&refusal.duration(limit.unwrap_or_default()), shared)
     }

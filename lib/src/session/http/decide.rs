@@ -72,7 +72,9 @@ pub(super) fn decide<'r, L, S: crate::net::Stream>(
     }
     let challenge = config.and_then(|config| config.www_authenticate());
     let denied = |challenge: Option<&str>| {
-        Refusal::new(401, "this frontend denies access").cluster(route.frontend.cluster_id()).challenge(challenge)
+        Refusal::new(401, "this frontend denies access")
+            .cluster(route.frontend.cluster_id())
+            .challenge(challenge)
     };
     let (Some(cluster), true) = (route.cluster, redirect == Redirect::Forward) else {
         return Verdict::Answer(denied(challenge));

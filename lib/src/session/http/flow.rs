@@ -173,13 +173,18 @@ impl<P> Flow<P> {
     }
 
     /// Moves bytes from the source into a pipe; none if there is no pipe to be had.
-    pub(super) fn splice<N>(&mut self, source: &mut Peer<N::Stream>, net: &mut N, pipes: &mut Pipes<P>) -> Option<Read>
+    pub(super) fn splice<N>(
+        &mut self,
+        source: &mut Peer<N::Stream>,
+        net: &mut N,
+        pipes: &mut Pipes<P>,
+    ) -> Option<Read>
     where
         N: Network,
         N::Stream: Stream<Pipe = P>,
     {
         if self.pipe.is_none() {
-            let window = pipes.worth_bytes();
+            let window = pipes.window_bytes();
             self.pipe = pipes.take(|bytes| net.pipe(bytes)).map(|pipe| Spliced { pipe, held: 0, window });
         }
         let spliced = self.pipe.as_mut()?;
@@ -276,7 +281,7 @@ impl<P> Spliced<P> {
             match sink.drain(&mut self.pipe, self.held) {
                 Write::Bytes(count) => self.held -= count.min(self.held),
                 Write::Nothing => {
-                    self.window = (self.window / 2).max(pipes.worth_bytes());
+                    self.window = (self.window / 2).max(pipes.window_bytes_min());
                     return Flush::Blocked;
                 }
                 Write::Failed(error) => return Flush::Failed(error),

@@ -676,7 +676,7 @@ impl<S: Stream> HttpSession<S> {
         let reusable = self.exchange.as_ref().is_some_and(Exchange::keeps_back)
             && self.response.is_drained()
             && !shared.draining
-            && self.back.as_ref().is_some_and(|back| !back.peer.is_ending() && !back.peer.is_readable());
+            && self.back.as_mut().is_some_and(|back| !back.peer.is_ending() && back.peer.is_read_out());
         if !reusable {
             self.drop_back(shared);
             return;

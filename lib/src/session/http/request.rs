@@ -87,7 +87,12 @@ impl Prepared {
     }
 
     /// Puts them together for this connection, unless that was done.
-    pub(super) fn update<N: Network>(&mut self, peer: SocketAddr, listener: ListenerIndex, shared: &Shared<N>) {
+    pub(super) fn update<N: Network>(
+        &mut self,
+        peer: SocketAddr,
+        listener: ListenerIndex,
+        shared: &Shared<N>,
+    ) {
         let Some(listener) = shared.listeners.get(listener) else { return };
         if self.generation != listener.generation() {
             self.generation = listener.generation();
