@@ -9,8 +9,8 @@ use std::io;
 /// Below this a pipe costs more than it saves, as far as system calls tell.
 const SPLICED_BYTES_MIN: usize = 32 * 1024;
 
-/// What goes through a pipe at a time at first, and at least once the reader has been seen to be slow.
-const WINDOW_BYTES: (usize, usize) = (256 * 1024, 64 * 1024);
+/// What goes through a pipe at a time at least, once the reader has been seen to be slow.
+const WINDOW_BYTES_MIN: usize = 64 * 1024;
 
 /// A bounded stock of empty pipes.
 #[derive(Debug)]
@@ -70,14 +70,9 @@ impl<P> Pipes<P> {
         self.bytes
     }
 
-    /// How much goes through a pipe at a time at first.
-    pub fn window_bytes(&self) -> usize {
-        self.bytes.min(WINDOW_BYTES.0)
-    }
-
     /// How much goes through a pipe at a time at least.
     pub fn window_bytes_min(&self) -> usize {
-        self.bytes.min(WINDOW_BYTES.1)
+        self.bytes.min(WINDOW_BYTES_MIN)
     }
 
     /// What is shorter than this is cheaper to copy.

@@ -69,7 +69,7 @@ impl Scene {
     }
 
     fn wake(&mut self, id: ClientId) {
-        self.clients.woken(id, true, self.now);
+        self.clients.woken(id, true, true, self.now);
     }
 }
 
@@ -111,6 +111,7 @@ fn what_was_asked_before_a_close_is_still_answered() {
     send(&mut peer, RequestType::ListWorkers(ListWorkers {}));
     peer.stream().shutdown(std::net::Shutdown::Write).unwrap();
     let (id, _) = scene.request();
+    scene.wake(id);
     scene.clients.tidy(scene.now);
     scene.clients.answer(id, &ok("one", None), scene.now);
     assert!(scene.turns().is_empty());

@@ -46,6 +46,9 @@ pub(super) enum LineFault {
 /// Reads the line that `input` begins with: `field-name ":" OWS field-value OWS CRLF`, or just CRLF.
 #[inline(always)]
 pub(super) fn field_line(input: &[u8]) -> Result<Line<'_>, LineFault> {
+    if input.starts_with(b"\r\n") {
+        return Ok(Line::End);
+    }
     if let Some((name, [b':', rest @ ..])) = input.split_at_checked(plain_name_bytes(input))
         && !name.is_empty()
     {
@@ -59,7 +62,6 @@ fn rarer_line(input: &[u8]) -> Result<Line<'_>, LineFault> {
     let name_bytes = token_bytes(input);
     match input.split_at_checked(name_bytes) {
         Some((name @ [_, ..], [b':', rest @ ..])) => field_value(name, false, rest),
-        Some(([], [b'\r', b'\n', ..])) => Ok(Line::End),
         None | Some((_, []) | ([], [b'\r'])) => Ok(Line::Partial),
         Some(([], [b'\r' | b'\n', ..])) => Err(LineFault::End),
         Some(_) => Err(LineFault::Name),

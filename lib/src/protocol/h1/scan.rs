@@ -51,7 +51,7 @@ impl HeadScanner {
                 break;
             };
             let line_feed = self.scanned + offset;
-            self.end_line(input.get(self.line_start..line_feed).unwrap_or_default());
+            self.end_line(input.get(self.line_start..line_feed).unwrap_or_default(), line_max);
             self.scanned = line_feed + 1;
             self.line_start = line_feed + 1;
         }
@@ -64,7 +64,7 @@ impl HeadScanner {
     }
 
     /// Takes note of a line, given without its line feed.
-    fn end_line(&mut self, line: &[u8]) {
+    fn end_line(&mut self, line: &[u8], line_max: usize) {
         match line {
             b"\r" if self.begun => self.decided = true,
             b"\r" => {
@@ -73,7 +73,10 @@ impl HeadScanner {
             }
             // A bare line feed: the parser refuses it.
             _ if line.last() != Some(&b'\r') => self.decided = true,
-            _ => self.begun = true,
+            _ => {
+                self.decided |= !self.begun && line.len() > line_max.saturating_add(1);
+                self.begun = true;
+            }
         }
     }
 }

@@ -35,8 +35,8 @@ struct Spliced<P> {
     pipe: P,
     /// Bytes in it.
     held: usize,
-    /// How much is put into it at a time: little at first, twice as much each time that the sink took all
-    /// of it, and less when it did not, so that a slow reader holds little.
+    /// How much is put into it at a time: as much as it holds, half as much each time that the sink did not
+    /// take all of it, so that a slow reader soon holds little, and twice as much each time that it did.
     window: usize,
 }
 
@@ -184,7 +184,7 @@ impl<P> Flow<P> {
         N::Stream: Stream<Pipe = P>,
     {
         if self.pipe.is_none() {
-            let window = pipes.window_bytes();
+            let window = pipes.bytes();
             self.pipe = pipes.take(|bytes| net.pipe(bytes)).map(|pipe| Spliced { pipe, held: 0, window });
         }
         let spliced = self.pipe.as_mut()?;

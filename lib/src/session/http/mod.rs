@@ -49,9 +49,6 @@ use tunnel::Tunnel;
 /// buffer in each direction.
 const STEPS_PER_TURN_MAX: usize = 32;
 
-/// Longest request line; more is answered with 414. RFC 9112 §3 recommends to support 8000 at least.
-const REQUEST_LINE_BYTES_MAX: usize = 8192;
-
 /// How long a client that was not put into the poll is left out of it.
 const UNWATCHED_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -401,8 +398,10 @@ impl<S: Stream> HttpSession<S> {
     }
 
     fn step_head<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
+        let listener = shared.listeners.get(self.listener).map(|entry| entry.config());
+        let line_max = listener.map_or(0, |config| config.max_request_line());
         if !self.request.unparsed().is_empty()
-            && self.scanner.should_parse(self.request.unparsed(), REQUEST_LINE_BYTES_MAX)
+            && self.scanner.should_parse(self.request.unparsed(), line_max)
             && let Some(step) = self.begin(shared)
         {
             return step;

@@ -289,6 +289,11 @@ fn a_request_line_is_refused_as_soon_as_it_is_too_long() {
     assert!(scanner.should_parse(&input[..60], 70));
     assert!(!scanner.should_parse(&input[..71], 70));
     assert!(scanner.should_parse(&input[..72], 70));
+    // Also if the line has ended meanwhile.
+    let mut scanner = HeadScanner::new();
+    let input = format!("{}\r\n", "x".repeat(80));
+    assert!(scanner.should_parse(&input.as_bytes()[..60], 70));
+    assert!(scanner.should_parse(input.as_bytes(), 70));
     // Lines behind the first one may be longer.
     let mut scanner = HeadScanner::new();
     let input = format!("\r\n{}\r\n{}", "x".repeat(50), "y".repeat(80));
