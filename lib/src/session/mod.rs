@@ -83,7 +83,7 @@ impl Hold {
     pub fn age_min(self) -> Duration {
         match self {
             Self::HalfHead => Duration::from_millis(500),
-            Self::Stall => Duration::from_secs(2),
+            Self::Stall => Duration::from_secs(1),
         }
     }
 }
