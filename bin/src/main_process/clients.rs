@@ -284,6 +284,7 @@ impl Clients {
         if let Some(client) = self.clients.get_mut(&id) {
             log::warn!("client {id} ({}) sent no valid request: {error}", client.peer);
             client.finished |= error.is_fatal();
+            self.ready.push_back(id);
         }
         self.send(id, &failure(error.to_string()), now);
     }
