@@ -17,6 +17,10 @@ use crate::protocol::http::{RequestMethod, Version};
 use crate::session::backends::{BackendKey, ClusterKey, Reuse};
 use crate::session::{Owner, Shared};
 
+/// Once this part of all buffers is in use, as a divisor, no head is kept only for being sent again. Far from
+/// where clients have to wait for buffers, which those would never give back who wait themselves.
+const KEPT_HEADS_DIVISOR: usize = 4;
+
 /// What went wrong in an exchange. Whether it can still be told to the client is decided elsewhere.
 #[derive(Debug)]
 pub(super) enum Trouble {
@@ -156,7 +160,19 @@ impl<S: Stream> HttpSession<S> {
             Err(trouble) => self.resolve(trouble, shared),
             Ok(_) if self.is_answered() => self.complete(shared),
             Ok(true) => Step::Again,
-            Ok(false) => Step::Wait,
+            Ok(false) => {
+                self.forgo_replay(shared);
+                Step::Wait
+            }
+        }
+    }
+
+    /// A head that was sent is kept for being sent again, but a wait may be long, for the client's body or for
+    /// a backend that thinks: once buffers are no longer plenty, others have more use for it.
+    fn forgo_replay<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
+        let plenty = shared.buffers.in_use() < shared.buffers.capacity() / KEPT_HEADS_DIVISOR;
+        if !plenty && !self.request.has_output() {
+            shared.give_back(&mut self.request.head);
         }
     }
 
@@ -366,7 +382,7 @@ impl<S: Stream> HttpSession<S> {
     ) -> Result<bool, Trouble> {
         if self.may_replay() {
             if let Some(back) = &self.back {
-                shared.backends.was_stale(back.key);
+                shared.backends.was_stale(back.key, shared.now);
             }
             self.drop_back(shared);
             self.request.rewind();
