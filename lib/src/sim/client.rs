@@ -11,6 +11,7 @@ use super::model::{Fault, Plan, Side, content, expect};
 use super::rng::Rng;
 use super::script::{Act, Left, Script, millis};
 use super::site::Site;
+use super::terms::Page;
 use super::tunnel::End;
 use super::world::{ActorRead, ConnectionId, World};
 
@@ -437,8 +438,13 @@ fn judge_own(plan: &Plan, head: &Head, rules: &Rules) -> Result<Outcome, String>
         expect("Location", head.first("Location"), site.location(&plan.target()).as_deref())?;
         expect("WWW-Authenticate", head.first("WWW-Authenticate"), site.challenge())?;
     }
+    if status == 404 {
+        rules.terms.check_page(head, site.host(), &plan.target())?;
+    }
     // What follows the head must be the next request, and nothing be wrong with this one.
-    let usable = plan.leaves_connection_usable() && matches!(status, 301 | 302 | 308 | 401 | 404);
+    let page_closes = status == 404 && rules.terms.page == Some(Page::Closes);
+    let usable =
+        plan.leaves_connection_usable() && matches!(status, 301 | 302 | 308 | 401 | 404) && !page_closes;
     if !usable && !head.closes() {
         return Err("does not close".to_owned());
     }

@@ -95,6 +95,8 @@ pub(super) struct Ledger {
     pub(super) seen: Vec<Seen>,
     pub(super) rules: Rules,
     pub(super) era: Era,
+    /// When the worker was told to stop.
+    pub(super) drained_at: Option<Instant>,
     /// Pooled connections whose backend closed within the head of the next request.
     pub(super) races: usize,
     /// Pooled connections that a backend closed without a word. A race too, if the proxy was sending.
@@ -108,6 +110,7 @@ impl Ledger {
             seen: Vec::new(),
             rules,
             era: Era::default(),
+            drained_at: None,
             races: 0,
             closed_silently: Vec::new(),
         }
@@ -141,6 +144,8 @@ impl Ledger {
         }
         let own = matches!(outcome, Outcome::Own(404 | 503));
         match self.era.own_status() {
+            // What is too large goes nowhere, whether there is somebody or not.
+            Some(503) if outcome == Outcome::Own(413) => Ok(()),
             Some(status) if outcome != Outcome::Own(status) => {
                 Err(format!("request {id}: {outcome:?} while only {status} was right"))
             }
@@ -156,13 +161,11 @@ impl Ledger {
 
     /// A direction of a tunnel has ended.
     pub(super) fn check_tunnel_end(&self, end: &End, now: Instant) -> Result<(), String> {
-        if self.rules.faults || self.rules.draining {
+        if self.rules.faults {
             return Ok(());
         }
-        if end.ending() == Ending::Nobody {
-            self.check_idle_end(end.id(), now)?;
-        }
-        end.complain().map_or(Ok(()), Err)
+        self.check_time(end, now).map_err(|error| format!("tunnel {}: {error}", end.id()))?;
+        end.complain().filter(|_| !self.rules.draining).map_or(Ok(()), Err)
     }
 
     /// A tunnel broke.
@@ -173,14 +176,22 @@ impl Ledger {
         Err(format!("tunnel {}: a reset, where both sides ended in order", end.id()))
     }
 
-    /// Nobody wanted to end it: that has its time.
-    fn check_idle_end(&self, id: usize, now: Instant) -> Result<(), String> {
-        let moved_at = self.seen[id].tunnel.moved_at.ok_or("a tunnel that never began")?;
+    /// When a tunnel may end: when its sides have ended it, when nothing moved for its time, or when the worker
+    /// stops and nothing moves.
+    fn check_time(&self, end: &End, now: Instant) -> Result<(), String> {
+        let moved_at = self.seen[end.id()].tunnel.moved_at.ok_or("never began")?;
+        let slack = Duration::from_millis(500);
+        if let Some(drained_at) = self.drained_at {
+            let late = now.saturating_duration_since(moved_at.max(drained_at)) > slack;
+            return if late { Err("was held open while the worker drained".to_owned()) } else { Ok(()) };
+        }
         let idle = now.saturating_duration_since(moved_at);
         let limit = Duration::from_secs(self.rules.terms.tunnel_seconds.into());
-        let slack = Duration::from_millis(500);
-        if idle + slack < limit || idle > limit + slack {
-            return Err(format!("tunnel {id}: ended after {idle:?} without a byte, instead of {limit:?}"));
+        if end.ending() == Ending::Nobody && (idle + slack < limit || idle > limit + slack) {
+            return Err(format!("ended after {idle:?} without a byte, instead of {limit:?}"));
+        }
+        if end.ending() != Ending::Nobody && idle > limit.mul_f64(0.9) {
+            return Err(format!("ended after {idle:?} without a byte, though both sides had ended it"));
         }
         Ok(())
     }
@@ -227,7 +238,7 @@ impl Ledger {
         }
         // A head of which no backend can have seen a byte is sent again, whatever its method.
         let seen = closed(&|id| world.was_closed_unread(id));
-        if raced_heads > seen {
+        if raced_heads > seen && !self.rules.scarce {
             return Err(format!("{raced_heads} heads failed for {seen} of which a backend had a part"));
         }
         Ok(())
@@ -256,7 +267,8 @@ impl Ledger {
             Outcome::Own(502) if plan.switches_unasked() => arrivals <= 1,
             // A reset may overtake the head that changes the protocol.
             Outcome::Own(502) if plan.switches() && arrivals == 1 => !plan.tunnel.ending.is_orderly(),
-            Outcome::Own(502) => site.is_served() && !plan.is_replayable() && untouched,
+            // Where buffers are few no head is kept for being sent again.
+            Outcome::Own(502) => site.is_served() && (scarce || !plan.is_replayable()) && untouched,
             Outcome::Own(status) => site.own_status() == Some(status) && untouched,
             Outcome::Silence => site == Site::Silent && untouched,
             Outcome::Cut if slow_reader => true,

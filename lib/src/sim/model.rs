@@ -270,7 +270,12 @@ impl Plan {
         if rng.percent(15) {
             plan.response.stall = Some((rng.below(100), rng.within(1..=scale.back_stall_ms_max)));
         }
-        if scale.dawdlers && long && plan.is_served(&scale.terms) && rng.percent(8) {
+        if scale.dawdlers
+            && long
+            && plan.is_served(&scale.terms)
+            && plan.request.site != Site::Sometimes
+            && rng.percent(8)
+        {
             plan.dawdle(scale, rng);
         }
         plan
@@ -287,7 +292,8 @@ impl Plan {
             None => 1000 / ms + 1,
         };
         let trickle = Trickle { piece: (rate * ms / 1000).max(1), ms, too_slow };
-        let bytes = trickle.piece * 3 * scale.front_ms / ms;
+        // A slow connect to the backend, or some, is no fault of the client's.
+        let bytes = trickle.piece * (3 * scale.front_ms + 10_000) / ms;
         let sends = self.request.body.framed == Framed::Length && !self.request.expect;
         let reads =
             self.response.body.framed == Framed::Length && !self.is_bodiless() && !self.asks_upgrade();

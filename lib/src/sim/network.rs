@@ -145,11 +145,12 @@ impl Stream for SimStream {
     fn shutdown_write(&mut self) -> io::Result<()> {
         let mut world = self.world.borrow_mut();
         let id = self.id;
+        let hides = world.sabotage == Some(Sabotage::LoseTunnelEnds);
         let connection = &mut world.connections[id];
         if connection.proxy_reset || connection.link != Link::Open {
             return Err(io::ErrorKind::NotConnected.into());
         }
-        connection.to_actor.fin_sent = true;
+        connection.to_actor.fin_sent = !hides;
         // With both directions over the kernel reports a hang-up.
         connection.edge |= connection.to_proxy.fin_arrived;
         world.achievements += 1;

@@ -152,7 +152,7 @@ impl Setting {
             pace,
             capacity_max,
             buffer_bytes,
-            buffers: if scarce { rng.within(4..=8) } else { 32 },
+            buffers: if scarce { rng.within(4..=8) } else { 128 },
             connections_max: if scarce && rng.percent(50) { rng.within(1..=3) } else { 100 },
             clients,
             healthy: rng.within(1..=3),
@@ -354,7 +354,11 @@ impl Run {
     fn drain(&mut self) {
         self.world.borrow_mut().note(|| "the worker drains".to_owned());
         self.ledger.rules.draining = true;
-        self.worker.drain();
+        self.ledger.drained_at = Some(self.world.borrow().now);
+        if self.world.borrow().sabotage != Some(Sabotage::ForgetDraining) {
+            self.tick();
+            self.worker.drain();
+        }
     }
 
     /// Until nothing moves any more, and nothing would by waiting.

@@ -23,6 +23,22 @@ pub(super) struct Terms {
     sends_real_ip: bool,
     elides_real_ip: bool,
     makes_traces: bool,
+    /// Has a page of its own for what is not found, which may end the connection.
+    pub(super) page: Option<Page>,
+}
+
+/// A page of the operator's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Page {
+    Keeps,
+    Closes,
+}
+
+impl Page {
+    fn text(self) -> String {
+        let close = if self == Page::Closes { "Connection: close\r\n" } else { "" };
+        format!("HTTP/1.1 404 Not Found\r\nX-Page: %ROUTE\r\n{close}\r\n<p>%ROUTE is not here</p>")
+    }
 }
 
 /// Where clients say that they come from, if they say so.
@@ -45,6 +61,7 @@ impl Terms {
             sends_real_ip: rng.percent(50),
             elides_real_ip: rng.percent(30),
             makes_traces: rng.percent(30),
+            page: rng.pick(&[None, Some(Page::Keeps), Some(Page::Closes)]),
         }
     }
 
@@ -56,6 +73,7 @@ impl Terms {
             Lapse::HighRate => Self { rate: self.rate.map(|rate| rate * 10), ..self },
             Lapse::TunnelTimeout => Self { tunnel_seconds: 4000, ..self },
             Lapse::Trust => Self { trusted: &["192.0.2.0/24"], ..self },
+            Lapse::Page => Self { page: None, ..self },
             Lapse::Policies | Lapse::Removal => self,
         }
     }
@@ -72,8 +90,15 @@ impl Terms {
             send_x_real_ip: Some(self.sends_real_ip),
             elide_x_real_ip: Some(self.elides_real_ip),
             trace_context: Some(traces.into()),
+            answers: self.page.map(|page| ("404".to_owned(), page.text())).into_iter().collect(),
             ..listener
         }
+    }
+
+    /// What a client may be told of what is not found.
+    pub(super) fn check_page(&self, head: &Head, host: &str, target: &str) -> Result<(), String> {
+        let told = self.page.map(|_| format!("{host}{target}"));
+        expect("X-Page", head.first("X-Page"), told.as_deref())
     }
 
     /// Whether a client's address is in a network that is trusted.

@@ -64,6 +64,10 @@ pub(super) enum Sabotage {
     HideRoom,
     /// The n-th write into a tunnel or behind it is counted and not done.
     SwallowWrite { nth: usize },
+    /// Ends of the proxy's direction reach nobody.
+    LoseTunnelEnds,
+    /// Tunnels that end while the worker drains could have ended earlier.
+    ForgetDraining,
     /// The n-th byte that leaves a pipe is another.
     CorruptPipe { nth: usize },
     /// Pipes are not closed.
@@ -93,6 +97,8 @@ pub(super) enum Lapse {
     TunnelTimeout,
     /// Everybody is believed.
     Trust,
+    /// Only the built-in page.
+    Page,
     /// Every frontend just leads to its cluster.
     Policies,
     /// The site that comes and goes never goes.
