@@ -211,7 +211,7 @@ impl<N: Network> Shared<N> {
             if reuse == Reuse::Any || peer.is_quiet() {
                 return Some(peer);
             }
-            self.backends.was_stale(key);
+            self.backends.was_stale(key, self.now);
             self.backends.closed(key);
             self.release_token(peer.token());
         }

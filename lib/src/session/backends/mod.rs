@@ -19,6 +19,10 @@ use crate::balancing::RoundRobin;
 use crate::health::{BackendTurn, Backoff};
 use crate::net::{Peer, Stream, Token};
 
+mod idle_limit;
+
+use idle_limit::IdleLimit;
+
 /// Names a backend in the table of this worker. Valid while a connection to it is counted.
 pub type BackendKey = usize;
 
@@ -52,8 +56,8 @@ struct Node<S> {
     serial: u64,
     /// In the queue of those that have had idle connections.
     listed: bool,
-    /// The least time after which the backend closed an idle connection.
-    closes_after: Duration,
+    /// For how long the backend lets idle connections be.
+    idle_limit: IdleLimit,
     /// Connections that sessions use now.
     active: usize,
     removed: bool,
@@ -235,7 +239,7 @@ impl<S: Stream> Backends<S> {
             backoff: Backoff::new(now),
             idle: Vec::new(),
             listed: false,
-            closes_after: Duration::MAX,
+            idle_limit: IdleLimit::unknown(now),
             active: 0,
             removed: false,
         });
@@ -318,7 +322,7 @@ impl<S: Stream> Backends<S> {
     pub fn take_idle(&mut self, key: BackendKey, reuse: Reuse, now: Instant) -> Option<Peer<S>> {
         let node = self.nodes.get_mut(key)?;
         let age = now.saturating_duration_since(node.idle.last()?.since);
-        if reuse == Reuse::Lasting && age.saturating_mul(2) >= node.closes_after {
+        if reuse == Reuse::Lasting && !node.idle_limit.allows(age, now) {
             return None;
         }
         let idle = node.idle.pop()?;
@@ -418,15 +422,15 @@ impl<S: Stream> Backends<S> {
     pub fn idle_was_closed(&mut self, key: BackendKey, token: Token, now: Instant) -> Option<Peer<S>> {
         let since = self.idle_since(key, token)?;
         if let Some(node) = self.nodes.get_mut(key) {
-            node.closes_after = node.closes_after.min(now.saturating_duration_since(since));
+            node.idle_limit.closed_after(now.saturating_duration_since(since), now);
         }
         self.remove_idle(key, token)
     }
 
     /// A connection was found dead when it was used again: the backend closes idle ones at any time.
-    pub fn was_stale(&mut self, key: BackendKey) {
+    pub fn was_stale(&mut self, key: BackendKey, now: Instant) {
         if let Some(node) = self.nodes.get_mut(key) {
-            node.closes_after = Duration::ZERO;
+            node.idle_limit.closed_after(Duration::ZERO, now);
         }
     }
 

@@ -107,7 +107,7 @@ fn a_request_that_cannot_be_repeated_shuns_what_is_about_to_close() {
     assert!(table.take_idle(0, Reuse::Lasting, after(49)).is_some());
     table.closed(0);
     put(&mut table, 4, start);
-    table.was_stale(0);
+    table.was_stale(0, start);
     assert!(table.take_idle(0, Reuse::Lasting, start).is_none());
     assert!(table.take_idle(0, Reuse::Any, after(50_000)).is_some());
     table.closed(0);
