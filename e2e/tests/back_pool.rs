@@ -181,5 +181,9 @@ fn backends_that_close_idle_connections_at_random_cost_nobody_a_request() {
     let other: Vec<(usize, &u32)> =
         executed.times.iter().enumerate().filter(|(_, times)| **times != 1).take(20).collect();
     assert!(other.is_empty(), "requests that were not executed once: {other:?}");
-    assert!(executed.closed > 1_000, "the backend hardly ever closed an idle connection: {} times", executed.closed);
+    assert!(
+        executed.closed > 1_000,
+        "the backend hardly ever closed an idle connection: {} times",
+        executed.closed
+    );
 }

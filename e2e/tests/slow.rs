@@ -1,7 +1,9 @@
 //! Clients that take their time: they get it within bounds, at a bounded price, and nobody else pays it.
 
+#![expect(clippy::disallowed_methods, reason = "the passing of time is what is tested")]
+
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddrV4, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -89,10 +91,10 @@ fn a_thousand_slow_readers_of_a_gibibyte() {
         assert_eq!(other.get("b.test", "/").text(), "quick");
         assert_eq!(get(proxy.address(), "b.test", "/").text(), "quick");
     }
-    let evicted = command.metric("http.stalled.evicted");
+    let evicted = usize::try_from(command.metric("http.stalled.evicted")).expect("a count");
     println!("400 requests of others took {:?}; {evicted} readers were cut", started.elapsed());
     assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
-    assert!(evicted < READERS as i64 / 5, "{evicted} readers were cut");
+    assert!(evicted < READERS / 5, "{evicted} readers were cut");
     // They do read, a little each: every one that was not cut gets on, and memory stays where it is.
     const SIP: usize = 128 * 1024;
     let alive = readers.iter_mut().filter_map(|reader| {
@@ -104,7 +106,7 @@ fn a_thousand_slow_readers_of_a_gibibyte() {
         Some(())
     });
     let alive = alive.count();
-    assert!(alive as i64 >= READERS as i64 - evicted, "{alive} readers get on, {evicted} were cut");
+    assert!(alive >= READERS - evicted, "{alive} readers get on, {evicted} were cut");
     let more = await_still("what was read has been replaced", &taken);
     assert!(more > held, "nothing was sent on");
     let after = process::resident_bytes(worker).expect("it runs");
@@ -225,7 +227,7 @@ fn without_a_least_rate_a_trickle_goes_on() {
 /// A client whose kernel takes so many bytes in advance, at the far end of a wire that carries packets of the
 /// usual size: loopback's own are so large that the kernel makes its buffers hundreds of times as large.
 fn narrow(proxy: &Proxy, bytes: usize) -> Client {
-    let SocketAddr::V4(address) = proxy.address() else { panic!("{} is not of IPv4", proxy.address()) };
+    let address: SocketAddrV4 = proxy.address().to_string().parse().expect("of IPv4");
     let socket =
         socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
     setsockopt(&socket, sockopt::RcvBuf, &bytes).expect("an option of a fresh socket");

@@ -1,6 +1,8 @@
 //! Connections that change their protocol: a handshake through the proxy, then bytes both ways that it does
 //! not look at, for as long as either side has something to say.
 
+#![expect(clippy::disallowed_methods, reason = "the passing of time is what is tested")]
+
 use std::io::Write;
 use std::time::{Duration, Instant};
 
