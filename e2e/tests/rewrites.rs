@@ -136,7 +136,7 @@ fn captures_that_there_are_not_are_refused() {
     });
     assert!(reason.contains("$PATH[2]"), "{reason}");
     refused("b.test", PathRuleKind::Equals, "/x", |frontend| {
-        frontend.rewrite_path = Some("/$PATH[1]".into())
+        frontend.rewrite_path = Some("/$PATH[1]".into());
     });
     refused("b.test", PathRuleKind::Regex, "/(a|b)", |frontend| {
         frontend.rewrite_path = Some("/$PATH[2]".into());
