@@ -1,6 +1,6 @@
 //! Message heads: bytes to a checked [`RequestHead`] or [`ResponseHead`] that borrows them.
 //!
-//! [`super::lines`] finds the parts of a line, [`super::fields`] notes what each field says as it is
+//! `lines` finds the parts of a line, `fields` notes what each field says as it is
 //! found, and here it is put together: repeated or malformed `Host`, ambiguous framing and all else that two
 //! recipients could understand differently is refused. A head is only handed out when all of it was
 //! checked, so nothing behind this module looks at raw bytes again.
