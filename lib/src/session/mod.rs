@@ -204,18 +204,20 @@ impl<N: Network> Shared<N> {
         self.release_token(token);
     }
 
-    /// Takes an idle connection to this backend that can be used. For a request that can't be sent twice
-    /// the kernel is asked whether nothing came on it, not even its end.
+    /// Takes an idle connection to this backend that can be used: one on which nothing came that nobody asked
+    /// for, not even its end. The kernel is asked, unless the connection was read out in this very turn and
+    /// the request may be sent twice.
     pub fn take_pooled(&mut self, key: BackendKey, reuse: Reuse) -> Option<Peer<N::Stream>> {
-        while let Some(mut peer) = self.backends.take_idle(key, reuse, self.now) {
-            if reuse == Reuse::Any || peer.is_quiet() {
+        loop {
+            let just_read_out = self.backends.newest_idle_since(key) == Some(self.now);
+            let mut peer = self.backends.take_idle(key, reuse, self.now)?;
+            if (reuse == Reuse::Any && just_read_out) || peer.is_quiet() {
                 return Some(peer);
             }
             self.backends.was_stale(key, self.now);
             self.backends.closed(key);
             self.release_token(peer.token());
         }
-        None
     }
 
     /// Closes the back connection that has been idle for longest, whatever its backend. False if there
