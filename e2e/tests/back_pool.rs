@@ -95,6 +95,8 @@ fn second_answer(then: Then, request: &str) -> String {
     // The client's request comes first: its event is likely to be looked at before the backend's.
     other.send(request);
     backend.misbehave();
+    // Long enough for the worker to know that what it was told before is old.
+    run_for(Duration::from_millis(20));
     send_signal(worker, Signal::SIGCONT);
     let response = other.response("GET");
     assert_eq!(response.status(), 200, "{}", response.text());

@@ -1,6 +1,6 @@
 //! One backend added and removed at run time: processor time of all processes of a proxy.
 
-use super::{CONNECTIONS_MAX, Effort};
+use super::{CONNECTIONS_MAX, Effort, SLICES};
 use crate::backend::Backend;
 use crate::control::Controller;
 use crate::failure::Failure;
@@ -10,8 +10,8 @@ use crate::report::Row;
 use crate::stats::float;
 
 /// Rounds of one measurement.
-const ROUNDS: u64 = 3_000;
-const WARM_UP: u64 = 200;
+const ROUNDS: u64 = 4_000;
+const WARM_UP: u64 = 50;
 const PEERS: [Peer; 2] = [Peer::Kakehi, Peer::Haproxy];
 
 /// Measures those that can be changed at run time.
@@ -32,9 +32,20 @@ fn measure_into(row: &mut Row, stage: &Stage, effort: Effort) -> Result<(), Fail
         running.push((peer, stage.start(peer, &site, &Wrapper::default())?));
     }
     for pair in 0..effort.pairs {
-        for (peer, proxy) in &running {
-            let cost = one_measurement(*peer, proxy, effort.of(ROUNDS))
-                .map_err(|failure| Failure::new(format!("{}: {failure}", peer.name())))?;
+        let mut costs = [0.0; PEERS.len()];
+        for slice in 0..SLICES {
+            for turn in 0..running.len() {
+                let index = (turn + slice) % running.len();
+                let (Some((peer, proxy)), Some(cost)) = (running.get(index), costs.get_mut(index)) else {
+                    continue;
+                };
+                let rounds = (effort.of(ROUNDS) / SLICES as u64).max(1);
+                *cost += one_measurement(*peer, proxy, rounds)
+                    .map_err(|failure| Failure::new(format!("{}: {failure}", peer.name())))?
+                    / float(SLICES as u64);
+            }
+        }
+        for ((peer, _), cost) in running.iter().zip(costs) {
             eprintln!("  {}/{} {:8} {cost:8.2} us", pair + 1, effort.pairs, peer.name());
             row.add(*peer, cost);
         }

@@ -16,6 +16,9 @@ use crate::report::Row;
 pub(crate) const CONCURRENCY: usize = 64;
 /// Clients that each proxy is configured for, where it does not matter.
 const CONNECTIONS_MAX: usize = 1_000;
+/// A measurement is made in so many slices, the proxies taking turns: what the machine does beside changes
+/// within seconds, and is to hit all alike.
+pub(crate) const SLICES: usize = 12;
 /// Hosts of the scenario of many, and the clusters they are spread over.
 const HOSTS_MANY: usize = 10_000;
 const CLUSTERS_MANY: usize = 10;
@@ -113,7 +116,7 @@ fn traffic_shape(scenario: Scenario) -> Option<Shape> {
         Scenario::Large => Shape {
             title: "1 MiB answers",
             kind: Kind::Large,
-            requests: 3_000,
+            requests: 4_800,
             peers: &[Peer::Kakehi, Peer::Haproxy, Peer::Nginx, Peer::NginxLargeBuffers],
             targets: &[(Peer::Haproxy, 0.95), (Peer::Nginx, 0.35)],
             ..KEEPALIVE

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{CONCURRENCY, CONNECTIONS_MAX, Effort, Shape};
+use super::{CONCURRENCY, CONNECTIONS_MAX, Effort, SLICES, Shape};
 use crate::backend::Backend;
 use crate::content::Exchange;
 use crate::failure::Failure;
@@ -47,9 +47,28 @@ fn measure_into(row: &mut Row, shape: &Shape, stage: &Stage, effort: Effort) -> 
         running.push((*peer, stage.start(*peer, &site, &Wrapper::default())?, Vec::new()));
     }
     for pair in 0..effort.pairs {
-        for (peer, proxy, measured) in &mut running {
-            let one = one_measurement(shape, stage, effort, &exchange, &backend, proxy)
-                .map_err(|failure| Failure::new(format!("{}: {failure}", peer.name())))?;
+        let mut tallies = Vec::new();
+        let seen = backend.requests();
+        for (peer, proxy, _) in &running {
+            let tally = Tally::begin(proxy, &exchange, shape, effort);
+            tallies.push(tally.map_err(|failure| Failure::new(format!("{}: {failure}", peer.name())))?);
+        }
+        for slice in 0..SLICES {
+            // Whoever comes first is another each time.
+            for turn in 0..tallies.len() {
+                let index = (turn + slice) % tallies.len();
+                let (Some(tally), Some((peer, proxy, _))) = (tallies.get_mut(index), running.get(index))
+                else {
+                    continue;
+                };
+                tally
+                    .slice(proxy, stage)
+                    .map_err(|failure| Failure::new(format!("{}: {failure}", peer.name())))?;
+            }
+        }
+        check_backend(&backend, seen, tallies.iter().map(|tally| tally.sent).sum())?;
+        for ((peer, _, measured), tally) in running.iter_mut().zip(tallies) {
+            let one = tally.measured();
             eprintln!(
                 "  {}/{} {:8} {:8.2} us {:8.0}/s, others on its core {:.1} %",
                 pair + 1,
@@ -77,41 +96,75 @@ fn measure_into(row: &mut Row, shape: &Shape, stage: &Stage, effort: Effort) -> 
     Ok(())
 }
 
-fn one_measurement(
-    shape: &Shape,
-    stage: &Stage,
-    effort: Effort,
-    exchange: &Exchange,
-    backend: &Backend,
-    proxy: &Running,
-) -> Result<Measured, Failure> {
-    let requests = effort.of(shape.requests);
-    let warm_up = (requests / WARM_UP_DIVISOR).max(CONCURRENCY as u64);
-    let seen = backend.requests();
-    let mut load = Load::new(proxy.address(), exchange, shape.reuse, CONCURRENCY)?;
-    load.run(warm_up)?;
+/// What one proxy has used so far, in one pair.
+struct Tally<'e> {
+    load: Load<'e>,
+    pids: Vec<u32>,
+    requests_per_slice: u64,
+    /// Requests in all, those to warm up included, and those that were measured.
+    sent: u64,
+    requests: u64,
+    took: Duration,
+    cpu_ns: u64,
+    busy_ticks: u64,
+    user_ticks: u64,
+    system_ticks: u64,
+}
 
-    let pids = proxy.pids();
-    let busy = procfs::busy_ticks(stage.cores.proxy)?;
-    let (user, system) = procfs::user_and_system_ticks(&pids);
-    let cpu = procfs::cpu_ns(&pids)?;
-    let took = load.run(requests)?;
-    let cpu = procfs::cpu_ns(&pids)? - cpu;
-    let (user_after, system_after) = procfs::user_and_system_ticks(&pids);
-    let busy = procfs::busy_ticks(stage.cores.proxy)? - busy;
-
-    if proxy.pids() != pids {
-        return Err(Failure::new(format!("its processes changed: {}", proxy.log())));
+impl<'e> Tally<'e> {
+    /// Connects, and lets pools and caches fill.
+    fn begin(
+        proxy: &Running,
+        exchange: &'e Exchange,
+        shape: &Shape,
+        effort: Effort,
+    ) -> Result<Self, Failure> {
+        let requests_per_slice = (effort.of(shape.requests) / SLICES as u64).max(1);
+        let warm_up = (effort.of(shape.requests) / WARM_UP_DIVISOR).max(CONCURRENCY as u64);
+        let mut load = Load::new(proxy.address(), exchange, shape.reuse, CONCURRENCY)?;
+        load.run(warm_up)?;
+        let (user, system) = procfs::user_and_system_ticks(&proxy.pids());
+        Ok(Self {
+            load,
+            pids: proxy.pids(),
+            requests_per_slice,
+            sent: warm_up,
+            requests: 0,
+            took: Duration::ZERO,
+            cpu_ns: 0,
+            busy_ticks: 0,
+            user_ticks: user,
+            system_ticks: system,
+        })
     }
-    check_backend(backend, seen, warm_up + requests)?;
-    let others = float(busy) * TICK.as_secs_f64() - float(cpu) / 1e9;
-    Ok(Measured {
-        cpu_us_per_request: float(cpu) / 1e3 / float(requests),
-        requests_per_second: float(requests) / took.as_secs_f64(),
-        disturbance: (others / (float(cpu) / 1e9)).max(0.0),
-        user_ticks: user_after - user,
-        system_ticks: system_after - system,
-    })
+
+    /// A slice of the work.
+    fn slice(&mut self, proxy: &Running, stage: &Stage) -> Result<(), Failure> {
+        let busy = procfs::busy_ticks(stage.cores.proxy)?;
+        let cpu = procfs::cpu_ns(&self.pids)?;
+        self.took += self.load.run(self.requests_per_slice)?;
+        self.cpu_ns += procfs::cpu_ns(&self.pids)? - cpu;
+        self.busy_ticks += procfs::busy_ticks(stage.cores.proxy)? - busy;
+        self.requests += self.requests_per_slice;
+        self.sent += self.requests_per_slice;
+        if proxy.pids() != self.pids {
+            return Err(Failure::new(format!("its processes changed: {}", proxy.log())));
+        }
+        Ok(())
+    }
+
+    fn measured(self) -> Measured {
+        let (user, system) = procfs::user_and_system_ticks(&self.pids);
+        let cpu_seconds = float(self.cpu_ns) / 1e9;
+        let others = float(self.busy_ticks) * TICK.as_secs_f64() - cpu_seconds;
+        Measured {
+            cpu_us_per_request: cpu_seconds * 1e6 / float(self.requests),
+            requests_per_second: float(self.requests) / self.took.as_secs_f64(),
+            disturbance: (others / cpu_seconds).max(0.0),
+            user_ticks: user - self.user_ticks,
+            system_ticks: system - self.system_ticks,
+        }
+    }
 }
 
 /// Each request must have reached the backend once, as it was sent.

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 pub mod buffers;
 pub mod kernel;
@@ -82,4 +83,6 @@ pub trait Network {
     fn pipe(&mut self, bytes: usize) -> io::Result<<Self::Stream as Stream>::Pipe>;
     /// Takes the next waiting connection.
     fn accept(&mut self, listener: &mut Self::Listener) -> io::Result<(Self::Stream, SocketAddr)>;
+    /// How long ago this was, by the clock and not by the turn's time.
+    fn elapsed(&self, since: Instant) -> Duration;
 }

@@ -101,9 +101,10 @@ fn serve(
     let mut time = now();
     loop {
         let sleep = if busy { Some(Duration::ZERO) } else { control::until(worker.next_wakeup(), time) };
+        let asked = now();
         wait(poll, events, sleep)?;
         time = now();
-        worker.tick(time, unix_ms());
+        worker.tick(asked, time, unix_ms());
         let mut told = control.has_unread();
         for event in events.iter().filter(|event| event.token() == CHANNEL) {
             told = true;

@@ -94,6 +94,7 @@ impl<N: Network> Worker<N> {
         metrics.set(Metric::ClientConnectionsMax, configuration.settings.connections_max);
         let shared = Shared {
             now,
+            asked: now,
             unix_ms: 0,
             net,
             owners: Slab::new(),
@@ -131,9 +132,10 @@ impl<N: Network> Worker<N> {
         }
     }
 
-    /// Begins a turn: tells its time. The events that it will be given were taken just now.
-    pub fn tick(&mut self, now: Instant, unix_ms: u64) {
+    /// Begins a turn: tells its time, and when the poll was asked for the events that it will be given.
+    pub fn tick(&mut self, asked: Instant, now: Instant, unix_ms: u64) {
         self.shared.reuse_tokens();
+        self.shared.asked = asked;
         self.shared.now = now;
         self.shared.unix_ms = unix_ms;
     }

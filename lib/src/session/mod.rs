@@ -65,6 +65,10 @@ pub struct Settings {
     pub basic_auth_bytes_max: usize,
 }
 
+/// What the poll tells is taken as what is, for so long from when it was asked. A connection across a network
+/// is seen no better; and a worker may be stopped for long at any point of a turn.
+const FRESH_MAX: Duration = Duration::from_millis(5);
+
 /// Why a session holds a buffer that it does nothing with: it is up to its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
@@ -110,6 +114,8 @@ pub fn random(seed: &mut u64) -> u64 {
 pub struct Shared<N: Network> {
     /// The time of this loop turn.
     pub now: Instant,
+    /// When the poll was asked for the events of this turn: nothing that happened before is still unknown.
+    pub asked: Instant,
     /// The same, as wall time in ms since 1970: for ids.
     pub unix_ms: u64,
     /// Where sockets come from.
@@ -205,19 +211,19 @@ impl<N: Network> Shared<N> {
     }
 
     /// Takes an idle connection to this backend that can be used: one on which nothing came that nobody asked
-    /// for, not even its end. The kernel is asked, unless the connection was read out in this very turn and
-    /// the request may be sent twice.
+    /// for, not even its end. What the poll told of it has been heeded by now; whether anything came since is
+    /// asked of the kernel, unless the poll was asked just now and the request may be sent twice.
     pub fn take_pooled(&mut self, key: BackendKey, reuse: Reuse) -> Option<Peer<N::Stream>> {
-        loop {
-            let just_read_out = self.backends.newest_idle_since(key) == Some(self.now);
-            let mut peer = self.backends.take_idle(key, reuse, self.now)?;
-            if (reuse == Reuse::Any && just_read_out) || peer.is_quiet() {
+        let looks = reuse != Reuse::Any || self.net.elapsed(self.asked) > FRESH_MAX;
+        while let Some(mut peer) = self.backends.take_idle(key, reuse, self.now) {
+            if !looks || peer.is_quiet() {
                 return Some(peer);
             }
             self.backends.was_stale(key, self.now);
             self.backends.closed(key);
             self.release_token(peer.token());
         }
+        None
     }
 
     /// Closes the back connection that has been idle for longest, whatever its backend. False if there

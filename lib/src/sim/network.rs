@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::world::{ConnectionId, Door, Link, ListenerState, Sabotage, World};
 use crate::net::{Network, Ready, Stream, Token};
@@ -283,6 +283,10 @@ impl Network for SimNet {
         }
         world.pipes += 1;
         Ok(SimPipe { world: self.world.clone(), bytes: VecDeque::new() })
+    }
+
+    fn elapsed(&self, since: Instant) -> Duration {
+        self.world.borrow().now.saturating_duration_since(since)
     }
 
     fn accept(&mut self, listener: &mut SimListener) -> io::Result<(SimStream, SocketAddr)> {

@@ -426,7 +426,9 @@ impl Run {
     fn tick(&mut self) {
         let (now, elapsed) = (self.world.borrow().now, self.world.borrow().elapsed());
         let unix_ms = 1_700_000_000_000 + u64::try_from(elapsed.as_millis()).expect("fits");
-        self.worker.tick(now, unix_ms);
+        // When it had slept, some time has gone by since the poll was asked.
+        let slept = if self.busy { Duration::ZERO } else { Duration::from_secs(1) };
+        self.worker.tick(now.checked_sub(slept).unwrap_or(now), now, unix_ms);
     }
 
     /// A turn of the worker's loop, if something wakes it.
@@ -602,7 +604,8 @@ fn a_late_event_reaches_no_successor() {
     let token = run.world.borrow().token(first).expect("it waits for the first byte");
     let gone = Ready { readable: true, writable: true, read_closed: true, gone: true };
     connect(&mut run, 2);
-    run.worker.tick(run.world.borrow().now, 0);
+    let now = run.world.borrow().now;
+    run.worker.tick(now, now, 0);
     run.worker.handle_ready(token, gone);
     assert_eq!(run.worker.session_count(), 0);
     run.worker.start();

@@ -332,11 +332,6 @@ impl<S: Stream> Backends<S> {
         Some(idle.peer)
     }
 
-    /// Since when the connection is idle that [`take_idle`](Self::take_idle) would take.
-    pub fn newest_idle_since(&self, key: BackendKey) -> Option<Instant> {
-        Some(self.nodes.get(key)?.idle.last()?.since)
-    }
-
     /// Counts a new connection as active.
     pub fn opened(&mut self, key: BackendKey) {
         if let Some(node) = self.nodes.get_mut(key) {
