@@ -2,7 +2,7 @@
 
 use kakehi_command::proto::UpdateHttpListenerConfig;
 use kakehi_command::proto::request::RequestType;
-use kakehi_e2e::http::{Backend, Client, Response};
+use kakehi_e2e::http::{After, Backend, Client, Response};
 use kakehi_e2e::rules::{Rule, Rules};
 use kakehi_e2e::{Proxy, requests};
 
@@ -61,6 +61,32 @@ fn bodies_have_a_bound_where_one_is_set() {
         client.expect_close();
         assert_eq!(proxy.command().metric("http.413.errors"), 3);
     });
+}
+
+#[test]
+fn a_body_that_is_refused_does_not_cut_an_answer_that_has_begun() {
+    for rest in ["3e8\r\n", "not a size\r\n"] {
+        let backend = Backend::start(|exchange| {
+            exchange.write("HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\nfirst ")?;
+            // It waits for the rest of the body, and hears that it will not come.
+            let rest = if exchange.body().is_err() { "second" } else { "whole?" };
+            exchange.write(rest)?;
+            Ok(After::Close)
+        });
+        let proxy = Proxy::builder()
+            .listener_setting("max_body_bytes = 1000")
+            .cluster("a", "a.test", &[backend.address()])
+            .start();
+        let mut client = Client::connect(proxy.address());
+        client.send("POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n");
+        let (head, framing) = client.try_head("POST").expect("an early answer");
+        assert!(head.status == 200 && head.closes(), "{head:?}");
+        client.send(rest);
+        let mut body = Vec::new();
+        client.stream_body(framing, |piece| body.extend_from_slice(piece)).expect("a whole answer");
+        assert_eq!(String::from_utf8_lossy(&body), "first second", "{rest:?}");
+        client.expect_close();
+    }
 }
 
 #[test]

@@ -152,7 +152,8 @@ impl Live {
                 let may_be_left = match self.current.map(|id| &ledger.plans[id]) {
                     Some(plan) => {
                         let refused = plan.is_too_large(terms) || plan.dawdles_too_much();
-                        plan.response.early || refused || plan.response.stray
+                        // Or no buffer becomes free for the rest, while others wait for what never comes.
+                        plan.response.early || refused || plan.response.stray || ledger.rules.scarce
                     }
                     // Its body was refused before we knew whose head this is.
                     None => terms.body_bytes_max.is_some(),

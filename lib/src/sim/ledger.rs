@@ -260,7 +260,9 @@ impl Ledger {
                 let refused = refused_size || plan.dawdles_too_much() || plan.switches_unasked();
                 arrivals == 1 && site.is_served() && !refused
             }
-            Outcome::Own(503) if scarce || site == Site::Sometimes => untouched,
+            // A part of the request may have gone when the rest has no buffer to come to.
+            Outcome::Own(503) if scarce => arrivals <= 1,
+            Outcome::Own(503) if site == Site::Sometimes => untouched,
             Outcome::Own(404) if site == Site::Sometimes => untouched,
             Outcome::Own(413) => site.is_served() && too_large,
             Outcome::Own(408) => slow_sender,

@@ -122,7 +122,7 @@ impl Setting {
         };
         // Room for what is added to a head.
         let buffer_bytes = rng.within(1500..=4096);
-        let terms = Terms::draw(body_bytes_max, rng);
+        let terms = Terms::draw(body_bytes_max, scarce, rng);
         let clients = rng.within(1..=if scarce { 7 } else { 4 });
         let depth = if rng.percent(30) { rng.within(2..=4) } else { 1 };
         let ms = |seconds: u32, tenths: usize| usize::try_from(seconds).expect("fits") * 100 * tenths;

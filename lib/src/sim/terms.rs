@@ -48,14 +48,15 @@ const CLAIMED: &str = "203.0.113.7";
 const BY: &str = "198.51.100.1";
 
 impl Terms {
-    pub(super) fn draw(body_bytes_max: usize, rng: &mut Rng) -> Self {
+    /// Where buffers are `scarce` a tunnel may wait for one as long as others do for a connection.
+    pub(super) fn draw(body_bytes_max: usize, scarce: bool, rng: &mut Rng) -> Self {
         use ForwardedHeaders as Families;
         let trusted: [&[&str]; 4] =
             [&[], &["192.0.2.1"], &["2001:db8::/32", "192.0.2.2/31"], &["192.0.2.0/24"]];
         Self {
             body_bytes_max: rng.percent(25).then(|| body_bytes_max / 3 + rng.below(body_bytes_max)),
             rate: rng.pick(&[None, Some(20), Some(240)]),
-            tunnel_seconds: rng.pick(&[2, 20, 100]),
+            tunnel_seconds: rng.pick(if scarce { &[20, 100] } else { &[2, 20, 100] }),
             trusted: rng.pick(&trusted),
             forwarded: rng.pick(&[Families::Both, Families::XForwarded, Families::Rfc7239, Families::None]),
             sends_real_ip: rng.percent(50),

@@ -185,6 +185,9 @@ impl<S: Stream> HttpSession<S> {
                     Err(trouble) => self.resolve(trouble, shared),
                 }
             }
+            Awaited::Back | Awaited::Front if self.is_thirsty() => {
+                self.expire_exchange(503, "no buffer became free in time", shared)
+            }
             Awaited::Back => self.expire_exchange(504, "the backend did not answer in time", shared),
             // The client may rightly have waited for a word of the backend (RFC 9110 §10.1.1).
             Awaited::Front if self.exchange.as_ref().is_some_and(Exchange::owes_continue) => {
@@ -195,6 +198,11 @@ impl<S: Stream> HttpSession<S> {
                 self.expire_exchange(408, "the client did not send its request body in time", shared)
             }
         }
+    }
+
+    /// Whether it is neither the client nor the backend that is waited for, but a buffer.
+    fn is_thirsty(&self) -> bool {
+        self.thirsty != [false; Use::ALL.len()]
     }
 
     fn expire_exchange<N: Network<Stream = S>>(

@@ -8,7 +8,7 @@ use kakehi_command::order::{HeaderEdit, HttpFrontend};
 use super::answer::Refusal;
 use super::flow::Flush;
 use super::request::Facts;
-use super::{Back, HttpSession, Step, take_buffer};
+use super::{Back, HttpSession, Step, flow, no_body, take_buffer};
 use crate::metrics::Metric;
 use crate::net::buffers::Use;
 use crate::net::request_id::RequestId;
@@ -249,12 +249,12 @@ impl<S: Stream> HttpSession<S> {
         if let Err(error) = self.request.advance() {
             shared.metrics.incr(Metric::HttpFrontendParseErrors);
             let refusal = Refusal::new(400, error.to_string()).phase("request body");
-            return Err(Trouble::Answer(refusal.cluster(shared.backends.cluster_id(exchange.cluster()))));
+            return self.refuse_body(refusal, shared);
         }
         exchange.body_began |= !self.request.is_drained();
         if self.request.body.announced() > exchange.facts.body_bytes_max {
             let refusal = Refusal::too_large(exchange.facts.body_bytes_max);
-            return Err(Trouble::Answer(refusal.cluster(shared.backends.cluster_id(exchange.cluster()))));
+            return self.refuse_body(refusal, shared);
         }
         let mut moved = false;
         if self.request.has_output() {
@@ -274,6 +274,29 @@ impl<S: Stream> HttpSession<S> {
             return Ok(moved);
         }
         Ok(self.read_request_body(shared)? || moved)
+    }
+
+    /// The rest of the body is refused. An answer that the client is getting already goes on: it was told that it
+    /// is the last one.
+    fn refuse_body<N: Network<Stream = S>>(
+        &mut self,
+        refusal: Refusal,
+        shared: &mut Shared<N>,
+    ) -> Result<bool, Trouble> {
+        let may_answer = self.may_answer();
+        let Some(exchange) = self.exchange.as_mut() else { return Err(Trouble::Cut) };
+        if may_answer {
+            return Err(Trouble::Answer(refusal.cluster(shared.backends.cluster_id(exchange.cluster()))));
+        }
+        exchange.sink_failed = true;
+        exchange.request_over = true;
+        flow::release(&mut self.request, shared);
+        self.request.begin_body(no_body());
+        if let Some(back) = self.back.as_mut() {
+            // Without its end: whoever waits for it, to answer on, is told.
+            back.peer.shutdown_write();
+        }
+        Ok(true)
     }
 
     fn flush_request<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Result<bool, Trouble> {
