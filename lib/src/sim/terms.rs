@@ -150,7 +150,7 @@ impl Terms {
         let forwarded = match (rfc, believed) {
             (true, true) => Some(format!("{theirs}, {ours}")),
             (true, false) => Some(ours),
-            (false, _) => believed.then_some(theirs),
+            (false, _) => passed.then_some(theirs),
         };
         let real_ip = match (believed && !self.elides_real_ip, self.sends_real_ip) {
             (true, _) => Some(CLAIMED.to_owned()),

@@ -65,11 +65,12 @@ impl Forward<'_> {
     pub(super) fn takes_over(&self, field: Field) -> bool {
         match field {
             Field::XForwardedFor => !self.trusted || self.forwarded != ForwardedHeaders::None,
-            // Two families that contradict each other help nobody but an attacker: only ours is left.
+            // Two families that contradict each other help nobody but an attacker: where one of them is written,
+            // the other is dropped, whoever sent it.
             Field::XForwardedProto | Field::XForwardedPort | Field::XForwardedHost => {
                 !self.trusted || self.forwarded == ForwardedHeaders::Rfc7239
             }
-            Field::Forwarded => !self.trusted || self.rfc7239(),
+            Field::Forwarded => !self.trusted || self.forwarded != ForwardedHeaders::None,
             Field::XRealIp => !self.trusted || self.elide_x_real_ip,
             _ => false,
         }
