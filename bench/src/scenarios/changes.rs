@@ -1,10 +1,10 @@
 //! One backend added and removed at run time: processor time of all processes of a proxy.
 
-use super::{CONNECTIONS_MAX, Effort, SLICES};
+use super::{CONNECTIONS_MAX, Effort, SLICES, start_all};
 use crate::backend::Backend;
 use crate::control::Controller;
 use crate::failure::Failure;
-use crate::peers::{Peer, Running, Site, Stage, Wrapper};
+use crate::peers::{Peer, Running, Site, Stage};
 use crate::procfs;
 use crate::report::Row;
 use crate::stats::float;
@@ -27,11 +27,8 @@ pub(super) fn measure(stage: &Stage, effort: Effort) -> Row {
 fn measure_into(row: &mut Row, stage: &Stage, effort: Effort) -> Result<(), Failure> {
     let backend = Backend::start(1)?;
     let site = Site { hosts: 1, backends: backend.addresses(), connections_max: CONNECTIONS_MAX };
-    let mut running = Vec::new();
-    for peer in PEERS {
-        running.push((peer, stage.start(peer, &site, &Wrapper::default())?));
-    }
     for pair in 0..effort.pairs {
+        let running = start_all(&PEERS, stage, &site)?;
         let mut costs = [0.0; PEERS.len()];
         for slice in 0..SLICES {
             for turn in 0..running.len() {

@@ -8,8 +8,9 @@ mod traffic;
 pub(crate) use instructions::profile;
 
 use crate::content::Kind;
+use crate::failure::Failure;
 use crate::load::Reuse;
-use crate::peers::{Peer, Stage};
+use crate::peers::{Peer, Running, Site, Stage, Wrapper};
 use crate::report::Row;
 
 /// Connections that are kept busy, whoever is measured.
@@ -74,6 +75,12 @@ pub(crate) fn measure(scenario: Scenario, stage: &Stage, effort: Effort) -> Vec<
             traffic_shape(scenario).iter().map(|shape| traffic::measure(shape, stage, effort)).collect()
         }
     }
+}
+
+/// Starts proxies, for one pair of measurements: where the memory of a process happens to lie is worth several per
+/// cent, for as long as it lives.
+fn start_all(peers: &[Peer], stage: &Stage, site: &Site<'_>) -> Result<Vec<(Peer, Running)>, Failure> {
+    peers.iter().map(|&peer| Ok((peer, stage.start(peer, site, &Wrapper::default())?))).collect()
 }
 
 /// A scenario of traffic: who is asked what, how often.

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::{CONCURRENCY, CONNECTIONS_MAX, Effort, SLICES, Shape};
+use super::{CONCURRENCY, CONNECTIONS_MAX, Effort, SLICES, Shape, start_all};
 use crate::backend::Backend;
 use crate::content::Exchange;
 use crate::failure::Failure;
 use crate::load::Load;
-use crate::peers::{Peer, Running, Site, Stage, Wrapper};
+use crate::peers::{Peer, Running, Site, Stage};
 use crate::procfs;
 use crate::report::Row;
 use crate::stats::{float, median};
@@ -20,6 +20,7 @@ const TRACED_REQUESTS: u64 = 4_000;
 const TICK: Duration = Duration::from_millis(10);
 
 /// One peer, one measurement.
+#[derive(Clone)]
 struct Measured {
     cpu_us_per_request: f64,
     requests_per_second: f64,
@@ -42,33 +43,11 @@ fn measure_into(row: &mut Row, shape: &Shape, stage: &Stage, effort: Effort) -> 
     let backend = Backend::start(shape.clusters)?;
     let exchange = Exchange::new(shape.kind, shape.hosts);
     let site = Site { hosts: shape.hosts, backends: backend.addresses(), connections_max: CONNECTIONS_MAX };
-    let mut running = Vec::new();
-    for peer in shape.peers {
-        running.push((*peer, stage.start(*peer, &site, &Wrapper::default())?, Vec::new()));
-    }
+    let mut measured = vec![Vec::new(); shape.peers.len()];
     for pair in 0..effort.pairs {
-        let mut tallies = Vec::new();
-        let seen = backend.requests();
-        for (peer, proxy, _) in &running {
-            let tally = Tally::begin(proxy, &exchange, shape, effort);
-            tallies.push(tally.map_err(|failure| Failure::new(format!("{}: {failure}", peer.name())))?);
-        }
-        for slice in 0..SLICES {
-            // Whoever comes first is another each time.
-            for turn in 0..tallies.len() {
-                let index = (turn + slice) % tallies.len();
-                let (Some(tally), Some((peer, proxy, _))) = (tallies.get_mut(index), running.get(index))
-                else {
-                    continue;
-                };
-                tally
-                    .slice(proxy, stage)
-                    .map_err(|failure| Failure::new(format!("{}: {failure}", peer.name())))?;
-            }
-        }
-        check_backend(&backend, seen, tallies.iter().map(|tally| tally.sent).sum())?;
-        for ((peer, _, measured), tally) in running.iter_mut().zip(tallies) {
-            let one = tally.measured();
+        let running = start_all(shape.peers, stage, &site)?;
+        let ones = one_pair(shape, stage, effort, &exchange, &backend, &running)?;
+        for (((peer, _), measured), one) in running.iter().zip(&mut measured).zip(ones) {
             eprintln!(
                 "  {}/{} {:8} {:8.2} us {:8.0}/s, others on its core {:.1} %",
                 pair + 1,
@@ -83,7 +62,7 @@ fn measure_into(row: &mut Row, shape: &Shape, stage: &Stage, effort: Effort) -> 
             measured.push(one);
         }
     }
-    for (peer, proxy, measured) in &running {
+    for ((peer, proxy), measured) in start_all(shape.peers, stage, &site)?.iter().zip(&measured) {
         row.notes.push(note(*peer, measured));
         let mut load = Load::new(proxy.address(), &exchange, shape.reuse, CONCURRENCY)?;
         load.run(CONCURRENCY as u64)?;
@@ -94,6 +73,35 @@ fn measure_into(row: &mut Row, shape: &Shape, stage: &Stage, effort: Effort) -> 
         }
     }
     Ok(())
+}
+
+/// One measurement of each proxy, in slices.
+fn one_pair(
+    shape: &Shape,
+    stage: &Stage,
+    effort: Effort,
+    exchange: &Exchange,
+    backend: &Backend,
+    running: &[(Peer, Running)],
+) -> Result<Vec<Measured>, Failure> {
+    let named = |peer: &Peer, failure: Failure| Failure::new(format!("{}: {failure}", peer.name()));
+    let seen = backend.requests();
+    let mut tallies = Vec::new();
+    for (peer, proxy) in running {
+        let tally = Tally::begin(proxy, exchange, shape, effort);
+        tallies.push(tally.map_err(|failure| named(peer, failure))?);
+    }
+    for slice in 0..SLICES {
+        // Whoever comes first is another each time.
+        for turn in 0..tallies.len() {
+            let index = (turn + slice) % tallies.len();
+            if let (Some(tally), Some((peer, proxy))) = (tallies.get_mut(index), running.get(index)) {
+                tally.slice(proxy, stage).map_err(|failure| named(peer, failure))?;
+            }
+        }
+    }
+    check_backend(backend, seen, tallies.iter().map(|tally| tally.sent).sum())?;
+    Ok(tallies.into_iter().map(Tally::measured).collect())
 }
 
 /// What one proxy has used so far, in one pair.
