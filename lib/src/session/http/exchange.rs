@@ -292,10 +292,7 @@ impl<S: Stream> HttpSession<S> {
         exchange.request_over = true;
         flow::release(&mut self.request, shared);
         self.request.begin_body(no_body());
-        if let Some(back) = self.back.as_mut() {
-            // Without its end: whoever waits for it, to answer on, is told.
-            back.peer.shutdown_write();
-        }
+        // The backend is not told by an end of our direction: many take that for the client's having left.
         Ok(true)
     }
 
