@@ -106,6 +106,9 @@ fn only_those_who_know_the_password_come_in() {
         ] {
             assert_eq!(ask(&mut client, fields), 401, "{fields}");
         }
+        // The backend might take another one than we do.
+        let two = format!("{}{}", basic("alice", "secret"), basic("mallory", "x"));
+        assert_eq!(ask(&mut client, &two), 401, "more than one");
         assert_eq!(client.get("a.test", "/public").status(), 200, "asked for only where it is required");
         let seen = std::iter::from_fn(|| backend.has_request().then_some(())).count();
         assert_eq!(seen, 4, "nobody else reached the backend");

@@ -101,6 +101,38 @@ fn fields_of_ours_are_the_operators_to_delete() {
 }
 
 #[test]
+fn what_is_deleted_comes_neither_by_another_spelling_nor_behind_the_body() {
+    let backend = Backend::start(|exchange| {
+        let (body, trailers) = exchange.body()?;
+        let seen = format!("{:?} {} {trailers:?}", exchange.head.fields, String::from_utf8_lossy(&body));
+        exchange.answer(&seen)?;
+        Ok(After::KeepAlive)
+    });
+    let seen = |headers: &str| {
+        let mut builder = Proxy::builder().workers(1);
+        let frontend = format!(
+            "[clusters.a]\nprotocol = \"http\"\nbackends = [{{ address = \"{}\" }}]\nfrontends = [{{ address = \
+             \"{}\", hostname = \"a.test\", headers = [{headers}] }}]\n",
+            backend.address(),
+            builder.address()
+        );
+        builder = builder.tables(&frontend);
+        let proxy = builder.start();
+        let mut client = Client::connect(proxy.address());
+        client.send(
+            "POST / HTTP/1.1\r\nHost: a.test\r\nX_User: evil\r\nx-USER: evil\r\nSozu_Id: evil\r\n\
+             Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\nX-User: evil\r\nX-Sum: trailer\r\n\r\n",
+        );
+        client.response("POST").text()
+    };
+    let deleted = seen(r#"{ position = "request", key = "X-User", value = "" }"#);
+    assert!(deleted.contains("body"), "{deleted}");
+    assert!(!deleted.contains("evil") && !deleted.contains("trailer"), "{deleted}");
+    let passed = seen("");
+    assert!(passed.contains("trailer"), "trailers pass where nothing is edited: {passed}");
+}
+
+#[test]
 fn edits_that_would_break_the_message_are_refused() {
     let proxy = Proxy::builder().workers(1).cluster("c", "a.test", &[]).start();
     let mut command = proxy.command();
@@ -212,6 +244,29 @@ frontends = [
     }
     let mut client = Client::connect(proxy.address());
     assert_eq!(reached(&mut client, "X-Canary: yes\r\nX-Debug: 1\r\n"), "plain");
+}
+
+#[test]
+fn predicates_do_not_believe_what_the_backend_is_not_told() {
+    for (trusted, expected) in [("", "plain"), ("trusted_proxies = [\"127.0.0.1\"]", "canary")] {
+        let mut builder = Proxy::builder().workers(1);
+        if !trusted.is_empty() {
+            builder = builder.listener_setting(trusted);
+        }
+        let proxy = builder.start();
+        let (plain, canary) = (place(&proxy, "plain"), place(&proxy, "canary"));
+        let mut command = proxy.command();
+        let exact = |name| vec![predicate(name, HeaderMatchKind::Exact, Some("10.0.0.1"))];
+        command.ok(RequestType::AddHttpFrontend(frontend(proxy.address(), plain.name, vec![])));
+        for name in ["X-Real-IP", "X-Forwarded-For", "Forwarded"] {
+            let frontend = frontend(proxy.address(), canary.name, exact(name));
+            command.ok(RequestType::AddHttpFrontend(frontend.clone()));
+            let mut client = Client::connect(proxy.address());
+            assert_eq!(reached(&mut client, &format!("{name}: 10.0.0.1\r\n")), expected, "{name}");
+            command.ok(RequestType::RemoveHttpFrontend(frontend));
+        }
+        drop((plain.backend, canary.backend));
+    }
 }
 
 #[test]

@@ -155,6 +155,25 @@ fn location_cannot_be_forged() {
 }
 
 #[test]
+fn a_location_that_is_too_long_is_an_answer_all_the_same() {
+    let backend = Backend::named("never");
+    let rules = Rules { frontends: REDIRECTS, ..Rules::default() };
+    let proxy = rules.by_file(backend.address());
+    // Each quote is three bytes of a Location.
+    let path = format!("/{}", "\"".repeat(6000));
+    for (host, status) in [("moved.test", 414), ("secure.test", 414), ("template.test", 414)] {
+        let mut client = Client::connect(proxy.address());
+        let request = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        client.send(format!("{}{}", request(&path), request("/second")));
+        let response = client.response("GET");
+        assert_eq!(response.status(), status, "{host}");
+        assert!(response.head.closes() && response.field("Location").is_none(), "{host}");
+        // The second request is not answered in the place of the first.
+        client.expect_close();
+    }
+}
+
+#[test]
 fn methods_and_bodies_are_of_no_consequence() {
     let backend = Backend::named("never");
     let rules = Rules { frontends: REDIRECTS, ..Rules::default() };

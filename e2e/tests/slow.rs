@@ -151,6 +151,50 @@ fn thousands_of_half_heads_keep_nobody_from_being_served() {
     assert!(served > 0, "none of the youngest halves was kept");
 }
 
+/// Clients that each hold a buffer of few, for something that is of no use yet, then one that asks.
+fn check_unused(what: &str, sent: &str) {
+    let backend = Backend::start(|exchange| {
+        if exchange.head.target == "/late" {
+            exchange.await_close();
+        }
+        exchange.body()?;
+        exchange.answer("hello")?;
+        Ok(After::KeepAlive)
+    });
+    let proxy = Proxy::builder()
+        .workers(1)
+        .setting("max_buffers = 64")
+        .setting("max_connections = 200")
+        .cluster("a", "a.test", &[backend.address()])
+        .start();
+    let mut holders: Vec<Client> = (0..60).map(|_| Client::connect(proxy.address())).collect();
+    for holder in &mut holders {
+        holder.send(sent);
+    }
+    let mut command = proxy.command();
+    await_true("buffers are held or given up", || {
+        command.metric("buffer.in_use") > 40 || command.metric("http.half_heads.evicted") > 0
+    });
+    let asked = Instant::now();
+    let text = loop {
+        let response = get(proxy.address(), "a.test", "/");
+        if response.status() == 200 || asked.elapsed() > Duration::from_secs(8) {
+            break response.text();
+        }
+    };
+    assert_eq!(text, "hello", "{what}");
+    assert!(asked.elapsed() < Duration::from_secs(8), "{what}: {:?}", asked.elapsed());
+}
+
+#[test]
+fn parts_of_lines_and_of_requests_to_come_keep_nobody_from_being_served() {
+    let body = "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n";
+    check_unused("a part of a chunk's size", &format!("{body}1"));
+    check_unused("a part of a chunk's end", &format!("{body}1\r\nx\r"));
+    check_unused("a part of a trailer", &format!("{body}0\r\nX: y"));
+    check_unused("the next request's first byte", "GET /late HTTP/1.1\r\nHost: a.test\r\n\r\nG");
+}
+
 /// Sends `bytes` one at a time until an answer or the end comes; tells what and after how long.
 fn trickle(proxy: &Proxy, head: &str, pause: Duration, at_a_time: usize) -> (u16, Duration) {
     let mut client = Client::connect(proxy.address());

@@ -74,20 +74,23 @@ const FRESH_MAX: Duration = Duration::from_millis(5);
 pub enum Hold {
     /// A part of a head came.
     HalfHead,
+    /// Bytes came for which there is no use yet: a part of a line within a body, or the beginning of a request
+    /// behind one that is not answered.
+    Unused,
     /// The client takes nothing of its answer, or of what its tunnel brings.
     Stall,
 }
 
 impl Hold {
     /// All of them, those that are given up first.
-    pub const ALL: [Hold; 2] = [Hold::HalfHead, Hold::Stall];
+    pub const ALL: [Hold; 3] = [Hold::HalfHead, Hold::Unused, Hold::Stall];
 
     /// How long a session may be held up before its buffers are given to others, if there are no more: a
     /// client on a bad line is silent for that long.
     pub fn age_min(self) -> Duration {
         match self {
             Self::HalfHead => Duration::from_millis(500),
-            Self::Stall => Duration::from_secs(1),
+            Self::Unused | Self::Stall => Duration::from_secs(1),
         }
     }
 }

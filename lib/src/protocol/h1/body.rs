@@ -42,6 +42,8 @@ const _: () = assert!(TRAILER_LINE_BYTES_MAX <= TRAILER_BYTES_MAX);
 pub enum Relay {
     /// As chunks: sizes written anew, extensions dropped, trailers filtered.
     Keep,
+    /// As chunks, without trailers (RFC 9110 §6.5.1 lets anybody drop them).
+    KeepWithoutTrailers,
     /// As bare data, for a peer of HTTP/1.0; trailers are lost.
     Strip,
 }
@@ -215,7 +217,7 @@ impl BodyReader {
             return Err(BodyError::ChunkOverhead);
         }
         self.announced = self.announced.saturating_add(head.size);
-        if self.relay == Relay::Keep {
+        if self.relay != Relay::Strip {
             // The CRLF goes with the digits: moved first, it leaves no gap for what followed them.
             cursor.close_gap_in_line(head.digits.end, line_bytes);
         }
@@ -243,7 +245,7 @@ impl BodyReader {
         if lines > TRAILERS_MAX || bytes > TRAILER_BYTES_MAX {
             return Err(BodyError::TrailersTooLarge);
         }
-        let kept = is_kept_trailer(line)?;
+        let kept = is_kept_trailer(line)? && self.relay == Relay::Keep;
         self.take_line(cursor, line_bytes, if kept { 0..line_bytes } else { 0..0 });
         self.state = State::Trailers { lines, bytes };
         Ok(true)
@@ -251,7 +253,7 @@ impl BodyReader {
 
     /// Takes a line; of it, `kept` is passed on, unless framing is stripped altogether.
     fn take_line(&self, cursor: &mut Cursor<'_>, line_bytes: usize, kept: std::ops::Range<usize>) {
-        cursor.take(line_bytes, if self.relay == Relay::Keep { kept } else { 0..0 });
+        cursor.take(line_bytes, if self.relay == Relay::Strip { 0..0 } else { kept });
     }
 }
 

@@ -31,7 +31,14 @@ fn is_ours(field: Field) -> bool {
 
 /// Whether the operator wants fields of this name gone. `edits` are those of one direction.
 fn is_removed<'e>(mut edits: impl Iterator<Item = &'e HeaderEdit>, name: &[u8]) -> bool {
-    edits.any(|edit| edit.value.is_empty() && edit.name.as_bytes().eq_ignore_ascii_case(name))
+    edits.any(|edit| edit.value.is_empty() && looks_like(edit.name.as_bytes(), name))
+}
+
+/// Whether two names of fields are one to a backend that makes variables of them: without regard to case, and
+/// to whether words are joined by `-` or `_`.
+fn looks_like(name: &[u8], other: &[u8]) -> bool {
+    let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() == other.len() && name.iter().zip(other).all(|(&one, &two)| fold(one) == fold(two))
 }
 
 /// Adds the fields that the operator wants.
@@ -124,7 +131,7 @@ fn copy_request_fields(
             || (kind == Field::Expect && head.version == Version::Http10)
             || (kind == Field::XRequestId && field.value.is_empty())
             || (new_trace && matches!(kind, Field::TraceParent | Field::TraceState))
-            || field.name.eq_ignore_ascii_case(forward.sozu_id_header.as_bytes())
+            || looks_like(forward.sozu_id_header.as_bytes(), field.name)
             || is_removed(forward.edits.iter().filter(|edit| edit.request), field.name);
         if !dropped {
             has_request_id |= kind == Field::XRequestId;
@@ -157,6 +164,8 @@ impl Reply<'_> {
     pub fn relay(&self) -> Relay {
         match self.client {
             Version::Http10 => Relay::Strip,
+            // What the operator wants gone from the head is not to come behind the body.
+            Version::Http11 if self.edits.iter().any(|edit| edit.response) => Relay::KeepWithoutTrailers,
             Version::Http11 => Relay::Keep,
         }
     }
@@ -228,7 +237,7 @@ fn copy_response_fields(
     for (field, &kind) in head.fields.iter().zip(head.kinds) {
         let dropped = is_ours(kind)
             || (kind == Field::Trailer && !trailers)
-            || field.name.eq_ignore_ascii_case(id_header.as_bytes())
+            || looks_like(id_header.as_bytes(), field.name)
             || is_removed(edits.iter().filter(|edit| edit.response), field.name);
         if !dropped {
             copier.copy(out, field)?;

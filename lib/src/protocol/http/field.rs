@@ -109,6 +109,15 @@ impl Field {
         self == Field::Other
     }
 
+    /// Whether it tells where a request came from before it came to us.
+    pub fn is_claim(self) -> bool {
+        use Field::{Forwarded, XForwardedFor, XForwardedHost, XForwardedPort, XForwardedProto, XRealIp};
+        matches!(
+            self,
+            Forwarded | XForwardedFor | XForwardedHost | XForwardedPort | XForwardedProto | XRealIp
+        )
+    }
+
     /// Whether the field may not travel as a trailer (RFC 9110 §6.5.1): it says something about
     /// framing, routing, credentials, the connection, forwarding, or how to process the content,
     /// which came before it.

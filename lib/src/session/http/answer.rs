@@ -196,7 +196,17 @@ pub(super) fn write<N: Network>(
     };
     let count = write_answer(out.space(), &answer, listener.sozu_id_header());
     out.filled(count);
-    Some((out, keep))
+    if count > 0 {
+        return Some((out, keep));
+    }
+    // What was asked for is too long to be told where it is, or a challenge too long for a buffer.
+    let status = if answer.location.is_some() { 414 } else { 500 };
+    log::warn!("an answer with status {} does not fit into a buffer: {status} is sent", answer.status);
+    let bare = Answer { head_only: about.head_only, ..Answer::new(status, id.as_str()) };
+    let count = write_answer(out.space(), &bare, listener.sozu_id_header());
+    debug_assert!(count > 0, "a buffer holds any answer without its details");
+    out.filled(count);
+    Some((out, false))
 }
 
 /// Counts an answer of ours by its status.

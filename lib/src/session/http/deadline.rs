@@ -205,7 +205,7 @@ impl<S: Stream> HttpSession<S> {
         self.thirsty != [false; Use::ALL.len()]
     }
 
-    fn expire_exchange<N: Network<Stream = S>>(
+    pub(super) fn expire_exchange<N: Network<Stream = S>>(
         &mut self,
         status: u16,
         message: &'static str,

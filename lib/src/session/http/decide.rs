@@ -5,8 +5,9 @@
 //! for a password, which would be answered in the clear.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 
-use kakehi_command::order::{FrontendPolicy, Redirect};
+use kakehi_command::order::{FrontendPolicy, Redirect, TrustedProxies};
 
 use super::answer::Refusal;
 use crate::listener::{ListenerIndex, Listeners, Route};
@@ -14,6 +15,7 @@ use crate::policy::auth;
 use crate::policy::redirect::{Location, is_https};
 use crate::protocol::h1::head::RequestHead;
 use crate::protocol::http::Framing;
+use crate::protocol::http::field::Field;
 use crate::routing::Fields;
 use crate::session::backends::{Backends, ClusterKey};
 use crate::session::{Scratch, Settings};
@@ -37,14 +39,32 @@ pub(super) struct Decided<'r> {
     pub(super) rewrites_path: bool,
 }
 
-impl Fields for RequestHead<'_, '_> {
+/// What of a request its routing may depend on.
+struct Told<'a, 'h, 'b> {
+    head: &'a RequestHead<'h, 'b>,
+    peer: IpAddr,
+    trusted_proxies: Option<&'a TrustedProxies>,
+}
+
+impl Fields for Told<'_, '_, '_> {
+    /// What is not believed, and dropped on the way to the backend, is not there for us either.
     fn first(&self, name: &str) -> Option<&[u8]> {
-        self.field(name)
+        let believed =
+            || self.trusted_proxies.is_some_and(|trusted_proxies| trusted_proxies.contains(self.peer));
+        (!Field::of(name.as_bytes()).is_claim() || believed()).then(|| self.head.field(name))?
     }
+}
+
+/// The one `Authorization` field (RFC 9110 §11.6.2). Of several the backend may take another one than we do.
+fn authorization<'b>(head: &RequestHead<'_, 'b>) -> Option<&'b [u8]> {
+    let mut found = head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(b"authorization"));
+    let first = found.next()?;
+    found.next().is_none().then_some(first.value)
 }
 
 pub(super) fn decide<'r, L, S: crate::net::Stream>(
     head: &RequestHead<'_, '_>,
+    peer: IpAddr,
     listener: ListenerIndex,
     listeners: &'r Listeners<L>,
     backends: &Backends<S>,
@@ -55,8 +75,10 @@ pub(super) fn decide<'r, L, S: crate::net::Stream>(
         return Verdict::Answer(Refusal::new(400, "CONNECT is not served"));
     }
     let path = head.target.route_path();
+    let trusted_proxies = listeners.get(listener).map(|entry| entry.config().trusted_proxies());
+    let told = Told { head, peer, trusted_proxies };
     let Some(route) =
-        listeners.route(listener, head.host.as_bytes(), path.as_bytes(), head.method.as_bytes(), head)
+        listeners.route(listener, head.host.as_bytes(), path.as_bytes(), head.method.as_bytes(), &told)
     else {
         return Verdict::Answer(Refusal::new(404, "no frontend matches this host and path"));
     };
@@ -88,7 +110,7 @@ pub(super) fn decide<'r, L, S: crate::net::Stream>(
     if policy.is_some_and(FrontendPolicy::required_auth) {
         let credentials = config.map(|config| config.credentials()).unwrap_or_default();
         let bytes_max = settings.basic_auth_bytes_max;
-        if !auth::check(head.field("Authorization"), credentials, bytes_max, &mut scratch.host) {
+        if !auth::check(authorization(head), credentials, bytes_max, &mut scratch.host) {
             // Without a challenge no client would ask its user (RFC 9110 §15.5.2).
             let challenge = challenge.unwrap_or("Basic realm=\"restricted\"");
             return Verdict::Answer(denied(Some(challenge)));

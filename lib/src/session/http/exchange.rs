@@ -167,6 +167,17 @@ impl<S: Stream> HttpSession<S> {
         }
     }
 
+    /// Drops what came behind the request, which is then the last one of its connection. False if it is not all
+    /// there.
+    pub(super) fn forgo_rest<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> bool {
+        let Some(exchange) = self.exchange.as_mut().filter(|exchange| exchange.request_over) else {
+            return false;
+        };
+        exchange.keep_front = false;
+        shared.give_back(&mut self.request.bytes);
+        true
+    }
+
     /// A head that was sent is kept for being sent again, but a wait may be long, for the client's body or for
     /// a backend that thinks: once buffers are no longer plenty, others have more use for it.
     fn forgo_replay<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {

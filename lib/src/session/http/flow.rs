@@ -154,6 +154,11 @@ impl<P> Flow<P> {
         self.head.is_none() && self.bytes.is_none() && self.pipe.is_none() && self.ready == 0
     }
 
+    /// Whether all that it holds of the source is what it can't use yet.
+    pub(super) fn holds_unused(&self) -> bool {
+        !self.unparsed().is_empty() && !self.has_output()
+    }
+
     /// Whether nothing of the source is held.
     pub(super) fn is_drained(&self) -> bool {
         self.piped() == 0 && self.bytes.as_ref().is_none_or(Buffer::is_empty)

@@ -131,6 +131,8 @@ pub struct HttpSession<S: Stream> {
     patience: Patience,
     /// In the queue of half heads since then.
     half_head: Option<Instant>,
+    /// In the queue of those that hold what they can't use since then, when so many bytes of the body had been.
+    unused: Option<(Instant, u64)>,
     /// In the queue of those that stall since then, when so many bytes had been written.
     stall: Option<(Instant, u64)>,
     /// After the answer of ours that is being written, the connection goes on.
@@ -167,6 +169,7 @@ impl<S: Stream> HttpSession<S> {
             discarded: 0,
             patience: Patience::new(Duration::MAX),
             half_head: None,
+            unused: None,
             stall: None,
             keep_after_answer: false,
             timer_at: None,
@@ -191,6 +194,7 @@ impl<S: Stream> HttpSession<S> {
         self.back_active = since;
         self.timer_at = timer_at;
         self.half_head = None;
+        self.unused = None;
         self.stall = None;
     }
 
@@ -320,6 +324,13 @@ impl<S: Stream> HttpSession<S> {
             self.half_head = Some(since);
             shared.held_up[Hold::HalfHead as usize].push_back((self.index, since));
         }
+        let body_bytes = self.request.body_bytes;
+        if !self.holds_unused() {
+            self.unused = None;
+        } else if self.unused.is_none_or(|(_, before)| before != body_bytes) {
+            self.unused = Some((shared.now, body_bytes));
+            shared.held_up[Hold::Unused as usize].push_back((self.index, shared.now));
+        }
         let written = self.response.written;
         if self.stalls() && self.stall.is_none_or(|(_, before)| before != written) {
             self.stall = Some((shared.now, written));
@@ -330,6 +341,11 @@ impl<S: Stream> HttpSession<S> {
     /// Whether a part of a head is all that is held. One that waits for a buffer to go on is whole.
     fn is_half_head(&self) -> bool {
         self.stage == Stage::Head && self.request.bytes.is_some() && !self.thirsty[Use::Head as usize]
+    }
+
+    /// Whether a buffer is held for bytes that are of no use before something else comes.
+    fn holds_unused(&self) -> bool {
+        self.stage == Stage::Exchange && self.request.holds_unused()
     }
 
     /// Whether buffers are held for bytes that the client has to take.
@@ -352,6 +368,7 @@ impl<S: Stream> HttpSession<S> {
     pub fn is_held_up(&self, hold: Hold, since: Instant) -> bool {
         match hold {
             Hold::HalfHead => self.head_since == Some(since) && self.is_half_head(),
+            Hold::Unused => self.unused == Some((since, self.request.body_bytes)) && self.holds_unused(),
             Hold::Stall => self.stall == Some((since, self.response.written)) && self.stalls(),
         }
     }
@@ -365,8 +382,16 @@ impl<S: Stream> HttpSession<S> {
             return Drive::Finished;
         }
         shared.metrics.incr(Metric::HalfHeadsEvicted);
-        let refusal = Refusal::new(503, "too many requests are half sent: this one took longest");
-        match self.refuse(&refusal, shared) {
+        let text = "too many requests are half sent: this one took longest";
+        let step = if hold == Hold::Unused {
+            if self.forgo_rest(shared) {
+                return Drive::Waiting;
+            }
+            self.expire_exchange(503, text, shared)
+        } else {
+            self.refuse(&Refusal::new(503, text), shared)
+        };
+        match step {
             Step::End => {
                 self.finish(shared);
                 Drive::Finished
@@ -458,7 +483,7 @@ impl<S: Stream> HttpSession<S> {
             Begin::Forward { head, facts, consumed } => {
                 self.begin_message();
                 self.request.drop_unparsed(consumed);
-                self.request.begin(head, BodyReader::new(facts.framing, Relay::Keep));
+                self.request.begin(head, BodyReader::new(facts.framing, facts.relay));
                 self.exchange = Some(Exchange::new(facts));
                 shared.metrics.add(Metric::HttpActiveRequests, 1);
                 self.stage = Stage::Exchange;

@@ -12,6 +12,7 @@ use crate::metrics::Metric;
 use crate::net::Network;
 use crate::net::buffers::{Buffer, Use};
 use crate::net::request_id::RequestId;
+use crate::protocol::h1::body::Relay;
 use crate::protocol::h1::forwarded::{Forward, NewTrace};
 use crate::protocol::h1::head::{FieldStorage, Parsed, RequestHead, parse_request};
 use crate::protocol::h1::write::write_request;
@@ -36,6 +37,8 @@ pub(super) struct Facts {
     pub(super) expect_continue: bool,
     /// What delimits the body.
     pub(super) framing: Framing,
+    /// How its body goes to the backend.
+    pub(super) relay: Relay,
     /// The protocol that the client would change to.
     pub(super) upgrade: Option<Box<[u8]>>,
     /// The frontend, if it edits the answer.
@@ -128,6 +131,7 @@ pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin<'_>, shared: &mut S
     let id = shared.ids.next(shared.unix_ms);
     let verdict = decide::decide(
         &head,
+        origin.peer.ip(),
         origin.listener,
         &shared.listeners,
         &shared.backends,
@@ -148,6 +152,9 @@ pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin<'_>, shared: &mut S
     let policy = decided.route.frontend.policy();
     let edits = policy.map(|policy| policy.header_edits()).unwrap_or_default();
     let editor = edits.iter().any(|edit| edit.response).then(|| decided.route.frontend.clone());
+    // What the operator wants gone from the head is not to come behind the body.
+    let edited = edits.iter().any(|edit| edit.request);
+    let relay = if edited { Relay::KeepWithoutTrailers } else { Relay::Keep };
     let Some(mut out) = shared.buffers.checkout(Use::Head) else {
         let refusal = Refusal::new(503, "no buffer is free");
         return answered(&refusal, origin.listener, shared, Some(&head), id, consumed);
@@ -182,6 +189,7 @@ pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin<'_>, shared: &mut S
         keep_alive: head.keep_alive,
         expect_continue: head.expect_continue,
         framing: head.framing,
+        relay,
         upgrade: head.upgrade.map(Box::from),
         editor,
         body_bytes_max: listener.max_body_bytes().unwrap_or(u64::MAX),
