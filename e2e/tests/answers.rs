@@ -48,7 +48,7 @@ fn the_nearest_answer_is_given() {
         assert_eq!(response.status(), 503);
         assert!(response.head.closes(), "as the template says");
         let value: serde_json::Value = serde_json::from_str(&response.text()).expect("JSON");
-        assert_eq!((&value["cluster"], &value["route"]), (&"c".into(), &"".into()), "{value}");
+        assert_eq!((&value["cluster"], &value["route"]), (&"c".into(), &"a.test/x".into()), "{value}");
         client.expect_close();
     });
 }

@@ -13,6 +13,10 @@ const REWRITES: &[Rule] = &[
         flags: &["--hostname", "prefix.test", "--path-prefix", "/api", "--rewrite-path", "/v2$PATH[1]"],
     },
     Rule {
+        keys: r#"hostname = "strip.test", path = "/app", rewrite_path = "$PATH[1]""#,
+        flags: &["--hostname", "strip.test", "--path-prefix", "/app", "--rewrite-path", "$PATH[1]"],
+    },
+    Rule {
         keys: r#"hostname = "*.wild.test", rewrite_host = "$HOST[1].inner.test""#,
         flags: &["--hostname", "*.wild.test", "--rewrite-host", "$HOST[1].inner.test"],
     },
@@ -81,6 +85,9 @@ fn captures_go_where_they_are_named() {
         check("prefix.test", "/api", "prefix.test", "/v2");
         check("prefix.test", "/api/users?a=b&c", "prefix.test", "/v2/users?a=b&c");
         check("prefix.test", "/api//x/%2F", "prefix.test", "/v2//x/%2F");
+        check("strip.test", "/app/x?y", "strip.test", "/x?y");
+        check("strip.test", "/app", "strip.test", "/");
+        check("strip.test", "/app?y", "strip.test", "/?y");
         check("a.wild.test", "/x", "a.inner.test", "/x");
         check("a.wild.test:8080", "/", "a.inner.test", "/");
         check("shop42.regex.test", "/item/tea/7", "s42.test", "/7/tea");

@@ -151,6 +151,43 @@ fn thousands_of_half_heads_keep_nobody_from_being_served() {
     assert!(served > 0, "none of the youngest halves was kept");
 }
 
+#[test]
+fn a_reader_that_is_fast_enough_is_not_cut_for_what_the_kernel_holds() {
+    let taken = Arc::new(AtomicU64::new(0));
+    let backend = endless(&taken);
+    let proxy = Proxy::builder()
+        .workers(1)
+        .listener_setting("front_timeout = 1\nmin_transfer_rate = 240")
+        .cluster("a", "a.test", &[backend.address()])
+        .start();
+    let mut reader = narrow(&proxy, 4096);
+    reader.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    reader.try_head("GET").expect("the answer begins");
+    // Some 50,000 bytes a second: of megabytes in the kernel's buffers that is little.
+    sip(&mut reader, 512, Duration::from_millis(10), Duration::from_secs(5));
+    assert_eq!(proxy.command().metric("client.too_slow"), 0);
+    assert_eq!(backend.open(), 1);
+}
+
+#[test]
+fn an_answer_s_head_that_comes_byte_by_byte_has_its_time() {
+    let backend = Backend::start(|exchange| {
+        for byte in "HTTP/1.1 200 OK\r\nX-Slow: very\r\nContent-Length: 0\r\n\r\n".bytes() {
+            exchange.write([byte])?;
+            run_for(Duration::from_millis(100));
+        }
+        Ok(After::Close)
+    });
+    let proxy = Proxy::builder()
+        .workers(1)
+        .setting("back_timeout = 1")
+        .cluster("a", "a.test", &[backend.address()])
+        .start();
+    let asked = Instant::now();
+    assert_eq!(get(proxy.address(), "a.test", "/").status(), 504);
+    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+}
+
 /// Clients that each hold a buffer of few, for something that is of no use yet, then one that asks.
 fn check_unused(what: &str, sent: &str) {
     let backend = Backend::start(|exchange| {

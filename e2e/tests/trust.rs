@@ -17,7 +17,7 @@ const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 8, 8, 8);
 /// What a chain of proxies before us said.
 const CLAIM: &str = "X-Forwarded-For: 192.0.2.1, 192.0.2.2\r\nX-Forwarded-Proto: https\r\n\
                      X-Forwarded-Port: 8443\r\nX-Forwarded-Host: public.test\r\nX-Real-IP: 192.0.2.1\r\n\
-                     Forwarded: for=192.0.2.1;proto=https\r\n";
+                     Forwarded: for=192.0.2.1;proto=https\r\nX-Forwarded-Prefix: /public\r\n";
 
 const FAMILIES: [&str; 6] = [
     "X-Forwarded-For",
@@ -76,7 +76,11 @@ fn strangers_are_not_believed_and_trusted_peers_are() {
                 "{family}: a stranger"
             );
 
+            assert_eq!(head.fields.get("X-Forwarded-Prefix"), None, "{family}: a stranger");
+
             let (head, client) = seen(proxy, &backend, TRUSTED, CLAIM);
+            let prefix = pick(family != "rfc7239", "/public".into());
+            assert_eq!(head.fields.all("X-Forwarded-Prefix").concat(), prefix, "{family}: trusted");
             // Where we write nothing a trusted word is passed on as it is; where we write one family, it is the
             // one that counts.
             let chain = "192.0.2.1, 192.0.2.2";

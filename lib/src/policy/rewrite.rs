@@ -77,7 +77,7 @@ impl Rewriter {
     /// query.
     pub fn host(&self, host: &str, path: &str, out: &mut Vec<u8>) -> bool {
         let Some(rewrite) = &self.host else { return false };
-        self.append(rewrite, host, path, HOST_BYTES_MAX, out, |host| {
+        self.append(rewrite, host, path, HOST_BYTES_MAX, false, out, |host| {
             host.make_ascii_lowercase();
             is_host(host)
         })
@@ -89,7 +89,7 @@ impl Rewriter {
     /// `host` and `path` as for [`Rewriter::host`].
     pub fn path(&self, host: &str, path: &str, out: &mut Vec<u8>) -> bool {
         let Some(rewrite) = &self.path else { return false };
-        self.append(rewrite, host, path, TARGET_BYTES_MAX, out, |path| is_target(path))
+        self.append(rewrite, host, path, TARGET_BYTES_MAX, true, out, |path| is_target(path))
     }
 
     /// Whether the frontend rewrites the host at all.
@@ -109,6 +109,7 @@ impl Rewriter {
         host: &str,
         path: &str,
         bytes_max: usize,
+        rooted: bool,
         out: &mut Vec<u8>,
         accept: impl FnOnce(&mut [u8]) -> bool,
     ) -> bool {
@@ -123,6 +124,11 @@ impl Rewriter {
                 RewritePart::Host(index) => of_host.get(*index).copied(),
                 RewritePart::Path(index) => of_path.get(*index).copied(),
             };
+            // What follows a prefix may be nothing, or have no slash: a path has one all the same.
+            let is_rest = matches!(part, RewritePart::Path(1..)) && out.len() == start;
+            if rooted && is_rest && text.is_some_and(|text| !text.starts_with(b"/")) {
+                out.push(b'/');
+            }
             match text {
                 Some(text) if out.len() - start + text.len() <= bytes_max => out.extend_from_slice(text),
                 _ => {
@@ -294,6 +300,10 @@ mod tests {
     #[test]
     fn paths_are_put_together() {
         check_path("a.test /old", "/new$PATH[1]", "a.test /old/x?q=$1", Some("/new/x?q=$1"));
+        check_path("a.test /old", "$PATH[1]", "a.test /old/x?q", Some("/x?q"));
+        check_path("a.test /old", "$PATH[1]", "a.test /old", Some("/"));
+        check_path("a.test /old", "$PATH[1]", "a.test /old?q", Some("/?q"));
+        check_path("a.test /old", "$PATH[1]", "a.test /old@evil", Some("/@evil"));
         check_path("a.test /", "/v2$PATH[0]", "a.test /x?y", Some("/v2/x?y"));
         check_path("a.test =/old", "/new", "a.test /old", Some("/new"));
         check_path("*.a.test /", "/$HOST[1]$PATH[0]", "Shop.a.test /x", Some("/shop/x"));

@@ -71,8 +71,8 @@ impl Rewrite {
         }
         match rewrite.parts.first() {
             Some(RewritePart::Literal(text)) if text.starts_with('/') => Ok(rewrite),
-            Some(RewritePart::Path(0)) => Ok(rewrite),
-            _ => refuse("begins neither with a slash nor with $PATH[0]"),
+            Some(RewritePart::Path(_)) => Ok(rewrite),
+            _ => refuse("begins neither with a slash nor with a capture of the path"),
         }
     }
 
@@ -262,6 +262,7 @@ mod tests {
     #[test]
     fn paths_are_put_together() {
         check_path("/v2$PATH[1]", &prefix(), Ok(&[literal("/v2"), RewritePart::Path(1)]));
+        check_path("$PATH[1]", &prefix(), Ok(&[RewritePart::Path(1)]));
         check_path("$PATH[0]/x", &prefix(), Ok(&[RewritePart::Path(0), literal("/x")]));
         let expected = [literal("/"), RewritePart::Host(1), RewritePart::Path(0)];
         check_path("/$HOST[1]$PATH[0]", &prefix(), Ok(&expected));
@@ -272,7 +273,6 @@ mod tests {
     #[test]
     fn paths_that_can_be_none_are_refused() {
         check_path("v2", &prefix(), Err("begins neither"));
-        check_path("$PATH[1]", &prefix(), Err("begins neither"));
         check_path("$HOST[0]", &prefix(), Err("begins neither"));
         check_path("/a b", &prefix(), Err("no path has"));
         check_path("/a\n", &prefix(), Err("no path has"));

@@ -340,6 +340,9 @@ fn is_kept_trailer(line: &[u8]) -> Result<bool, BodyError> {
     if !value.iter().all(|&byte| is_value_byte(byte)) {
         return Err(BodyError::Trailer);
     }
+    if name.len() == 7 && (name.eq_ignore_ascii_case(b"sozu-id") || name.eq_ignore_ascii_case(b"sozu_id")) {
+        return Ok(false);
+    }
     // Names that look like those of framing fields are no better than these.
     Ok(field_kind(name).is_ok_and(|kind| !kind.is_forbidden_in_trailers()))
 }

@@ -67,7 +67,7 @@ impl Forward<'_> {
             Field::XForwardedFor => !self.trusted || self.forwarded != ForwardedHeaders::None,
             // Two families that contradict each other help nobody but an attacker: where one of them is written,
             // the other is dropped, whoever sent it.
-            Field::XForwardedProto | Field::XForwardedPort | Field::XForwardedHost => {
+            Field::XForwardedProto | Field::XForwardedPort | Field::XForwardedHost | Field::XForwarded => {
                 !self.trusted || self.forwarded == ForwardedHeaders::Rfc7239
             }
             Field::Forwarded => !self.trusted || self.forwarded != ForwardedHeaders::None,

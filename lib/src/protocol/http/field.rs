@@ -37,6 +37,8 @@ pub enum Field {
     XForwardedHost,
     /// `X-Real-IP`.
     XRealIp,
+    /// Any other `X-Forwarded` or `X-Forwarded-...`: `-Prefix`, `-Server`.
+    XForwarded,
     /// `X-Request-Id`.
     XRequestId,
     /// `traceparent` (W3C Trace Context §3.2).
@@ -96,9 +98,11 @@ impl Field {
             (19, b'i') => &[(b"if-unmodified-since", EndToEnd)],
             (19, b'a') => &[(b"authentication-info", EndToEnd)],
             (25, b'p') => &[(b"proxy-authentication-info", HopByHop)],
+            (11.., b'x') if is_x_forwarded(name) => return XForwarded,
             _ => return Other,
         };
-        candidates.iter().find(|(known, _)| is_same(name, known)).map_or(Other, |&(_, field)| field)
+        let found = candidates.iter().find(|(known, _)| is_same(name, known)).map(|&(_, field)| field);
+        found.unwrap_or_else(|| if is_x_forwarded(name) { XForwarded } else { Other })
     }
 
     /// Whether a name listed in `Connection` makes this field hop-by-hop (RFC 9110 §7.6.1).
@@ -111,10 +115,18 @@ impl Field {
 
     /// Whether it tells where a request came from before it came to us.
     pub fn is_claim(self) -> bool {
-        use Field::{Forwarded, XForwardedFor, XForwardedHost, XForwardedPort, XForwardedProto, XRealIp};
+        use Field::{
+            Forwarded, XForwarded, XForwardedFor, XForwardedHost, XForwardedPort, XForwardedProto, XRealIp,
+        };
         matches!(
             self,
-            Forwarded | XForwardedFor | XForwardedHost | XForwardedPort | XForwardedProto | XRealIp
+            Forwarded
+                | XForwarded
+                | XForwardedFor
+                | XForwardedHost
+                | XForwardedPort
+                | XForwardedProto
+                | XRealIp
         )
     }
 
@@ -124,6 +136,13 @@ impl Field {
     pub fn is_forbidden_in_trailers(self) -> bool {
         self != Field::Other
     }
+}
+
+/// Whether a name begins with `X-Forwarded`.
+fn is_x_forwarded(name: &[u8]) -> bool {
+    name.split_at_checked(11).is_some_and(|(start, rest)| {
+        start.eq_ignore_ascii_case(b"x-forwarded") && matches!(rest.first(), None | Some(b'-'))
+    })
 }
 
 /// Whether a token is `known`, which is in lower case and as long. Eight letters at a time, the last ones

@@ -107,6 +107,7 @@ pub fn reason_phrase(status: u16) -> &'static str {
         404 => "Not Found",
         408 => "Request Timeout",
         413 => "Content Too Large",
+        414 => "URI Too Long",
         417 => "Expectation Failed",
         421 => "Misdirected Request",
         429 => "Too Many Requests",

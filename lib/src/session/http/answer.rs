@@ -209,6 +209,14 @@ pub(super) fn write<N: Network>(
     Some((out, false))
 }
 
+/// Host and path of a request's head as we write it; empty if it is none.
+pub(super) fn route_of(head: &[u8]) -> String {
+    let mut lines = head.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let mut line = || lines.next().and_then(|line| std::str::from_utf8(line).ok()).unwrap_or_default();
+    let path = line().split(' ').nth(1).unwrap_or_default();
+    line().strip_prefix("Host: ").map(|host| format!("{host}{path}")).unwrap_or_default()
+}
+
 /// Counts an answer of ours by its status.
 pub(super) fn count<N: Network>(status: u16, shared: &mut Shared<N>) {
     if status >= 400 {

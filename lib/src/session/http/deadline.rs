@@ -141,6 +141,7 @@ impl<S: Stream> HttpSession<S> {
         self.timer_at = None;
         self.look_at_client(shared);
         let step = match self.deadline(shared) {
+            Some((Awaited::Front, at)) if at <= shared.now && self.takes_what_was_sent(shared) => Step::Wait,
             Some((awaited, at)) if at <= shared.now => self.expire(awaited, shared),
             Some(_) => Step::Wait,
             None => Step::End,
@@ -160,6 +161,32 @@ impl<S: Stream> HttpSession<S> {
                 Drive::Finished
             }
         }
+    }
+
+    /// Whether the client has taken enough of the answer since the last such look, though the socket takes no more
+    /// of it: the kernel may hold megabytes, and tells of room only once a good part of them is gone. If so its
+    /// time begins anew.
+    fn takes_what_was_sent<N: Network<Stream = S>>(&mut self, shared: &Shared<N>) -> bool {
+        if !self.response.has_output() {
+            return false;
+        }
+        let Some(config) = shared.listeners.get(self.listener).map(|entry| entry.config()) else {
+            return false;
+        };
+        let Some(waiting) = self.front.unacknowledged() else { return false };
+        let (since, before) = self.acknowledged;
+        let acknowledged = self.response.written.saturating_sub(waiting);
+        let seconds = shared.now.saturating_duration_since(since).as_secs();
+        let least =
+            config.min_transfer_rate().map_or(1, |rate| u64::from(rate).saturating_mul(seconds).max(1));
+        if acknowledged.saturating_sub(before) < least {
+            return false;
+        }
+        self.acknowledged = (shared.now, acknowledged);
+        self.front_active = shared.now;
+        self.patience = Patience::new(config.front_timeout());
+        self.look_at_client(shared);
+        true
     }
 
     fn expire<N: Network<Stream = S>>(&mut self, awaited: Awaited, shared: &mut Shared<N>) -> Step {

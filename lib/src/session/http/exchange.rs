@@ -50,6 +50,8 @@ pub(super) struct Exchange {
     pub(super) progress: Progress,
     /// A byte of an answer came from the back: the request was processed, or may have been.
     pub(super) answered: bool,
+    /// A part of the final head came, or of a 1xx before it.
+    pub(super) in_head: bool,
     /// A byte of the request's body came.
     body_began: bool,
     /// How many 1xx heads came from the back.
@@ -77,6 +79,7 @@ impl Exchange {
             facts,
             progress: Progress::Awaited,
             answered: false,
+            in_head: false,
             body_began: false,
             informational: 0,
             until_close: false,
@@ -168,9 +171,10 @@ impl<S: Stream> HttpSession<S> {
     }
 
     /// Drops what came behind the request, which is then the last one of its connection. False if it is not all
-    /// there.
+    /// there, or what came may belong to a tunnel.
     pub(super) fn forgo_rest<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> bool {
-        let Some(exchange) = self.exchange.as_mut().filter(|exchange| exchange.request_over) else {
+        let Some(exchange) = self.exchange.as_mut().filter(|it| it.request_over && it.upgrade().is_none())
+        else {
             return false;
         };
         exchange.keep_front = false;

@@ -129,6 +129,8 @@ pub struct HttpSession<S: Stream> {
     discarded: u64,
     /// How much longer the client is waited for in this exchange.
     patience: Patience,
+    /// What its kernel had acknowledged of the answer when it was last looked at for want of other signs, and when.
+    acknowledged: (Instant, u64),
     /// In the queue of half heads since then.
     half_head: Option<Instant>,
     /// In the queue of those that hold what they can't use since then, when so many bytes of the body had been.
@@ -168,6 +170,7 @@ impl<S: Stream> HttpSession<S> {
             back_active: now,
             discarded: 0,
             patience: Patience::new(Duration::MAX),
+            acknowledged: (now, 0),
             half_head: None,
             unused: None,
             stall: None,
@@ -481,7 +484,7 @@ impl<S: Stream> HttpSession<S> {
         match request::begin(self.request.unparsed(), origin, shared) {
             Begin::Partial => None,
             Begin::Forward { head, facts, consumed } => {
-                self.begin_message();
+                self.begin_message(shared.now);
                 self.request.drop_unparsed(consumed);
                 self.request.begin(head, BodyReader::new(facts.framing, facts.relay));
                 self.exchange = Some(Exchange::new(facts));
@@ -493,7 +496,7 @@ impl<S: Stream> HttpSession<S> {
                 })
             }
             Begin::Answer { answer, consumed, keep } => {
-                self.begin_message();
+                self.begin_message(shared.now);
                 self.request.drop_unparsed(consumed);
                 Some(self.begin_answer(answer, keep))
             }
@@ -506,8 +509,9 @@ impl<S: Stream> HttpSession<S> {
         }
     }
 
-    fn begin_message(&mut self) {
+    fn begin_message(&mut self, now: Instant) {
         self.requests += 1;
+        self.acknowledged = (now, 0);
         self.patience = Patience::new(Duration::MAX);
         self.half_head = None;
         self.stall = None;
@@ -540,7 +544,8 @@ impl<S: Stream> HttpSession<S> {
         self.front_active = shared.now;
         let head_only =
             self.exchange.as_ref().is_some_and(|exchange| exchange.method() == RequestMethod::Head);
-        let about = About { route: "", head_only, may_keep: false };
+        let route = self.request.head.as_ref().map(|head| answer::route_of(head.data())).unwrap_or_default();
+        let about = About { route: &route, head_only, may_keep: false };
         match answer::write(refusal, &listener, shared, about, id) {
             Some((answer, _)) => self.begin_answer(answer, false),
             None => self.refuse_bare(shared),

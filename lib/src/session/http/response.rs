@@ -114,10 +114,14 @@ impl<S: Stream> HttpSession<S> {
                 self.response_ended(true, shared)
             }
             Read::Bytes(count) => {
-                self.back_active = shared.now;
                 shared.metrics.add(Metric::BackBytesIn, count);
                 if let Some(exchange) = self.exchange.as_mut() {
+                    // A head has its time from its first byte on, however many more come one by one.
+                    if !exchange.in_head {
+                        self.back_active = shared.now;
+                    }
                     exchange.answered = true;
+                    exchange.in_head = exchange.progress == Progress::Awaited;
                 }
                 Ok(true)
             }
@@ -194,12 +198,14 @@ impl<S: Stream> HttpSession<S> {
             }
             Rewritten::Informational { consumed } => {
                 self.response_scanner = HeadScanner::default();
+                exchange.in_head = false;
                 self.response.drop_unparsed(consumed);
                 self.response.begin(out, no_body());
                 Ok(HeadStep::Taken)
             }
             Rewritten::Dropped { consumed } => {
                 self.response_scanner = HeadScanner::default();
+                exchange.in_head = false;
                 self.response.drop_unparsed(consumed);
                 shared.give_back(&mut Some(out));
                 Ok(HeadStep::Taken)
