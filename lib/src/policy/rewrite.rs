@@ -37,6 +37,13 @@ enum HostCaptures {
     Groups(Box<[Option<Regex>]>),
 }
 
+/// What is put together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Made {
+    Host,
+    Path,
+}
+
 /// Where `$PATH[1]` and the following come from.
 #[derive(Debug)]
 enum PathCaptures {
@@ -77,7 +84,7 @@ impl Rewriter {
     /// query.
     pub fn host(&self, host: &str, path: &str, out: &mut Vec<u8>) -> bool {
         let Some(rewrite) = &self.host else { return false };
-        self.append(rewrite, host, path, HOST_BYTES_MAX, false, out, |host| {
+        self.append(rewrite, host, path, Made::Host, out, |host| {
             host.make_ascii_lowercase();
             is_host(host)
         })
@@ -89,7 +96,7 @@ impl Rewriter {
     /// `host` and `path` as for [`Rewriter::host`].
     pub fn path(&self, host: &str, path: &str, out: &mut Vec<u8>) -> bool {
         let Some(rewrite) = &self.path else { return false };
-        self.append(rewrite, host, path, TARGET_BYTES_MAX, true, out, |path| is_target(path))
+        self.append(rewrite, host, path, Made::Path, out, |path| is_target(path))
     }
 
     /// Whether the frontend rewrites the host at all.
@@ -102,18 +109,21 @@ impl Rewriter {
         self.path.is_some()
     }
 
-    /// Appends what is put together if it is not longer than `bytes_max` and `accept`ed, else nothing.
+    /// Appends what is put together if it is not too long and `accept`ed, else nothing.
     fn append(
         &self,
         rewrite: &Rewrite,
         host: &str,
         path: &str,
-        bytes_max: usize,
-        rooted: bool,
+        what: Made,
         out: &mut Vec<u8>,
         accept: impl FnOnce(&mut [u8]) -> bool,
     ) -> bool {
         let start = out.len();
+        let bytes_max = match what {
+            Made::Host => HOST_BYTES_MAX,
+            Made::Path => TARGET_BYTES_MAX,
+        };
         // Hosts of any case are the same (RFC 9110 §4.2.3), and become the same path.
         let host = host.to_ascii_lowercase();
         let of_host = self.host_captures.of_host(host.as_bytes());
@@ -126,7 +136,7 @@ impl Rewriter {
             };
             // What follows a prefix may be nothing, or have no slash: a path has one all the same.
             let is_rest = matches!(part, RewritePart::Path(1..)) && out.len() == start;
-            if rooted && is_rest && text.is_some_and(|text| !text.starts_with(b"/")) {
+            if what == Made::Path && is_rest && text.is_some_and(|text| !text.starts_with(b"/")) {
                 out.push(b'/');
             }
             match text {
