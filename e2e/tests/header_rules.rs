@@ -108,8 +108,8 @@ fn what_is_deleted_comes_neither_by_another_spelling_nor_behind_the_body() {
         exchange.answer(&seen)?;
         Ok(After::KeepAlive)
     });
-    let seen = |headers: &str| {
-        let mut builder = Proxy::builder().workers(1);
+    let seen = |headers: &str, setting: &str| {
+        let mut builder = Proxy::builder().workers(1).listener_setting(setting);
         let frontend = format!(
             "[clusters.a]\nprotocol = \"http\"\nbackends = [{{ address = \"{}\" }}]\nfrontends = [{{ address = \
              \"{}\", hostname = \"a.test\", headers = [{headers}] }}]\n",
@@ -121,15 +121,20 @@ fn what_is_deleted_comes_neither_by_another_spelling_nor_behind_the_body() {
         let mut client = Client::connect(proxy.address());
         client.send(
             "POST / HTTP/1.1\r\nHost: a.test\r\nX_User: evil\r\nx-USER: evil\r\nSozu_Id: evil\r\n\
-             Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\nX-User: evil\r\nX-Sum: trailer\r\n\r\n",
+             Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\nX-User: evil\r\nX-Sum: trailer\r\n\
+             Sozu-Id: forged\r\nsozu_id: forged\r\n\r\n",
         );
         client.response("POST").text()
     };
-    let deleted = seen(r#"{ position = "request", key = "X-User", value = "" }"#);
+    let default = "sozu_id_header = \"Sozu-Id\"";
+    let deleted = seen(r#"{ position = "request", key = "X-User", value = "" }"#, default);
     assert!(deleted.contains("body"), "{deleted}");
     assert!(!deleted.contains("evil") && !deleted.contains("trailer"), "{deleted}");
-    let passed = seen("");
+    let passed = seen("", default);
     assert!(passed.contains("trailer"), "trailers pass where nothing is edited: {passed}");
+    assert!(!passed.contains("forged"), "our id is not the client's to tell: {passed}");
+    let renamed = seen("", "sozu_id_header = \"X-Trace\"");
+    assert!(!renamed.contains("trailer"), "{renamed}");
 }
 
 #[test]

@@ -171,6 +171,8 @@ fn a_location_that_is_too_long_is_an_answer_all_the_same() {
         // The second request is not answered in the place of the first.
         client.expect_close();
     }
+    let mut command = proxy.command();
+    assert_eq!((command.metric("http.414.errors"), command.metric("http.301.redirection")), (3, 0));
 }
 
 #[test]

@@ -169,25 +169,6 @@ fn a_reader_that_is_fast_enough_is_not_cut_for_what_the_kernel_holds() {
     assert_eq!(backend.open(), 1);
 }
 
-#[test]
-fn an_answer_s_head_that_comes_byte_by_byte_has_its_time() {
-    let backend = Backend::start(|exchange| {
-        for byte in "HTTP/1.1 200 OK\r\nX-Slow: very\r\nContent-Length: 0\r\n\r\n".bytes() {
-            exchange.write([byte])?;
-            run_for(Duration::from_millis(100));
-        }
-        Ok(After::Close)
-    });
-    let proxy = Proxy::builder()
-        .workers(1)
-        .setting("back_timeout = 1")
-        .cluster("a", "a.test", &[backend.address()])
-        .start();
-    let asked = Instant::now();
-    assert_eq!(get(proxy.address(), "a.test", "/").status(), 504);
-    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
-}
-
 /// Clients that each hold a buffer of few, for something that is of no use yet, then one that asks.
 fn check_unused(what: &str, sent: &str) {
     let backend = Backend::start(|exchange| {

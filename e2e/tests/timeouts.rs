@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use kakehi_e2e::Proxy;
-use kakehi_e2e::http::{After, Backend, Client, ReadError};
+use kakehi_e2e::deadline::run_for;
+use kakehi_e2e::http::{After, Backend, Client, ReadError, get};
 
 /// A one-second time-out fires after it, and before it could be mistaken for anything else.
 #[expect(clippy::disallowed_methods, reason = "a test of time")]
@@ -101,10 +102,29 @@ fn silent_backend_is_504() {
         .cluster("a", "a.test", &[backend.address()])
         .start();
     expect_one_second("no answer", || {
-        let response = kakehi_e2e::http::get(proxy.address(), "a.test", "/");
+        let response = get(proxy.address(), "a.test", "/");
         assert_eq!(response.status(), 504, "{}", response.text());
     });
     kakehi_e2e::deadline::await_true("the back connection is closed", || backend.open() == 0);
+}
+
+#[test]
+fn an_answer_s_head_that_comes_byte_by_byte_has_its_time() {
+    let backend = Backend::start(|exchange| {
+        for byte in "HTTP/1.1 200 OK\r\nX-Slow: very\r\nContent-Length: 0\r\n\r\n".bytes() {
+            exchange.write([byte])?;
+            run_for(Duration::from_millis(100));
+        }
+        Ok(After::Close)
+    });
+    let proxy = Proxy::builder()
+        .workers(1)
+        .setting("back_timeout = 1")
+        .cluster("a", "a.test", &[backend.address()])
+        .start();
+    expect_one_second("byte by byte", || {
+        assert_eq!(get(proxy.address(), "a.test", "/").status(), 504);
+    });
 }
 
 #[test]
@@ -133,7 +153,7 @@ fn slow_but_living_backend_is_awaited() {
     let backend = Backend::start(|exchange| {
         exchange.write("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")?;
         for _ in 0..5 {
-            kakehi_e2e::deadline::run_for(Duration::from_millis(400));
+            run_for(Duration::from_millis(400));
             exchange.write("x")?;
         }
         Ok(After::KeepAlive)
@@ -143,7 +163,7 @@ fn slow_but_living_backend_is_awaited() {
         .setting("back_timeout = 1")
         .cluster("a", "a.test", &[backend.address()])
         .start();
-    assert_eq!(kakehi_e2e::http::get(proxy.address(), "a.test", "/").text(), "xxxxx");
+    assert_eq!(get(proxy.address(), "a.test", "/").text(), "xxxxx");
 }
 
 #[test]
@@ -175,6 +195,6 @@ fn backend_that_does_not_accept_is_503_after_the_connect_timeout() {
         .setting("max_connection_attempts = 1")
         .cluster("a", "a.test", &[unreachable])
         .start();
-    let response = kakehi_e2e::http::get(proxy.address(), "a.test", "/");
+    let response = get(proxy.address(), "a.test", "/");
     assert_eq!(response.status(), 503, "{}", response.text());
 }

@@ -134,7 +134,7 @@ metrics! {
 
     // The worker itself.
     SplicePipes "splice.pipes" Gauge Items "Pipes in use for splicing."
-    HalfHeadsEvicted "http.half_heads.evicted" Count Requests "Request heads given up unfinished because their buffers were needed."
+    HalfHeadsEvicted "http.half_heads.evicted" Count Requests "Request heads, and bytes behind them of no use yet, given up because their buffers were needed."
     StalledEvicted "http.stalled.evicted" Count Requests "Answers cut, of which their clients took nothing, because their buffers were needed."
     ClientsTooSlow "client.too_slow" Count Requests "Requests ended because their client sent or took less than the least rate."
     BufferInUse "buffer.in_use" Gauge Buffers "Buffers that hold bytes."

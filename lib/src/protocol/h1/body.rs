@@ -14,7 +14,7 @@ use memchr::memchr;
 
 use super::classes::{is_token_byte, is_value_byte};
 use super::error::BodyError;
-use super::fields::field_kind;
+use super::fields::{field_kind, looks_like};
 use crate::protocol::http::Framing;
 
 /// Longest chunk size with its extension, CRLF included. Extensions have no use between strangers;
@@ -46,6 +46,19 @@ pub enum Relay {
     KeepWithoutTrailers,
     /// As bare data, for a peer of HTTP/1.0; trailers are lost.
     Strip,
+}
+
+/// The name that our id has unless the operator gives it another one.
+const ID_HEADER: &[u8] = b"sozu-id";
+
+impl Relay {
+    /// How a message goes on whose fields are `edited`, or not, and whose id is in `id_header`. What is removed
+    /// from the head, or ours, is not to come behind the body.
+    pub fn chunks(edited: bool, id_header: &str) -> Relay {
+        // Only one name is known to the filter of trailers.
+        let filtered = id_header.as_bytes().eq_ignore_ascii_case(ID_HEADER);
+        if edited || !filtered { Relay::KeepWithoutTrailers } else { Relay::Keep }
+    }
 }
 
 /// What one call of [`BodyReader::advance`] did.
@@ -340,7 +353,7 @@ fn is_kept_trailer(line: &[u8]) -> Result<bool, BodyError> {
     if !value.iter().all(|&byte| is_value_byte(byte)) {
         return Err(BodyError::Trailer);
     }
-    if name.len() == 7 && (name.eq_ignore_ascii_case(b"sozu-id") || name.eq_ignore_ascii_case(b"sozu_id")) {
+    if looks_like(ID_HEADER, name) {
         return Ok(false);
     }
     // Names that look like those of framing fields are no better than these.

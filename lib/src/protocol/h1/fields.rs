@@ -276,6 +276,13 @@ fn unusual_kind(name: &[u8]) -> Result<Field, FramingError> {
     }
 }
 
+/// Whether two names of fields are one to a backend that makes variables of them: without regard to case, and
+/// to whether words are joined by `-` or `_`.
+pub(super) fn looks_like(name: &[u8], other: &[u8]) -> bool {
+    let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() == other.len() && name.iter().zip(other).all(|(&one, &two)| fold(one) == fold(two))
+}
+
 /// `protocol = token [ "/" token ]` (RFC 9110 §7.8), and only one of it.
 fn is_protocol(value: &[u8]) -> bool {
     let is_token = |part: &[u8]| !part.is_empty() && part.iter().all(|&byte| is_token_byte(byte));

@@ -12,6 +12,7 @@
 use kakehi_command::order::HeaderEdit;
 
 use super::error::HeadTooLarge;
+use super::fields::looks_like;
 use super::forwarded::Forward;
 use super::head::{RequestHead, ResponseHead};
 use super::head_writer::FieldCopier;
@@ -32,13 +33,6 @@ fn is_ours(field: Field) -> bool {
 /// Whether the operator wants fields of this name gone. `edits` are those of one direction.
 fn is_removed<'e>(mut edits: impl Iterator<Item = &'e HeaderEdit>, name: &[u8]) -> bool {
     edits.any(|edit| edit.value.is_empty() && looks_like(edit.name.as_bytes(), name))
-}
-
-/// Whether two names of fields are one to a backend that makes variables of them: without regard to case, and
-/// to whether words are joined by `-` or `_`.
-fn looks_like(name: &[u8], other: &[u8]) -> bool {
-    let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    name.len() == other.len() && name.iter().zip(other).all(|(&one, &two)| fold(one) == fold(two))
 }
 
 /// Adds the fields that the operator wants.
@@ -164,9 +158,9 @@ impl Reply<'_> {
     pub fn relay(&self) -> Relay {
         match self.client {
             Version::Http10 => Relay::Strip,
-            // What the operator wants gone from the head is not to come behind the body.
-            Version::Http11 if self.edits.iter().any(|edit| edit.response) => Relay::KeepWithoutTrailers,
-            Version::Http11 => Relay::Keep,
+            Version::Http11 => {
+                Relay::chunks(self.edits.iter().any(|edit| edit.response), self.sozu_id_header)
+            }
         }
     }
 }

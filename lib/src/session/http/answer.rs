@@ -144,8 +144,6 @@ pub(super) fn write<N: Network>(
     about: About<'_>,
     id: RequestId,
 ) -> Option<(Buffer, bool)> {
-    count(refusal.status, shared);
-    shared.metrics.count_status(refusal.status);
     let mut out = shared.buffer(Use::Answer)?;
     let details = &*refusal.details;
     let may_keep = about.may_keep && !shared.draining;
@@ -173,6 +171,7 @@ pub(super) fn write<N: Network>(
         match write_template(out.space(), template, &values, !keep, about.head_only) {
             Ok(count) => {
                 out.filled(count);
+                tally(refusal.status, shared);
                 return Some((out, keep));
             }
             Err(_) => log::warn!(
@@ -197,16 +196,25 @@ pub(super) fn write<N: Network>(
     let count = write_answer(out.space(), &answer, listener.sozu_id_header());
     out.filled(count);
     if count > 0 {
+        tally(refusal.status, shared);
         return Some((out, keep));
     }
-    // What was asked for is too long to be told where it is, or a challenge too long for a buffer.
+    // What was asked for is too long to be told where it is, or a challenge too long for a buffer. Not a warning:
+    // a client could write the log full.
     let status = if answer.location.is_some() { 414 } else { 500 };
-    log::warn!("an answer with status {} does not fit into a buffer: {status} is sent", answer.status);
+    log::debug!("an answer with status {} does not fit into a buffer: {status} is sent", answer.status);
     let bare = Answer { head_only: about.head_only, ..Answer::new(status, id.as_str()) };
     let count = write_answer(out.space(), &bare, listener.sozu_id_header());
     debug_assert!(count > 0, "a buffer holds any answer without its details");
     out.filled(count);
+    tally(status, shared);
     Some((out, false))
+}
+
+/// Counts an answer of ours that is going to be sent.
+fn tally<N: Network>(status: u16, shared: &mut Shared<N>) {
+    count(status, shared);
+    shared.metrics.count_status(status);
 }
 
 /// Host and path of a request's head as we write it; empty if it is none.

@@ -152,9 +152,7 @@ pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin<'_>, shared: &mut S
     let policy = decided.route.frontend.policy();
     let edits = policy.map(|policy| policy.header_edits()).unwrap_or_default();
     let editor = edits.iter().any(|edit| edit.response).then(|| decided.route.frontend.clone());
-    // What the operator wants gone from the head is not to come behind the body.
-    let edited = edits.iter().any(|edit| edit.request);
-    let relay = if edited { Relay::KeepWithoutTrailers } else { Relay::Keep };
+    let relay = Relay::chunks(edits.iter().any(|edit| edit.request), listener.sozu_id_header());
     let Some(mut out) = shared.buffers.checkout(Use::Head) else {
         let refusal = Refusal::new(503, "no buffer is free");
         return answered(&refusal, origin.listener, shared, Some(&head), id, consumed);
