@@ -2,7 +2,8 @@
 //!
 //! Nothing here reads a clock, owns a socket, logs or allocates per message. [`http`] is the
 //! message model that every version of HTTP shares; [`h1`] is HTTP/1.0 and HTTP/1.1 on the wire
-//! (RFC 9112).
+//! (RFC 9112); [`tls_record`] is TLS 1.3 after its handshake (RFC 8446 §5).
 
 pub mod h1;
 pub mod http;
+pub mod tls_record;
