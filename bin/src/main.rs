@@ -13,5 +13,7 @@ mod worker;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // All of them may hold private keys: the command line reads them from files.
+    process::memory::forbid_dumps();
     cli::run(std::env::args_os())
 }

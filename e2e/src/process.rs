@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::skip::skipped;
+
 /// Resident memory in bytes; `None` once the process is gone.
 pub fn resident_bytes(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -60,6 +62,22 @@ pub fn is_alive(pid: u32) -> bool {
 /// The executable of a process; `None` once it is gone.
 pub fn executable(pid: u32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/exe")).ok()
+}
+
+/// Whether a process goes by this name. Unlike its executable, anybody may know it of a process that cannot be
+/// dumped, as ours are.
+pub fn is_called(pid: u32, name: &str) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == name)
+}
+
+/// Whether this user may look into processes that cannot be dumped: their descriptors, for instance. Root may;
+/// says so, for a test to be skipped, if not.
+pub fn may_look_inside() -> bool {
+    let may = nix::unistd::geteuid().is_root();
+    if !may {
+        skipped("only root may look into the proxy's processes; `unshare -r` makes you root of them");
+    }
+    may
 }
 
 /// Numbers of the open descriptors that survive an `exec`: those without O_CLOEXEC. Standard input,

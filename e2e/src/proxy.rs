@@ -338,7 +338,11 @@ impl Drop for Proxy {
             let _killed = self.child.kill();
             let _reaped = self.child.wait();
             // Workers outlive a killed main process: take them along, but nobody who got their pid.
-            let own = |pid: &u32| process::executable(*pid).is_some_and(|path| is_binary(&path));
+            // Another user than root does not see the executable of a process that cannot be dumped.
+            let own = |pid: &u32| match process::executable(*pid) {
+                Some(path) => is_binary(&path),
+                None => process::is_called(*pid, "kakehi"),
+            };
             workers.into_iter().filter(own).for_each(|pid| send_signal(pid, Signal::SIGKILL));
         }
     }

@@ -197,6 +197,6 @@ fn failed_start_leaves_no_process() {
         children.extend(process::children(proxy.main_pid()));
     }
     kakehi_e2e::deadline::await_true("its workers are gone", || {
-        children.iter().all(|pid| !process::is_alive(*pid) || process::executable(*pid).is_none())
+        children.iter().all(|pid| !process::is_alive(*pid) || !process::is_called(*pid, "kakehi"))
     });
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::{IDLE_SECONDS, Launch, Site, write};
+use super::{IDLE_SECONDS, Launch, Site, Wrapper, write};
 use crate::content::host;
 use crate::failure::Failure;
 
@@ -17,19 +17,22 @@ pub(crate) const SOCKET: &str = "command.sock";
 pub(super) fn launch(
     binary: &Path,
     site: &Site<'_>,
+    wrapper: &Wrapper,
     address: SocketAddr,
     directory: &Path,
 ) -> Result<Launch, Failure> {
-    let file = write(directory, "config.toml", &config(site, address))?;
+    let file = write(directory, "config.toml", &config(site, wrapper, address))?;
     Ok(Launch {
         program: binary.display().to_string(),
         arguments: ["start", "-c", &file].map(str::to_owned).into(),
     })
 }
 
-fn config(site: &Site<'_>, address: SocketAddr) -> String {
+fn config(site: &Site<'_>, wrapper: &Wrapper, address: SocketAddr) -> String {
+    // A tool in the worker's own process writes files; without one the sandbox is part of what is measured.
+    let sandbox = wrapper.0.is_empty();
     let mut text = format!(
-        "command_socket = \"{SOCKET}\"\nworker_count = 1\nlog_level = \"warn\"\n\
+        "worker_sandbox = {sandbox}\ncommand_socket = \"{SOCKET}\"\nworker_count = 1\nlog_level = \"warn\"\n\
          max_connections = {}\nfront_timeout = {IDLE_SECONDS}\nback_timeout = {IDLE_SECONDS}\n\
          back_idle_timeout = {IDLE_SECONDS}\n\n\
          [[listeners]]\nprotocol = \"http\"\naddress = \"{address}\"\n",
@@ -60,7 +63,8 @@ mod tests {
         let backends =
             ["127.0.0.1:1".parse().expect("an address"), "127.0.0.1:2".parse().expect("an address")];
         let address = "127.0.0.1:80".parse().expect("an address");
-        let text = config(&Site { hosts: 5, backends: &backends, connections_max: 9 }, address);
+        let site = Site { hosts: 5, backends: &backends, connections_max: 9 };
+        let text = config(&site, &Wrapper::default(), address);
         assert_eq!(text.matches("hostname").count(), 5);
         assert_eq!(text.matches("[clusters.").count(), 2);
         let second = text.split("[clusters.b1]").nth(1).expect("a second cluster");

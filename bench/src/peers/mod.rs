@@ -102,7 +102,7 @@ impl Stage {
         directory: &Path,
     ) -> Result<Launch, Failure> {
         match peer {
-            Peer::Kakehi => kakehi::launch(&self.kakehi, site, address, directory),
+            Peer::Kakehi => kakehi::launch(&self.kakehi, site, wrapper, address, directory),
             Peer::Haproxy => haproxy::launch(site, address, directory),
             Peer::Nginx => nginx::launch(site, wrapper, address, directory, nginx::Buffers::Default),
             Peer::NginxLargeBuffers => {

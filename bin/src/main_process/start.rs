@@ -129,6 +129,7 @@ pub(crate) fn run(config: Config, options: StartOptions) -> Result<ExitCode, Sta
     let supervisor = Supervisor::new(Prepared {
         settings,
         worker_log,
+        worker_sandbox: config.worker_sandbox,
         restart: config.worker_automatic_restart,
         clients_max: config.max_command_clients,
         workers,

@@ -94,6 +94,8 @@ pub(super) struct Prepared {
     pub(super) settings: Settings,
     /// How workers log.
     pub(super) worker_log: WorkerLog,
+    /// Whether workers enter a sandbox.
+    pub(super) worker_sandbox: bool,
     /// Whether lost workers are replaced.
     pub(super) restart: bool,
     /// Clients at the same time.
@@ -146,6 +148,7 @@ impl Supervisor {
         let fleet = FleetSettings {
             slots: prepared.workers,
             log: prepared.worker_log,
+            sandbox: prepared.worker_sandbox,
             frame_bytes_max: WORKER_FRAME_BYTES_MAX.max(frame_bytes_max.saturating_mul(2)),
             restart: prepared.restart,
             patience: prepared.settings.worker_timeout,

@@ -1,5 +1,6 @@
 //! Watching the workers: spawning who is due, hearing what they say, replacing who is lost.
 
+use std::os::unix::process::ExitStatusExt;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -8,13 +9,14 @@ use kakehi_command::order::ListenerKey;
 use kakehi_command::proto::EventKind;
 use kakehi_command::proto::supervision::{Boot, Start, from_worker, to_worker};
 use mio::Token;
+use nix::sys::signal::Signal;
 
 use super::feed::Feed;
 use super::gather::{Lost, WorkerId};
 use super::sockets::ListenSockets;
 use super::start::StartError;
 use super::supervisor::{Configuration, Supervisor, event};
-use super::workers::{HEARTBEAT, Loss, Worker};
+use super::workers::{Ended, HEARTBEAT, Loss, Worker};
 
 /// Before the proxy is up, a slot's workers may die so often in a row; then the start has failed.
 const DEATHS_AT_START_MAX: u32 = 4;
@@ -27,7 +29,7 @@ impl Supervisor {
             let mut again = false;
             for end in ended {
                 self.last_end = format!("worker {} (pid {}) ended with {}", end.id, end.pid, end.status);
-                log::debug!("{}", self.last_end);
+                report_end(&end, &self.last_end);
                 if end.unexpected {
                     again = true;
                     self.lose_worker(end.id, &Lost::Died, &end.status.to_string())?;
@@ -172,6 +174,21 @@ impl Supervisor {
             self.lose_worker(id, &Lost::Died, &format!("its channel failed: {error}"))?;
         }
         Ok(())
+    }
+}
+
+/// Says what a worker died of, where its loss was not or will not be reported with it.
+fn report_end(end: &Ended, how: &str) {
+    match end.status.signal().map(Signal::try_from) {
+        Some(Ok(Signal::SIGSYS)) => log::error!(
+            "{how}: its sandbox stopped a system call that no worker ever makes. Either it was taken over, or \
+             this is a bug of ours. The kernel's log names the call (audit: type=1326, syscall=)"
+        ),
+        // Usually its channel is seen closing before it is reaped, and that is all that was said then. SIGKILL
+        // is what we send to those.
+        Some(Ok(Signal::SIGKILL)) | None => log::debug!("{how}"),
+        Some(_) if end.unexpected => log::debug!("{how}"),
+        Some(_) => log::error!("{how}"),
     }
 }
 

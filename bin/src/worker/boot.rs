@@ -11,13 +11,16 @@ use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::dup2_stdin;
 
 use crate::process::logging::{self, Filter, Target};
-use crate::process::signals;
+use crate::process::{sandbox, signals};
 
 /// Environment: the worker's id, for the tag of its log lines.
 pub(crate) const ID_VARIABLE: &str = "KAKEHI_WORKER_ID";
 
 /// Environment: where its log goes, as `log_target` in the configuration.
 pub(crate) const LOG_TARGET_VARIABLE: &str = "KAKEHI_LOG_TARGET";
+
+/// Environment: `false` for a worker that enters no sandbox.
+pub(crate) const SANDBOX_VARIABLE: &str = "KAKEHI_WORKER_SANDBOX";
 
 /// The filter of a worker that was given none.
 const FILTER_DEFAULT: &str = "info";
@@ -39,6 +42,8 @@ pub(crate) fn run() -> ExitCode {
     if let Err(error) = signals::ignore_stop() {
         log::warn!("cannot block SIGINT and SIGTERM: {error}");
     }
+    warm_up();
+    harden();
     match server::run(WorkerArguments { channel, set_log_filter }) {
         Ok(exit) => {
             log::debug!("worker ends: {exit:?}");
@@ -48,6 +53,30 @@ pub(crate) fn run() -> ExitCode {
             log::error!("worker ends: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Lets libraries look up now what they look up in files when they are first used. They would do without, but
+/// not as well.
+pub(crate) fn warm_up() {
+    // Its generator watches /dev/sysgenid, where there is one, so that clones of a virtual machine do not draw
+    // the same keys.
+    if aws_lc_rs::rand::fill(&mut [0]).is_err() {
+        log::warn!("the kernel gives no randomness");
+    }
+}
+
+/// Gives up what a worker does not need, unless it was told not to. Nothing of strangers has been read yet:
+/// main sends no listening socket before it has sent the configuration, and that is read in the sandbox.
+fn harden() {
+    if variable(SANDBOX_VARIABLE).as_deref() == Some("false") {
+        log::info!("sandbox: none (worker_sandbox)");
+        return;
+    }
+    let sandbox = sandbox::enter();
+    log::info!("sandbox: {sandbox}");
+    for part in sandbox.missing() {
+        log::warn!("sandbox: without {part}");
     }
 }
 

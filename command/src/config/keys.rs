@@ -124,6 +124,7 @@ pub(super) static TOP: &[Key] = &[
     key("worker_count", from_one(1024), "2", Yes),
     key("worker_automatic_restart", Flag, "true", Yes),
     key("worker_timeout", from_one(U32), "10", Yes),
+    key("worker_sandbox", Flag, "true", Yes),
     // Parsed and never acted on by Sōzu either.
     key("handle_process_affinity", Flag, "false", NotYet),
     key("max_connections", from_one(U32), "10000", Yes),

@@ -88,6 +88,8 @@ pub struct Config {
     pub worker_automatic_restart: bool,
     /// How long the main process waits for the workers' answers to one request.
     pub worker_timeout: Duration,
+    /// Whether workers give up what they do not need of the kernel. Ours.
+    pub worker_sandbox: bool,
     /// Sessions a worker holds at a time.
     pub max_connections: usize,
     /// Buffers a worker may hold.

@@ -57,6 +57,7 @@ pub(super) fn settings(
         worker_count: workers,
         worker_automatic_restart: top.flag("worker_automatic_restart").unwrap_or(true),
         worker_timeout: timeout(top, "worker_timeout"),
+        worker_sandbox: top.flag("worker_sandbox").unwrap_or(true),
         max_connections: size(top, "max_connections"),
         max_buffers,
         min_buffers: size(top, "min_buffers").min(max_buffers),

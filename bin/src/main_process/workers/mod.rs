@@ -33,6 +33,7 @@ pub(super) struct Fleet {
     next_token: Token,
     registry: Registry,
     log: WorkerLog,
+    sandbox: bool,
     frame_bytes_max: usize,
     /// Whether a lost worker gets a successor.
     restart: bool,
@@ -78,6 +79,8 @@ pub(super) struct FleetSettings {
     pub(super) slots: usize,
     /// How they log.
     pub(super) log: WorkerLog,
+    /// Whether they enter a sandbox.
+    pub(super) sandbox: bool,
     /// Bytes of one frame on their channels.
     pub(super) frame_bytes_max: usize,
     /// Whether a lost worker gets a successor.
@@ -109,7 +112,7 @@ impl Fleet {
     /// `slots` places, all empty and due now.
     /// Their tokens are `first_token` and every [`TOKEN_STEP`]th after it.
     pub(super) fn new(settings: FleetSettings, registry: Registry, first_token: Token, now: Instant) -> Self {
-        let FleetSettings { slots, log, frame_bytes_max, restart, patience } = settings;
+        let FleetSettings { slots, log, sandbox, frame_bytes_max, restart, patience } = settings;
         let slots = (0..slots).map(|_| Slot { respawn_at: Some(now), ..Slot::default() }).collect();
         Self {
             slots,
@@ -119,6 +122,7 @@ impl Fleet {
             next_token: first_token,
             registry,
             log,
+            sandbox,
             frame_bytes_max,
             restart,
             patience,
@@ -135,7 +139,7 @@ impl Fleet {
         self.next_token.0 += TOKEN_STEP;
         let place = &mut self.slots[slot];
         place.respawn_at = None;
-        let spawned = spawn::spawn(id, &self.log).and_then(|(child, stream)| {
+        let spawned = spawn::spawn(id, &self.log, self.sandbox).and_then(|(child, stream)| {
             let channel = Channel::new(stream, self.frame_bytes_max);
             let worker = Worker::new(id, slot, child, channel, now, ready_by);
             match self.registry.register(&mut SourceFd(&worker.descriptor()), token, Interest::READABLE) {

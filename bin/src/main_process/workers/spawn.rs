@@ -8,13 +8,14 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use crate::main_process::gather::WorkerId;
-use crate::worker::{ID_VARIABLE, LOG_TARGET_VARIABLE};
+use crate::worker::{ID_VARIABLE, LOG_TARGET_VARIABLE, SANDBOX_VARIABLE};
 
 /// This very program, also if its file was replaced or removed since it was started.
 const SELF: &str = "/proc/self/exe";
 
 /// Environment: a program to run workers under, with its arguments, separated by spaces: a profiler or a
-/// debugger. For those who measure; a worker under it is started by its path.
+/// debugger. For those who measure; a worker under it is started by its path. A tool that works within the
+/// worker's process, as valgrind does, needs `worker_sandbox = false`.
 const WRAPPER_VARIABLE: &str = "KAKEHI_WORKER_WRAPPER";
 
 /// How workers log; passed in their environment.
@@ -31,12 +32,13 @@ pub(crate) struct WorkerLog {
 /// The other side becomes the worker's standard input: everything else here is close-on-exec. The
 /// worker gets a process group of its own, so that a Ctrl-C at the terminal reaches the main process
 /// alone.
-pub(super) fn spawn(id: WorkerId, log: &WorkerLog) -> io::Result<(Child, UnixStream)> {
+pub(super) fn spawn(id: WorkerId, log: &WorkerLog, sandbox: bool) -> io::Result<(Child, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     let child = worker_program()?
         .arg("worker")
         .env(ID_VARIABLE, id.to_string())
         .env(LOG_TARGET_VARIABLE, &log.target)
+        .env(SANDBOX_VARIABLE, sandbox.to_string())
         .env("RUST_LOG", &log.filter)
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .process_group(0)

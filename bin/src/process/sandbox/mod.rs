@@ -1,0 +1,63 @@
+//! What a worker may ask of the kernel, once it has all it needs: [`enter`] gives up the rest, for good.
+//!
+//! Two walls, each as far as the kernel has it. [`landlock`] takes the whole file system, listening on ports,
+//! and reaching for other processes. [`seccomp`] leaves the system calls that carrying traffic takes. They
+//! overlap on purpose: a kernel without one of them still has most of what matters.
+//!
+//! What is open already stays open: the channel to the main process, the log, and every socket that comes over
+//! the channel. So a worker never opens or binds anything itself, and what it will need some day (another log
+//! file, a secret) has to come as a descriptor from the main process.
+//!
+//! A kernel without these walls is no reason not to serve: what is not in force is said, and the worker goes on.
+
+mod landlock;
+mod seccomp;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+/// What came of [`enter`].
+#[derive(Debug, Default)]
+pub(crate) struct Sandbox {
+    in_force: Vec<String>,
+    missing: Vec<String>,
+}
+
+/// Gives up what a worker does not need. For a process of one thread: the rules are its calling thread's, and
+/// those of all it could ever start.
+pub(crate) fn enter() -> Sandbox {
+    let mut sandbox = Sandbox::default();
+    sandbox.add("no new privileges", nix::sys::prctl::set_no_new_privs());
+    // Landlock's own system calls are among those that seccomp takes away.
+    match landlock::enter() {
+        Ok(abi) => sandbox.in_force.push(format!("Landlock ABI {abi}")),
+        Err(error) => sandbox.missing.push(format!("Landlock ({error})")),
+    }
+    sandbox.add("seccomp", seccomp::enter());
+    sandbox
+}
+
+impl Sandbox {
+    /// What the kernel did not grant, with its reasons.
+    pub(crate) fn missing(&self) -> &[String] {
+        &self.missing
+    }
+
+    fn add<E: fmt::Display>(&mut self, name: &str, outcome: Result<(), E>) {
+        match outcome {
+            Ok(()) => self.in_force.push(name.to_owned()),
+            Err(error) => self.missing.push(format!("{name} ({error})")),
+        }
+    }
+}
+
+/// What is in force.
+impl fmt::Display for Sandbox {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.in_force.as_slice() {
+            [] => formatter.write_str("nothing"),
+            parts => formatter.write_str(&parts.join(", ")),
+        }
+    }
+}
