@@ -2,15 +2,16 @@
 //!
 //! It sends a fixed number of requests rather than for a fixed time: every proxy does the same work.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 
 use crate::content::Exchange;
 use crate::failure::{Context, Failure};
+use crate::stream::{Came, Stream, not_now};
+use crate::tls;
 use crate::wire::AnswerReader;
 
 /// Nothing at all happens for this long: something hangs. Under valgrind, requests take milliseconds.
@@ -31,6 +32,10 @@ pub(crate) struct Load<'e> {
     target: SocketAddr,
     exchange: &'e Exchange,
     reuse: Reuse,
+    /// Who makes connections over TLS; `None` for plain ones.
+    tls: Option<tls::Client>,
+    /// Handshakes may be full where resumed ones are asked for: there are no tickets yet.
+    warming_up: bool,
     poll: Poll,
     clients: Vec<Client>,
     buffer: Vec<u8>,
@@ -44,7 +49,7 @@ pub(crate) struct Load<'e> {
 }
 
 struct Client {
-    stream: Option<TcpStream>,
+    stream: Option<Stream>,
     reader: AnswerReader,
     /// Which request is being sent or answered; `None` between two.
     request: Option<usize>,
@@ -62,6 +67,7 @@ impl<'e> Load<'e> {
         target: SocketAddr,
         exchange: &'e Exchange,
         reuse: Reuse,
+        tls: Option<tls::Client>,
         connections: usize,
     ) -> Result<Load<'e>, Failure> {
         let fresh = || Client {
@@ -75,6 +81,8 @@ impl<'e> Load<'e> {
             target,
             exchange,
             reuse,
+            tls,
+            warming_up: false,
             poll: Poll::new()?,
             clients: std::iter::repeat_with(fresh).take(connections).collect(),
             buffer: vec![0; READ_BYTES],
@@ -83,6 +91,17 @@ impl<'e> Load<'e> {
             goal: 0,
             turn: 0,
         })
+    }
+
+    /// As [`Load::run`], but to fill pools, caches and the store of tickets.
+    ///
+    /// # Errors
+    /// As for [`Load::run`].
+    pub(crate) fn warm_up(&mut self, count: u64) -> Result<(), Failure> {
+        self.warming_up = true;
+        self.run(count)?;
+        self.warming_up = false;
+        Ok(())
     }
 
     /// Sends `count` requests over all connections and awaits all answers; tells how long that took.
@@ -146,10 +165,8 @@ impl<'e> Load<'e> {
         if client.stream.is_some() {
             return client.send(&self.exchange.requests);
         }
-        let mut stream = TcpStream::connect(self.target).context("connecting to the proxy")?;
-        stream.set_nodelay(true)?;
-        let both = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut stream, Token(key), both)?;
+        let registry = self.poll.registry();
+        let stream = Stream::connect(self.target, self.tls.as_ref(), self.warming_up, registry, Token(key))?;
         client.stream = Some(stream);
         // Sent when the connection is there: that is an event.
         Ok(())
@@ -159,35 +176,31 @@ impl<'e> Load<'e> {
         loop {
             let Some(client) = self.clients.get_mut(key) else { return Ok(()) };
             client.send(&self.exchange.requests)?;
-            let Some(stream) = client.stream.as_mut() else { return Ok(()) };
-            let count = match stream.read(&mut self.buffer) {
-                Ok(count) => count,
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
-                    return Ok(());
+            let Client { stream, reader, request, closing, .. } = client;
+            let Some(stream) = stream.as_mut() else { return Ok(()) };
+            let mut complete = false;
+            let came = stream.read(&mut self.buffer, |bytes| {
+                if request.is_none() || *closing || complete {
+                    return Err(Failure::new("bytes that nobody asked for"));
                 }
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error).context("reading an answer"),
-            };
-            if count == 0 {
-                return self.closed(key);
-            }
-            let bytes = self.buffer.get(..count).unwrap_or_default();
-            if client.request.is_none() || client.closing {
-                return Err(Failure::new("bytes that nobody asked for"));
-            }
-            if client.reader.feed(bytes, &self.exchange.answer_body).context("a wrong answer")? {
+                complete = reader.feed(bytes, &self.exchange.answer_body).context("a wrong answer")?;
+                Ok(())
+            })?;
+            if complete {
                 match self.reuse {
                     Reuse::KeepAlive => {
-                        client.request = None;
+                        *request = None;
                         self.answered += 1;
                         self.begin(key)?;
                     }
-                    Reuse::Close => client.closing = true,
+                    Reuse::Close => *closing = true,
                 }
             }
-            // A short read has drained the socket; more is another edge.
-            if count < self.buffer.len() && self.reuse == Reuse::KeepAlive {
-                return Ok(());
+            match came {
+                Came::Some => {}
+                Came::Last if self.reuse == Reuse::Close => {}
+                Came::Last | Came::Nothing => return Ok(()),
+                Came::End => return self.closed(key),
             }
         }
     }
@@ -210,13 +223,12 @@ impl Client {
     /// Writes what is left of the request, as far as the socket takes it.
     fn send(&mut self, requests: &[Vec<u8>]) -> Result<(), Failure> {
         let (Some(stream), Some(request)) = (self.stream.as_mut(), self.request) else { return Ok(()) };
+        stream.flush().context("sending a request")?;
         let request = requests.get(request).map(Vec::as_slice).unwrap_or_default();
         while let Some(rest) = request.get(self.sent..).filter(|rest| !rest.is_empty()) {
             match stream.write(rest) {
                 Ok(count) => self.sent += count,
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
-                    return Ok(());
-                }
+                Err(error) if not_now(&error) => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error).context("sending a request"),
             }

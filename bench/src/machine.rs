@@ -52,17 +52,22 @@ pub(crate) fn raise_descriptor_limit() -> Result<(), Failure> {
 }
 
 /// Where and with what the figures were taken, a line each.
-pub(crate) fn description(kakehi: &Path) -> Vec<(&'static str, String)> {
+pub(crate) fn description(kakehi: Option<&Path>) -> Vec<(&'static str, String)> {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let cores = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let kakehi = kakehi.map_or_else(
+        || "not measured".to_owned(),
+        |binary| format!("{}, {}", first_line(&binary.display().to_string(), &["--version"]), revision()),
+    );
     vec![
         ("date", first_line("date", &["-u", "+%Y-%m-%d"])),
         ("processor", format!("{}, {cores} cores", cpu_model(&cpuinfo).unwrap_or("unknown"))),
         ("kernel", format!("Linux {}", kernel.trim())),
-        ("Kakehi", format!("{}, {}", first_line(&kakehi.display().to_string(), &["--version"]), revision())),
+        ("Kakehi", kakehi),
         ("HAProxy", first_line("haproxy", &["-v"])),
         ("nginx", first_line("nginx", &["-v"])),
+        ("their TLS", first_line("openssl", &["version"])),
     ]
 }
 

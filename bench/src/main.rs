@@ -25,6 +25,8 @@ mod report;
 mod scenarios;
 mod stats;
 mod strace;
+mod stream;
+mod tls;
 mod wire;
 
 use std::net::SocketAddr;
@@ -35,7 +37,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::failure::{Context, Failure};
 use crate::machine::Cores;
-use crate::peers::Stage;
+use crate::peers::{Peer, Stage};
 use crate::report::Row;
 use crate::scenarios::{Effort, Scenario};
 
@@ -54,6 +56,9 @@ struct Arguments {
     /// What to measure; may be given several times [default: everything]
     #[arg(long, value_name = "NAME")]
     scenario: Vec<Scenario>,
+    /// Whom to measure; may be given several times [default: everybody]
+    #[arg(long, value_name = "NAME")]
+    peer: Vec<Peer>,
     /// Measurements of each proxy [default: 7]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pairs: Option<u16>,
@@ -104,16 +109,18 @@ fn main() -> ExitCode {
 
 /// True if no figure is void.
 fn measure(arguments: &Arguments) -> Result<bool, Failure> {
+    let peers = if arguments.peer.is_empty() { Peer::value_variants() } else { &arguments.peer };
     let kakehi = match &arguments.kakehi {
-        Some(path) => path.canonicalize().context(path.display())?,
-        None => build::release()?,
+        Some(path) => Some(path.canonicalize().context(path.display())?),
+        None if peers.contains(&Peer::Kakehi) => Some(build::release()?),
+        None => None,
     };
     let cores = Cores::choose()?;
     machine::raise_descriptor_limit()?;
     machine::move_to(cores.load)?;
     // Told before, not after: somebody may commit while this runs.
-    let machine = machine::description(&kakehi);
-    let stage = Stage { cores, kakehi };
+    let machine = machine::description(kakehi.as_deref());
+    let stage = Stage { cores, kakehi, peers: peers.to_vec() };
     let effort = effort(arguments);
     let scenarios =
         if arguments.scenario.is_empty() { Scenario::value_variants() } else { &arguments.scenario };

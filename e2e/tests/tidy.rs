@@ -167,7 +167,7 @@ fn links_between_documents_lead_somewhere() {
 
 #[test]
 fn shell_scripts_stop_at_the_first_error() {
-    for script in [".ci/run", ".ci/smoke", "e2e/autobahn/run"] {
+    for script in [".ci/run", ".ci/smoke", "e2e/autobahn/run", "e2e/conformance/run"] {
         let text = fs::read_to_string(root().join(script)).expect("the script");
         assert!(text.contains("set -euo pipefail"), "{script}");
     }

@@ -15,15 +15,18 @@ pub(crate) use process::{Running, send as send_signal};
 
 use crate::failure::{Context, Failure};
 use crate::machine::{self, Cores};
+use crate::tls::{Files, Identity};
 
 /// Seconds after which an idle connection is closed, on either side: longer than any scenario.
 const IDLE_SECONDS: u32 = 600;
 
 /// Who is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Peer {
     Kakehi,
     Haproxy,
+    /// HAProxy with buffers four times its default, which suit large answers over TLS and cost memory.
+    HaproxyLargeBuffers,
     Nginx,
     /// nginx with far larger buffers than its default, which suit large answers and cost memory.
     NginxLargeBuffers,
@@ -36,6 +39,7 @@ impl Peer {
         match self {
             Peer::Kakehi => "Kakehi",
             Peer::Haproxy => "HAProxy",
+            Peer::HaproxyLargeBuffers => "HAProxy, 64 KiB buffers",
             Peer::Nginx => "nginx",
             Peer::NginxLargeBuffers => "nginx, 256 KiB buffers",
             Peer::Relay => "relay",
@@ -50,6 +54,8 @@ pub(crate) struct Site<'a> {
     pub backends: &'a [SocketAddr],
     /// Clients that may be connected at a time.
     pub connections_max: usize,
+    /// Whose name the proxy has to prove, over TLS; `None` for plain connections.
+    pub identity: Option<&'a Identity>,
 }
 
 impl Site<'_> {
@@ -67,8 +73,17 @@ pub(crate) struct Wrapper(pub Vec<String>);
 #[derive(Debug, Clone)]
 pub(crate) struct Stage {
     pub cores: Cores,
-    /// Our release binary.
-    pub kakehi: PathBuf,
+    /// Our release binary; `None` if it is not measured.
+    pub kakehi: Option<PathBuf>,
+    /// Who is measured.
+    pub peers: Vec<Peer>,
+}
+
+/// Where a proxy listens, and with which certificate if over TLS.
+#[derive(Clone, Copy)]
+struct Listen<'a> {
+    address: SocketAddr,
+    tls: Option<&'a Files>,
 }
 
 /// What to start: a command line, and what is needed to know it later.
@@ -78,6 +93,11 @@ struct Launch {
 }
 
 impl Stage {
+    /// Those of a scenario's peers who are measured.
+    pub(crate) fn present(&self, peers: &[Peer]) -> Vec<Peer> {
+        peers.iter().copied().filter(|peer| self.peers.contains(peer)).collect()
+    }
+
     /// Starts a proxy on its core and waits until it takes connections.
     ///
     /// # Errors
@@ -101,13 +121,18 @@ impl Stage {
         address: SocketAddr,
         directory: &Path,
     ) -> Result<Launch, Failure> {
+        let identity = site.identity.map(|identity| identity.write(directory)).transpose()?;
+        let listen = Listen { address, tls: identity.as_ref() };
         match peer {
-            Peer::Kakehi => kakehi::launch(&self.kakehi, site, wrapper, address, directory),
-            Peer::Haproxy => haproxy::launch(site, address, directory),
-            Peer::Nginx => nginx::launch(site, wrapper, address, directory, nginx::Buffers::Default),
-            Peer::NginxLargeBuffers => {
-                nginx::launch(site, wrapper, address, directory, nginx::Buffers::Large)
+            Peer::Kakehi => {
+                let binary = self.kakehi.as_deref().context("no binary of Kakehi")?;
+                kakehi::launch(binary, site, wrapper, listen, directory)
             }
+            Peer::Haproxy => haproxy::launch(site, listen, directory, haproxy::Buffers::Default),
+            Peer::HaproxyLargeBuffers => haproxy::launch(site, listen, directory, haproxy::Buffers::Large),
+            Peer::Nginx => nginx::launch(site, wrapper, listen, directory, nginx::Buffers::Default),
+            Peer::NginxLargeBuffers => nginx::launch(site, wrapper, listen, directory, nginx::Buffers::Large),
+            Peer::Relay if identity.is_some() => Err(Failure::new("the relay knows no TLS")),
             Peer::Relay => {
                 let own = std::env::current_exe().context("the benchmark's own path")?;
                 let backend = site.backends.first().context("a relay needs a backend")?;

@@ -1,12 +1,11 @@
 //! nginx at its best: one worker, connections upstream kept, nothing spooled to disk, no log.
 
 use std::fmt::Write;
-use std::net::SocketAddr;
 use std::path::Path;
 
 use nix::unistd::geteuid;
 
-use super::{IDLE_SECONDS, Launch, Site, Wrapper, write};
+use super::{IDLE_SECONDS, Launch, Listen, Site, Wrapper, write};
 use crate::content::host;
 use crate::failure::Failure;
 
@@ -25,11 +24,11 @@ pub(super) enum Buffers {
 pub(super) fn launch(
     site: &Site<'_>,
     wrapper: &Wrapper,
-    address: SocketAddr,
+    listen: Listen<'_>,
     directory: &Path,
     buffers: Buffers,
 ) -> Result<Launch, Failure> {
-    let mut text = config(site, address, buffers);
+    let mut text = config(site, listen, buffers);
     if !wrapper.0.is_empty() {
         // A tool has no hold on a worker that is forked off.
         text.insert_str(0, "master_process off;\n");
@@ -42,7 +41,7 @@ pub(super) fn launch(
     })
 }
 
-fn config(site: &Site<'_>, address: SocketAddr, buffers: Buffers) -> String {
+fn config(site: &Site<'_>, listen: Listen<'_>, buffers: Buffers) -> String {
     let buffers = match buffers {
         Buffers::Default => "",
         Buffers::Large => {
@@ -51,6 +50,18 @@ fn config(site: &Site<'_>, address: SocketAddr, buffers: Buffers) -> String {
     };
     // Started by root, nginx would otherwise make its worker somebody who cannot enter the directory.
     let user = if geteuid().is_root() { "user root;\n" } else { "" };
+    let address = listen.address;
+    // Tickets hold all there is to a session: a cache beside costs time and memory for nothing.
+    let tls = listen.tls.map_or_else(String::new, |files| {
+        format!(
+            "ssl_certificate {};\nssl_certificate_key {};\nssl_protocols TLSv1.3;\n\
+             ssl_conf_command Ciphersuites TLS_AES_256_GCM_SHA384;\nssl_ecdh_curve X25519;\n\
+             ssl_session_tickets on;\nssl_session_cache none;\n",
+            files.certificate.display(),
+            files.key.display()
+        )
+    });
+    let ssl = if listen.tls.is_some() { " ssl" } else { "" };
     let mut text = format!(
         "{user}daemon off;\nworker_processes 1;\nworker_rlimit_nofile 20000;\npid nginx.pid;\n\
          events {{ worker_connections {}; accept_mutex off; multi_accept on; }}\n\
@@ -60,7 +71,7 @@ fn config(site: &Site<'_>, address: SocketAddr, buffers: Buffers) -> String {
          keepalive_timeout {IDLE_SECONDS}s;\nkeepalive_requests 1000000000;\nclient_max_body_size 0;\n\
          server_names_hash_max_size 65536;\nserver_names_hash_bucket_size 128;\n\
          proxy_http_version 1.1;\nproxy_set_header Connection \"\";\nproxy_set_header Host $http_host;\n\
-         proxy_max_temp_file_size 0;\nclient_body_buffer_size 128k;\n{buffers}",
+         proxy_max_temp_file_size 0;\nclient_body_buffer_size 128k;\n{buffers}{tls}",
         site.connections_max + BACK_CONNECTIONS
     );
     for (cluster, backend) in site.backends.iter().enumerate() {
@@ -73,7 +84,7 @@ fn config(site: &Site<'_>, address: SocketAddr, buffers: Buffers) -> String {
             text,
             "upstream b{cluster} {{ server {backend}; keepalive {BACK_CONNECTIONS}; keepalive_requests 1000000000; \
              keepalive_timeout {IDLE_SECONDS}s; }}\n\
-             server {{ listen {address}{options}; server_name {};\n\
+             server {{ listen {address}{ssl}{options}; server_name {};\n\
              location / {{ proxy_pass http://b{cluster}; }} }}\n",
             names.join("\n  ")
         );
@@ -90,9 +101,9 @@ mod tests {
     fn one_server_block_for_each_cluster() {
         let backends =
             ["127.0.0.1:1".parse().expect("an address"), "127.0.0.1:2".parse().expect("an address")];
-        let address = "127.0.0.1:80".parse().expect("an address");
-        let text =
-            config(&Site { hosts: 4, backends: &backends, connections_max: 9 }, address, Buffers::Default);
+        let listen = Listen { address: "127.0.0.1:80".parse().expect("an address"), tls: None };
+        let site = Site { hosts: 4, backends: &backends, connections_max: 9, identity: None };
+        let text = config(&site, listen, Buffers::Default);
         assert_eq!(text.matches("server_name ").count(), 2);
         assert_eq!(text.matches(".bench.test").count(), 4);
         assert_eq!(text.matches("backlog=").count(), 1);

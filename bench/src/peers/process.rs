@@ -81,7 +81,7 @@ impl Running {
         match self.peer {
             Peer::Kakehi => true,
             Peer::Nginx | Peer::NginxLargeBuffers => !self.wrapped,
-            Peer::Haproxy | Peer::Relay => false,
+            Peer::Haproxy | Peer::HaproxyLargeBuffers | Peer::Relay => false,
         }
     }
 

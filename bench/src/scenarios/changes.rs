@@ -26,9 +26,11 @@ pub(super) fn measure(stage: &Stage, effort: Effort) -> Row {
 
 fn measure_into(row: &mut Row, stage: &Stage, effort: Effort) -> Result<(), Failure> {
     let backend = Backend::start(1)?;
-    let site = Site { hosts: 1, backends: backend.addresses(), connections_max: CONNECTIONS_MAX };
+    let site =
+        Site { hosts: 1, backends: backend.addresses(), connections_max: CONNECTIONS_MAX, identity: None };
+    let peers = stage.present(&PEERS);
     for pair in 0..effort.pairs {
-        let running = start_all(&PEERS, stage, &site)?;
+        let running = start_all(&peers, stage, &site)?;
         let mut costs = [0.0; PEERS.len()];
         for slice in 0..SLICES {
             for turn in 0..running.len() {

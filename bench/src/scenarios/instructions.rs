@@ -2,14 +2,11 @@
 
 use std::path::Path;
 
-use super::traffic::check_backend;
-use super::{ALL, CONCURRENCY, CONNECTIONS_MAX, Effort, Scenario, Shape, traffic_shape};
-use crate::backend::Backend;
+use super::setting::Setting;
+use super::{ALL, CONNECTIONS_MAX, Effort, Scenario, Shape, traffic_shape};
 use crate::callgrind::Counted;
-use crate::content::Exchange;
 use crate::failure::Failure;
-use crate::load::Load;
-use crate::peers::{Peer, Site, Stage};
+use crate::peers::{Peer, Stage};
 use crate::report::Row;
 use crate::stats::float;
 
@@ -20,34 +17,32 @@ const COUNTED: u64 = 10_000;
 /// The count hardly varies from run to run.
 const PAIRS_MAX: usize = 3;
 
-/// One row for each of the two scenarios of small requests.
-pub(super) fn measure(stage: &Stage, effort: Effort) -> Vec<Row> {
-    [
-        (Scenario::Keepalive, "user-space instructions per request, first row"),
-        (Scenario::Hosts, "user-space instructions per request, 10,000 hosts"),
-    ]
-    .into_iter()
-    .map(|(scenario, title)| {
-        let mut row = Row::new(title, "instructions", &[(Peer::Haproxy, 0.30), (Peer::Nginx, 0.50)]);
-        let measured = traffic_shape(scenario).map(|shape| measure_into(&mut row, &shape, stage, effort));
-        if let Some(Err(failure)) = measured {
-            row.make_void(&failure);
-        }
-        row
-    })
-    .collect()
+/// One row for the small requests of a scenario.
+pub(super) fn measure(
+    scenario: Scenario,
+    title: &str,
+    targets: &[(Peer, f64)],
+    stage: &Stage,
+    effort: Effort,
+) -> Row {
+    let mut row = Row::new(title, "instructions", targets);
+    let measured = traffic_shape(scenario).map(|shape| measure_into(&mut row, &shape, stage, effort));
+    if let Some(Err(failure)) = measured {
+        row.make_void(&failure);
+    }
+    row
 }
 
 fn measure_into(row: &mut Row, shape: &Shape, stage: &Stage, effort: Effort) -> Result<(), Failure> {
     let pairs = effort.pairs.min(PAIRS_MAX);
     let requests = effort.of(COUNTED);
     for pair in 0..pairs {
-        for peer in ALL {
-            let counted = count(shape, stage, *peer, requests, None)
+        for peer in stage.present(ALL) {
+            let counted = count(shape, stage, peer, requests, None)
                 .map_err(|failure| Failure::new(format!("{}: {failure}", peer.name())))?;
             let each = float(counted) / float(requests);
             eprintln!("  {}/{pairs} {:8} {each:8.0} instructions", pair + 1, peer.name());
-            row.add(*peer, each);
+            row.add(peer, each);
         }
     }
     Ok(())
@@ -76,16 +71,14 @@ fn count(
     requests: u64,
     keep: Option<&Path>,
 ) -> Result<u64, Failure> {
-    let backend = Backend::start(shape.clusters)?;
-    let exchange = Exchange::new(shape.kind, shape.hosts);
-    let site = Site { hosts: shape.hosts, backends: backend.addresses(), connections_max: CONNECTIONS_MAX };
-    let mut counted = Counted::start(stage, peer, &site)?;
-    let mut load = Load::new(counted.running().address(), &exchange, shape.reuse, CONCURRENCY)?;
+    let setting = Setting::new(shape)?;
+    let mut counted = Counted::start(stage, peer, &setting.site(CONNECTIONS_MAX))?;
+    let mut load = setting.load(counted.running())?;
     let warm_up = WARM_UP.min(requests);
-    load.run(warm_up)?;
+    load.warm_up(warm_up)?;
     counted.instructions(None)?;
     load.run(requests)?;
     let instructions = counted.instructions(keep)?;
-    check_backend(&backend, 0, warm_up + requests)?;
+    setting.check(0, warm_up + requests)?;
     Ok(instructions)
 }

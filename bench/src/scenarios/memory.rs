@@ -3,13 +3,10 @@
 
 use std::time::Duration;
 
-use super::traffic::check_backend;
-use super::{ALL, CONCURRENCY, CONNECTIONS_MAX, Effort};
-use crate::backend::Backend;
-use crate::content::{Exchange, Kind};
+use super::setting::Setting;
+use super::{ALL, CONCURRENCY, CONNECTIONS_MAX, Effort, Scenario, Shape, traffic_shape};
 use crate::failure::Failure;
-use crate::load::{Load, Reuse};
-use crate::peers::{Peer, Site, Stage, Wrapper};
+use crate::peers::{Peer, Stage, Wrapper};
 use crate::procfs;
 use crate::report::Row;
 use crate::stats::{float, median};
@@ -27,20 +24,27 @@ struct Held {
 }
 
 /// Measures all peers, each time as fresh processes: none gives back what its pools have grown to.
-pub(super) fn measure(stage: &Stage, effort: Effort) -> Row {
-    let targets = [(Peer::Haproxy, 0.4), (Peer::Nginx, 0.6)];
-    let mut row = Row::new("memory per idle keep-alive connection", "bytes of user memory", &targets);
-    if let Err(failure) = measure_into(&mut row, stage, effort) {
+pub(super) fn measure(
+    scenario: Scenario,
+    title: &str,
+    targets: &[(Peer, f64)],
+    stage: &Stage,
+    effort: Effort,
+) -> Row {
+    let mut row = Row::new(title, "bytes of user memory", targets);
+    let measured = traffic_shape(scenario).map(|shape| measure_into(&mut row, &shape, stage, effort));
+    if let Some(Err(failure)) = measured {
         row.make_void(&failure);
     }
     row
 }
 
-fn measure_into(row: &mut Row, stage: &Stage, effort: Effort) -> Result<(), Failure> {
-    let mut kernel: Vec<(Peer, Vec<f64>)> = ALL.iter().map(|peer| (*peer, Vec::new())).collect();
+fn measure_into(row: &mut Row, shape: &Shape, stage: &Stage, effort: Effort) -> Result<(), Failure> {
+    let mut kernel: Vec<(Peer, Vec<f64>)> =
+        stage.present(ALL).into_iter().map(|peer| (peer, Vec::new())).collect();
     for pair in 0..effort.pairs {
         for (peer, kernel) in &mut kernel {
-            let held = one_measurement(stage, *peer)
+            let held = one_measurement(shape, stage, *peer)
                 .map_err(|failure| Failure::new(format!("{}: {failure}", peer.name())))?;
             eprintln!("  {}/{} {:8} {:8.0} bytes", pair + 1, effort.pairs, peer.name(), held.user);
             row.add(*peer, held.user);
@@ -59,24 +63,22 @@ fn measure_into(row: &mut Row, stage: &Stage, effort: Effort) -> Result<(), Fail
 
 /// What thousands of connections add: that many idle in a proxy configured for them, less none in one
 /// configured for as many fewer. So what a proxy reserves in advance for each connection counts, too.
-fn one_measurement(stage: &Stage, peer: Peer) -> Result<Held, Failure> {
-    let none = hold(stage, peer, 0)?;
-    let many = hold(stage, peer, IDLE_CONNECTIONS)?;
+fn one_measurement(shape: &Shape, stage: &Stage, peer: Peer) -> Result<Held, Failure> {
+    let none = hold(shape, stage, peer, 0)?;
+    let many = hold(shape, stage, peer, IDLE_CONNECTIONS)?;
     let count = float(IDLE_CONNECTIONS as u64);
     Ok(Held { user: (many.user - none.user) / count, kernel: many.kernel / count })
 }
 
 /// All user memory of a fresh proxy with `connections` idle ones, and what the kernel took for them.
-fn hold(stage: &Stage, peer: Peer, connections: usize) -> Result<Held, Failure> {
-    let backend = Backend::start(1)?;
-    let exchange = Exchange::new(Kind::Small, 1);
-    let site =
-        Site { hosts: 1, backends: backend.addresses(), connections_max: CONNECTIONS_MAX + connections };
+fn hold(shape: &Shape, stage: &Stage, peer: Peer, connections: usize) -> Result<Held, Failure> {
+    let setting = Setting::new(shape)?;
+    let site = setting.site(CONNECTIONS_MAX + connections);
     let proxy = stage.start(peer, &site, &Wrapper::default())?;
-    let mut busy = Load::new(proxy.address(), &exchange, Reuse::KeepAlive, CONCURRENCY)?;
-    busy.run(WARM_UP)?;
-    let seen = backend.requests();
-    let mut idle = Load::new(proxy.address(), &exchange, Reuse::KeepAlive, connections)?;
+    let mut busy = setting.load(&proxy)?;
+    busy.warm_up(WARM_UP)?;
+    let seen = setting.seen();
+    let mut idle = setting.load_of(&proxy, connections)?;
 
     std::thread::sleep(SETTLE);
     let kernel = procfs::kernel_memory_bytes()?;
@@ -87,6 +89,6 @@ fn hold(stage: &Stage, peer: Peer, connections: usize) -> Result<Held, Failure> 
 
     // Another request on each: an idle connection that was closed meanwhile is not idle.
     idle.run_once_each(CONCURRENCY)?;
-    check_backend(&backend, seen, 2 * connections as u64)?;
+    setting.check(seen, 2 * connections as u64)?;
     Ok(Held { user: float(user), kernel: float(kernel_after) - float(kernel) })
 }

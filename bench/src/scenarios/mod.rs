@@ -3,6 +3,7 @@
 mod changes;
 mod instructions;
 mod memory;
+mod setting;
 mod traffic;
 
 pub(crate) use instructions::profile;
@@ -12,6 +13,7 @@ use crate::failure::Failure;
 use crate::load::Reuse;
 use crate::peers::{Peer, Running, Site, Stage, Wrapper};
 use crate::report::Row;
+use crate::tls::Handshakes;
 
 /// Connections that are kept busy, whoever is measured.
 pub(crate) const CONCURRENCY: usize = 64;
@@ -43,6 +45,18 @@ pub(crate) enum Scenario {
     Memory,
     /// One backend added and removed.
     Changes,
+    /// The first row over TLS 1.3.
+    TlsKeepalive,
+    /// User-space instructions per request in it, by callgrind.
+    TlsInstructions,
+    /// A new connection for each request, with a full handshake.
+    TlsFull,
+    /// A new connection for each request, with a handshake that resumes an earlier one's session.
+    TlsResumed,
+    /// Answers of 1 MiB over TLS 1.3.
+    TlsLarge,
+    /// Memory per idle keep-alive connection over TLS 1.3.
+    TlsMemory,
 }
 
 /// How much is measured.
@@ -64,14 +78,39 @@ impl Effort {
 /// Measures one scenario. What fails voids its rows.
 pub(crate) fn measure(scenario: Scenario, stage: &Stage, effort: Effort) -> Vec<Row> {
     match scenario {
-        Scenario::Instructions => instructions::measure(stage, effort),
-        Scenario::Memory => vec![memory::measure(stage, effort)],
+        Scenario::Instructions => [
+            (Scenario::Keepalive, "user-space instructions per request, first row"),
+            (Scenario::Hosts, "user-space instructions per request, 10,000 hosts"),
+        ]
+        .map(|(of, title)| {
+            let targets = [(Peer::Haproxy, 0.30), (Peer::Nginx, 0.50)];
+            instructions::measure(of, title, &targets, stage, effort)
+        })
+        .into(),
+        Scenario::TlsInstructions => {
+            let title = "user-space instructions per request over TLS 1.3";
+            vec![instructions::measure(Scenario::TlsKeepalive, title, &[], stage, effort)]
+        }
+        Scenario::Memory => {
+            let (title, targets) =
+                ("memory per idle keep-alive connection", [(Peer::Haproxy, 0.4), (Peer::Nginx, 0.6)]);
+            vec![memory::measure(Scenario::Keepalive, title, &targets, stage, effort)]
+        }
+        Scenario::TlsMemory => {
+            let (title, targets) =
+                ("memory per idle TLS connection", [(Peer::Haproxy, 0.2), (Peer::Nginx, 0.2)]);
+            vec![memory::measure(Scenario::TlsKeepalive, title, &targets, stage, effort)]
+        }
         Scenario::Changes => vec![changes::measure(stage, effort)],
         Scenario::Keepalive
         | Scenario::Hosts
         | Scenario::Connections
         | Scenario::Large
-        | Scenario::Uploads => {
+        | Scenario::Uploads
+        | Scenario::TlsKeepalive
+        | Scenario::TlsFull
+        | Scenario::TlsResumed
+        | Scenario::TlsLarge => {
             traffic_shape(scenario).iter().map(|shape| traffic::measure(shape, stage, effort)).collect()
         }
     }
@@ -90,6 +129,8 @@ pub(crate) struct Shape {
     pub reuse: Reuse,
     pub hosts: usize,
     pub clusters: usize,
+    /// Over TLS, and with which handshakes.
+    pub tls: Option<Handshakes>,
     /// Requests in one measurement: about a second or more of a proxy's time.
     pub requests: u64,
     pub peers: &'static [Peer],
@@ -136,7 +177,34 @@ fn traffic_shape(scenario: Scenario) -> Option<Shape> {
             targets: &[(Peer::Haproxy, 0.90), (Peer::Nginx, 0.95)],
             ..KEEPALIVE
         },
-        Scenario::Instructions | Scenario::Memory | Scenario::Changes => return None,
+        Scenario::TlsKeepalive => TLS_KEEPALIVE,
+        Scenario::TlsFull => TLS_FULL,
+        Scenario::TlsResumed => Shape {
+            title: "a resumed handshake per request",
+            tls: Some(Handshakes::Resumed),
+            requests: 6_000,
+            targets: &[(Peer::Haproxy, 0.70), (Peer::Nginx, 0.70)],
+            ..TLS_FULL
+        },
+        Scenario::TlsLarge => Shape {
+            title: "1 MiB answers over TLS 1.3",
+            kind: Kind::Large,
+            requests: 2_400,
+            peers: &[
+                Peer::Kakehi,
+                Peer::Haproxy,
+                Peer::Nginx,
+                Peer::HaproxyLargeBuffers,
+                Peer::NginxLargeBuffers,
+            ],
+            targets: &[(Peer::Haproxy, 0.60), (Peer::Nginx, 0.65)],
+            ..TLS_KEEPALIVE
+        },
+        Scenario::Instructions
+        | Scenario::Memory
+        | Scenario::Changes
+        | Scenario::TlsInstructions
+        | Scenario::TlsMemory => return None,
     };
     Some(shape)
 }
@@ -148,7 +216,26 @@ const KEEPALIVE: Shape = Shape {
     reuse: Reuse::KeepAlive,
     hosts: 1,
     clusters: 1,
+    tls: None,
     requests: 60_000,
     peers: ALL_AND_RELAY,
     targets: &[(Peer::Haproxy, 0.72), (Peer::Nginx, 0.78), (Peer::Relay, 1.25)],
+};
+
+const TLS_KEEPALIVE: Shape = Shape {
+    title: "keep-alive GET over TLS 1.3, 100 B answer, 64 connections",
+    tls: Some(Handshakes::Full),
+    requests: 40_000,
+    peers: ALL,
+    targets: &[(Peer::Haproxy, 0.70), (Peer::Nginx, 0.75)],
+    ..KEEPALIVE
+};
+
+const TLS_FULL: Shape = Shape {
+    title: "a full handshake per request",
+    kind: Kind::SmallAndClose,
+    reuse: Reuse::Close,
+    requests: 3_000,
+    targets: &[(Peer::Haproxy, 0.55), (Peer::Nginx, 0.60)],
+    ..TLS_KEEPALIVE
 };

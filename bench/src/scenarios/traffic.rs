@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
+use super::setting::Setting;
 use super::{CONCURRENCY, CONNECTIONS_MAX, Effort, SLICES, Shape, start_all};
-use crate::backend::Backend;
-use crate::content::Exchange;
 use crate::failure::Failure;
 use crate::load::Load;
-use crate::peers::{Peer, Running, Site, Stage};
+use crate::peers::{Peer, Running, Stage};
 use crate::procfs;
 use crate::report::Row;
 use crate::stats::{float, median};
@@ -40,13 +39,13 @@ pub(super) fn measure(shape: &Shape, stage: &Stage, effort: Effort) -> Row {
 }
 
 fn measure_into(row: &mut Row, shape: &Shape, stage: &Stage, effort: Effort) -> Result<(), Failure> {
-    let backend = Backend::start(shape.clusters)?;
-    let exchange = Exchange::new(shape.kind, shape.hosts);
-    let site = Site { hosts: shape.hosts, backends: backend.addresses(), connections_max: CONNECTIONS_MAX };
-    let mut measured = vec![Vec::new(); shape.peers.len()];
+    let setting = Setting::new(shape)?;
+    let site = setting.site(CONNECTIONS_MAX);
+    let peers = stage.present(shape.peers);
+    let mut measured = vec![Vec::new(); peers.len()];
     for pair in 0..effort.pairs {
-        let running = start_all(shape.peers, stage, &site)?;
-        let ones = one_pair(shape, stage, effort, &exchange, &backend, &running)?;
+        let running = start_all(&peers, stage, &site)?;
+        let ones = one_pair(shape, stage, effort, &setting, &running)?;
         for (((peer, _), measured), one) in running.iter().zip(&mut measured).zip(ones) {
             eprintln!(
                 "  {}/{} {:8} {:8.2} us {:8.0}/s, others on its core {:.1} %",
@@ -62,10 +61,10 @@ fn measure_into(row: &mut Row, shape: &Shape, stage: &Stage, effort: Effort) -> 
             measured.push(one);
         }
     }
-    for ((peer, proxy), measured) in start_all(shape.peers, stage, &site)?.iter().zip(&measured) {
+    for ((peer, proxy), measured) in start_all(&peers, stage, &site)?.iter().zip(&measured) {
         row.notes.push(note(*peer, measured));
-        let mut load = Load::new(proxy.address(), &exchange, shape.reuse, CONCURRENCY)?;
-        load.run(CONCURRENCY as u64)?;
+        let mut load = setting.load(proxy)?;
+        load.warm_up(CONCURRENCY as u64)?;
         let requests = effort.of(TRACED_REQUESTS);
         match strace::count(*peer, &proxy.pids(), requests, || load.run(requests).map(|_| ())) {
             Ok(calls) => row.calls.push(calls),
@@ -80,15 +79,14 @@ fn one_pair(
     shape: &Shape,
     stage: &Stage,
     effort: Effort,
-    exchange: &Exchange,
-    backend: &Backend,
+    setting: &Setting,
     running: &[(Peer, Running)],
 ) -> Result<Vec<Measured>, Failure> {
     let named = |peer: &Peer, failure: Failure| Failure::new(format!("{}: {failure}", peer.name()));
-    let seen = backend.requests();
+    let seen = setting.seen();
     let mut tallies = Vec::new();
     for (peer, proxy) in running {
-        let tally = Tally::begin(proxy, exchange, shape, effort);
+        let tally = Tally::begin(proxy, setting, shape, effort);
         tallies.push(tally.map_err(|failure| named(peer, failure))?);
     }
     for slice in 0..SLICES {
@@ -100,13 +98,13 @@ fn one_pair(
             }
         }
     }
-    check_backend(backend, seen, tallies.iter().map(|tally| tally.sent).sum())?;
+    setting.check(seen, tallies.iter().map(|tally| tally.sent).sum())?;
     Ok(tallies.into_iter().map(Tally::measured).collect())
 }
 
 /// What one proxy has used so far, in one pair.
-struct Tally<'e> {
-    load: Load<'e>,
+struct Tally<'s> {
+    load: Load<'s>,
     pids: Vec<u32>,
     requests_per_slice: u64,
     /// Requests in all, those to warm up included, and those that were measured.
@@ -119,18 +117,13 @@ struct Tally<'e> {
     system_ticks: u64,
 }
 
-impl<'e> Tally<'e> {
+impl<'s> Tally<'s> {
     /// Connects, and lets pools and caches fill.
-    fn begin(
-        proxy: &Running,
-        exchange: &'e Exchange,
-        shape: &Shape,
-        effort: Effort,
-    ) -> Result<Self, Failure> {
+    fn begin(proxy: &Running, setting: &'s Setting, shape: &Shape, effort: Effort) -> Result<Self, Failure> {
         let requests_per_slice = (effort.of(shape.requests) / SLICES as u64).max(1);
         let warm_up = (effort.of(shape.requests) / WARM_UP_DIVISOR).max(CONCURRENCY as u64);
-        let mut load = Load::new(proxy.address(), exchange, shape.reuse, CONCURRENCY)?;
-        load.run(warm_up)?;
+        let mut load = setting.load(proxy)?;
+        load.warm_up(warm_up)?;
         let (user, system) = procfs::user_and_system_ticks(&proxy.pids());
         Ok(Self {
             load,
@@ -173,18 +166,6 @@ impl<'e> Tally<'e> {
             system_ticks: system - self.system_ticks,
         }
     }
-}
-
-/// Each request must have reached the backend once, as it was sent.
-pub(super) fn check_backend(backend: &Backend, seen_before: u64, sent: u64) -> Result<(), Failure> {
-    let seen = backend.requests() - seen_before;
-    if backend.wrong() > 0 {
-        return Err(Failure::new("the backend got a wrong request"));
-    }
-    if seen != sent {
-        return Err(Failure::new(format!("the backend got {seen} requests instead of {sent}")));
-    }
-    Ok(())
 }
 
 fn note(peer: Peer, measured: &[Measured]) -> String {
