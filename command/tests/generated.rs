@@ -53,6 +53,26 @@ fn generate(out: &Path) {
             config.field_attribute(field(name), "#[serde(skip_serializing_if = \"Option::is_none\")]");
         }
     }
+    for name in [
+        "HttpsListenerConfig.client_subject_header",
+        "HttpsListenerConfig.max_early_data",
+        "HttpsListenerConfig.handshake_timeout",
+        "HttpsListenerConfig.max_handshakes_per_source",
+        "CertificateAndKey.ocsp_response",
+        "Cluster.tls",
+    ] {
+        config.field_attribute(
+            format!(".command.{name}"),
+            "#[serde(skip_serializing_if = \"Option::is_none\")]",
+        );
+    }
+    // Those that hold keys show themselves without: see `proto/secret.rs`.
+    config.skip_debug([
+        ".command.CertificateAndKey",
+        ".command.HttpsListenerConfig",
+        ".command.BackendTls",
+        ".supervision.TicketKey",
+    ]);
     config.compile_fds(files).expect("the messages are generated");
 }
 

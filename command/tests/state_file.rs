@@ -187,3 +187,64 @@ fn a_record_over_the_limit_ends_the_reading_before_it_is_held() {
     let error = at_limit[1].as_ref().expect_err("too long").to_string();
     assert!(error.contains(&format!("longer than {limit} bytes")), "{error}");
 }
+
+/// What HTTPS adds, as Sōzu writes it; CERTIFICATE and KEY stand for PEM texts.
+const HTTPS: &[&str] = &[
+    concat!(
+        r#"{"id":"SAVE-0","content":{"request_type":{"ADD_HTTPS_LISTENER":{"#,
+        r#""address":{"ip":{"inner":{"V4":2130706433}},"port":8443},"public_address":null,"#,
+        r#""expect_proxy":false,"sticky_name":"SOZUBALANCEID","front_timeout":60,"back_timeout":30,"#,
+        r#""connect_timeout":3,"request_timeout":10,"active":true,"versions":[4,5],"#,
+        r#""cipher_list":["TLS13_AES_256_GCM_SHA384"],"cipher_suites":["TLS13_AES_256_GCM_SHA384"],"#,
+        r#""signature_algorithms":["ECDSA+SHA256"],"groups_list":["x25519"],"certificate":"CERTIFICATE","#,
+        r#""certificate_chain":[],"key":"KEY","send_tls13_tickets":4,"http_answers":null,"#,
+        r#""alpn_protocols":["h2","http/1.1"],"h2_max_rst_stream_per_window":null,"#,
+        r#""h2_max_ping_per_window":null,"h2_max_settings_per_window":null,"#,
+        r#""h2_max_empty_data_per_window":null,"h2_max_continuation_frames":null,"#,
+        r#""h2_max_glitch_count":null,"h2_initial_connection_window":null,"#,
+        r#""h2_max_concurrent_streams":null,"h2_stream_shrink_ratio":null,"#,
+        r#""h2_max_rst_stream_lifetime":null,"h2_max_rst_stream_abusive_lifetime":null,"#,
+        r#""h2_max_rst_stream_emitted_lifetime":null,"h2_max_header_list_size":null,"#,
+        r#""strict_sni_binding":true,"disable_http11":null,"h2_stream_idle_timeout_seconds":null,"#,
+        r#""h2_max_header_table_size":null,"h2_graceful_shutdown_deadline_seconds":null,"#,
+        r#""h2_max_window_update_stream0_per_window":null,"sozu_id_header":null,"answers":{},"#,
+        r#""elide_x_real_ip":null,"send_x_real_ip":null,"hsts":null,"h2_max_header_fields":null,"#,
+        r#""interface":null,"forwarded_headers":null,"h2_stream_refusal_percent":null,"#,
+        r#""client_auth":null,"client_ca_certificates":[],"client_ca_crls":[]}}}}"#
+    ),
+    concat!(
+        r#"{"id":"SAVE-1","content":{"request_type":{"ACTIVATE_LISTENER":{"#,
+        r#""address":{"ip":{"inner":{"V4":2130706433}},"port":8443},"#,
+        r#""proxy":1,"from_scm":false,"interface":null}}}}"#
+    ),
+    concat!(
+        r#"{"id":"SAVE-2","content":{"request_type":{"ADD_CERTIFICATE":{"#,
+        r#""address":{"ip":{"inner":{"V4":2130706433}},"port":8443},"#,
+        r#""certificate":{"certificate":"CERTIFICATE","certificate_chain":[],"key":"KEY","versions":[5],"#,
+        r#""names":["a.test"]},"expired_at":1234}}}}"#
+    ),
+    concat!(
+        r#"{"id":"SAVE-3","content":{"request_type":{"ADD_HTTPS_FRONTEND":{"cluster_id":null,"#,
+        r#""address":{"ip":{"inner":{"V4":2130706433}},"port":8443},"hostname":"a.test","#,
+        r#""path":{"kind":0,"value":""},"method":null,"position":2,"tags":{},"#,
+        r#""redirect":null,"required_auth":null,"redirect_scheme":null,"redirect_template":null,"#,
+        r#""rewrite_host":null,"rewrite_path":null,"rewrite_port":null,"headers":[],"#,
+        r#""hsts":{"enabled":true,"max_age":60,"include_subdomains":null,"preload":null,"#,
+        r#""force_replace_backend":null},"header_predicates":[]}}}}"#
+    ),
+];
+
+#[test]
+fn https_is_written_again_to_the_byte_certificates_before_frontends() {
+    let certificate = include_str!("data/certificate.pem").replace('\n', "\\n");
+    let key = include_str!("data/key.pem").replace('\n', "\\n");
+    let with_pem = |record: &&str| {
+        let record = record.replace(r#":"CERTIFICATE""#, &format!(r#":"{certificate}""#));
+        record.replace(r#":"KEY""#, &format!(r#":"{key}""#)) + "\n\0"
+    };
+    let file: String = HTTPS.iter().map(with_pem).collect();
+    let state = load(file.as_bytes());
+    let mut written = Vec::new();
+    write_state(&state, &mut written).expect("memory takes it");
+    assert_eq!(String::from_utf8(written), Ok(file));
+}

@@ -1,6 +1,6 @@
 //! One worker: one thread, one loop, everything that carries traffic.
 //!
-//! Pure rooms ([`protocol`], [`routing`], [`policy`], [`balancing`], [`health`]) take bytes and time and give
+//! Pure rooms ([`protocol`], [`routing`], [`policy`], [`balancing`], [`health`], [`tls`]) take bytes and time and give
 //! back verdicts; [`session`] joins them to sockets; [`listener`] accepts; [`server`] is the loop. Only
 //! [`net`] speaks to the kernel. Read [`server::Worker`] first.
 
@@ -16,3 +16,4 @@ pub mod server;
 pub mod session;
 #[cfg(test)]
 mod sim;
+pub mod tls;

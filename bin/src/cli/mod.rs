@@ -9,12 +9,14 @@
 //! [`Verb`] first.
 
 mod backend;
+mod certificate;
 mod client;
 mod cluster;
 mod config;
 mod error;
 mod events;
 mod frontend;
+mod hsts;
 mod listener;
 mod logging;
 mod metrics;
@@ -27,6 +29,7 @@ mod start;
 mod state;
 mod status;
 mod table;
+mod tls;
 mod unserved;
 mod values;
 
@@ -53,8 +56,8 @@ const HELP_CHARS_MAX: usize = 100;
     about = "A reverse proxy that changes while it runs",
     after_help = "Without --config the configuration embedded in the program is used: `kakehi start` runs a demo \
                   on 127.0.0.1:8080, and every other verb finds it.\n\
-                  Not served yet by this version: upgrade, certificate, connection-limit, and listeners and \
-                  frontends other than http.",
+                  Not served yet by this version: upgrade, connection-limit, and listeners and frontends \
+                  other than http and https.",
     max_term_width = HELP_CHARS_MAX,
     arg_required_else_help = true,
 )]
@@ -109,6 +112,9 @@ enum Verb {
     /// Add, update, remove, activate, deactivate and list listeners
     #[command(subcommand)]
     Listener(listener::Listener),
+    /// Add, replace, remove and list certificates
+    #[command(subcommand)]
+    Certificate(certificate::Certificate),
     /// Show and configure metrics
     #[command(subcommand)]
     Metrics(metrics::Metrics),
@@ -119,8 +125,6 @@ enum Verb {
 
     #[command(hide = true)]
     Upgrade(Unserved),
-    #[command(hide = true)]
-    Certificate(Unserved),
     #[command(hide = true)]
     ConnectionLimit(Unserved),
     #[command(hide = true)]
@@ -168,7 +172,6 @@ impl Verb {
             Self::DemoBackend(demo) => Ok(demo.run().map(done)?),
             Self::Config(config) => config.run(globals).map(done),
             Self::Upgrade(unserved) => Err(unserved.refuse("upgrade")),
-            Self::Certificate(unserved) => Err(unserved.refuse("certificate")),
             Self::ConnectionLimit(unserved) => Err(unserved.refuse("connection-limit")),
             Self::SubnetConnectionLimit(unserved) => Err(unserved.refuse("subnet-connection-limit")),
             Self::ConnectionAttempts(unserved) => Err(unserved.refuse("connection-attempts")),
@@ -181,6 +184,7 @@ impl Verb {
             Self::Backend(backend) => backend.run(&mut Proxy::new(globals)?).map(done),
             Self::Frontend(frontend) => frontend.run(&mut Proxy::new(globals)?).map(done),
             Self::Listener(listener) => listener.run(&mut Proxy::new(globals)?).map(done),
+            Self::Certificate(certificate) => certificate.run(&mut Proxy::new(globals)?).map(done),
             Self::Metrics(metrics) => metrics.run(&mut Proxy::new(globals)?).map(done),
             Self::Events => events::run(&mut Proxy::new(globals)?).map(done),
             Self::Logging(logging) => logging.run(&mut Proxy::new(globals)?).map(done),

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::client::Answer;
 use super::table::visible;
-use super::{CliError, cluster, frontend, listener, metrics, state, status};
+use super::{CliError, certificate, cluster, frontend, listener, metrics, state, status};
 
 /// How answers are shown.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +83,10 @@ fn tables(content: &ContentType, width: Option<usize>) -> String {
         ContentType::FrontendList(list) => frontend::render(list, width),
         ContentType::ListenersList(list) => listener::render(list, width),
         ContentType::RequestCounts(counts) => state::render(counts, width),
-        ContentType::WorkerResponses(responses) => cluster::render(responses, width),
+        ContentType::WorkerResponses(responses) => {
+            certificate::render_workers(responses, width).unwrap_or_else(|| cluster::render(responses, width))
+        }
+        ContentType::CertificatesWithFingerprints(list) => certificate::render(list, width),
         ContentType::Metrics(aggregated) => metrics::render(aggregated, width),
         ContentType::AvailableMetrics(names) => metrics::render_names(names),
         ContentType::Revision(info) => format!("revision {}\n", info.revision),
@@ -93,7 +96,6 @@ fn tables(content: &ContentType, width: Option<usize>) -> String {
         | ContentType::Clusters(_)
         | ContentType::ClusterHashes(_)
         | ContentType::CertificatesByAddress(_)
-        | ContentType::CertificatesWithFingerprints(_)
         | ContentType::MaxConnectionsPerIpLimit(_)
         | ContentType::HealthChecksList(_)
         | ContentType::MetricDetailStatus(_)

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use kakehi_command::order::{Order, OrderError, verb_of};
 use kakehi_command::proto::request::RequestType;
-use kakehi_command::proto::{FrontendFilters, QueryClusterByDomain, QueryMetricsOptions, Request};
+use kakehi_command::proto::{
+    FrontendFilters, QueryCertificatesFilters, QueryClusterByDomain, QueryMetricsOptions, Request,
+};
 
 /// What is to be done for a request.
 #[derive(Debug, PartialEq)]
@@ -50,6 +52,8 @@ pub(super) enum Question {
     Listeners,
     /// Requests so far, by verb.
     RequestCounts,
+    /// Certificates that pass the filters.
+    Certificates(QueryCertificatesFilters),
     /// The state's revision.
     Revision,
 }
@@ -65,6 +69,8 @@ pub(super) enum FanOut {
     ClustersByDomain(QueryClusterByDomain),
     /// A hash per cluster.
     ClusterHashes,
+    /// Certificates that pass the filters.
+    Certificates,
     /// Numbers.
     Metrics(QueryMetricsOptions),
 }
@@ -111,6 +117,8 @@ pub(super) fn route(request: &Request) -> Result<Route, Refusal> {
         R::ListFrontends(filters) => Route::Ask(Question::Frontends(filters.clone())),
         R::ListListeners(_) => Route::Ask(Question::Listeners),
         R::CountRequests(_) => Route::Ask(Question::RequestCounts),
+        R::QueryCertificatesFromTheState(filters) => Route::Ask(Question::Certificates(filters.clone())),
+        R::QueryCertificatesFromWorkers(_) => Route::AskWorkers(FanOut::Certificates),
         R::QueryRevision(_) => Route::Ask(Question::Revision),
         R::Status(_) => Route::AskWorkers(FanOut::Status),
         R::QueryClusterById(id) => Route::AskWorkers(FanOut::ClusterById(id.clone())),

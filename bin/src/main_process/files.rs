@@ -19,6 +19,7 @@ use kakehi_command::state::{ConfigState, STATE_RECORD_BYTES_MIN, read_state, wri
 use mio::Waker;
 
 use super::tasks::TaskId;
+use super::vetting::vet_keys;
 
 /// A state file holds what controllers told the proxy in confidence: its owner alone may read it.
 const STATE_FILE_MODE: u32 = 0o600;
@@ -215,8 +216,9 @@ pub(super) fn load(path: &Path, base: Snapshot, record_bytes_max: usize) -> Resu
     let (mut orders, mut refused) = (Vec::new(), 0);
     for (index, record) in records.enumerate() {
         let request = record.map_err(|error| failed(&error))?;
-        let accepted = Order::from_request(&request).and_then(|order| {
-            state.apply(&order)?;
+        let accepted = Order::from_request(&request).map_err(|error| error.to_string()).and_then(|order| {
+            vet_keys(&order)?;
+            state.apply(&order).map_err(|error| error.to_string())?;
             Ok(order)
         });
         match accepted {
@@ -243,6 +245,7 @@ fn reload(source: &Source, base: &Snapshot) -> Result<Prepared, String> {
         }
         Source::Orders(orders) => Arc::clone(orders),
     };
+    orders.iter().try_for_each(vet_keys)?;
     let mut target = ConfigState::default();
     target.transact(&orders).map_err(|error| error.to_string())?;
     let orders = base.state.diff(&target);

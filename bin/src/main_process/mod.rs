@@ -10,6 +10,7 @@ mod backoff;
 mod clients;
 mod command_socket;
 mod dispatch;
+mod expiry;
 mod feed;
 mod files;
 mod gather;
@@ -21,7 +22,8 @@ mod start;
 mod stop;
 mod supervisor;
 mod tasks;
+mod vetting;
 mod watch;
 mod workers;
 
-pub(crate) use start::{Ready, StartError, StartOptions, run};
+pub(crate) use start::{Ready, StartError, StartOptions, check_keys, run};

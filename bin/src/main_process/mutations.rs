@@ -7,6 +7,7 @@
 //! so.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -22,6 +23,7 @@ use super::gather::Gather;
 use super::sockets::{BindError, ListenSockets, Opened};
 use super::supervisor::{Supervisor, event};
 use super::tasks::{Apply, Done, Task, Work};
+use super::vetting::vet;
 use super::watch::send_sockets;
 
 /// Notes that are written out in an answer; the rest are counted.
@@ -41,9 +43,14 @@ struct SocketPlan {
 impl Supervisor {
     /// One change.
     pub(super) fn change(&mut self, client: ClientId, verb: &'static str, order: Order) {
+        let mut notes = order.notes();
+        if let Err(reason) = vet(&order, &mut notes) {
+            let text = format!("could not apply request on the main process state: {reason}");
+            return self.refuse(client, verb, text);
+        }
         let done = Done {
             message: "Successfully applied request to all workers".to_owned(),
-            notes: order.notes(),
+            notes,
             content: None,
             events: event_of(&order).into_iter().collect(),
         };
@@ -77,6 +84,16 @@ impl Supervisor {
             let response = ok("An empty transaction changes nothing", Some(revision_info(revision)));
             return self.clients.answer(client, &response, self.now);
         }
+        let mut notes = notes_of(&orders);
+        for (index, order) in orders.iter().enumerate() {
+            if let Err(reason) = vet(order, &mut notes) {
+                let verb_of_order = order.verb();
+                let text = format!(
+                    "transaction refused, nothing has changed: order {index} ({verb_of_order}): {reason}"
+                );
+                return self.refuse(client, verb, text);
+            }
+        }
         let changes = match self.configuration.state.transact(&orders) {
             Ok(changes) => changes,
             Err(error) => {
@@ -86,7 +103,7 @@ impl Supervisor {
         };
         let done = Done {
             message: format!("Successfully applied {} orders to all workers", orders.len()),
-            notes: notes_of(&orders),
+            notes,
             content: Some(revision_info(revision + 1)),
             events: orders.iter().filter_map(event_of).collect(),
         };
@@ -376,6 +393,11 @@ fn event_of(order: &Order) -> Option<Event> {
         address: Some(key.address.into()),
         ..Default::default()
     };
+    let certificate = |kind: EventKind, address: SocketAddr| Event {
+        kind: kind.into(),
+        address: Some(address.into()),
+        ..Default::default()
+    };
     let cluster = |kind: EventKind, id: Option<String>| Event {
         kind: kind.into(),
         cluster_id: id,
@@ -401,6 +423,9 @@ fn event_of(order: &Order) -> Option<Event> {
             address: Some(frontend.address().into()),
             ..cluster(EventKind::FrontendRemoved, frontend.cluster_id().map(ToString::to_string))
         },
+        Order::AddCertificate(added) => certificate(EventKind::CertificateAdded, added.address()),
+        Order::RemoveCertificate(key) => certificate(EventKind::CertificateRemoved, key.address),
+        Order::ReplaceCertificate { new, .. } => certificate(EventKind::CertificateReplaced, new.address()),
         Order::AddBackend(_) | Order::RemoveBackend(_) => return None,
     })
 }

@@ -14,6 +14,7 @@ use kakehi_command::proto::{
 
 use super::clients::{ClientId, failure};
 use super::dispatch::{FanOut, Question};
+use super::expiry;
 use super::gather::{Gather, WorkerId};
 use super::merge::{merge_available, merge_worker};
 use super::mutations::{ok, revision_info};
@@ -46,6 +47,13 @@ impl Supervisor {
                 let map = self.counts.iter().map(|(verb, count)| ((*verb).to_owned(), *count)).collect();
                 ok("Successfully counted requests", Some(ContentType::RequestCounts(RequestCounts { map })))
             }
+            Question::Certificates(filters) => match state.query_certificates(filters) {
+                Ok(list) => ok(
+                    "Successfully queried certificates",
+                    Some(ContentType::CertificatesWithFingerprints(list)),
+                ),
+                Err(error) => failure(error.to_string()),
+            },
             Question::Revision => {
                 let revision = self.configuration.revision;
                 ok(format!("The state is at revision {revision}"), Some(revision_info(revision)))
@@ -63,7 +71,7 @@ impl Supervisor {
     ) {
         let state = &self.configuration.state;
         let timeout = self.settings.worker_timeout;
-        let clusters = |vec| QueryKind::Views(ContentType::Clusters(ClusterInformations { vec }));
+        let clusters = |vec| QueryKind::Views(Some(ContentType::Clusters(ClusterInformations { vec })));
         let (text, kind, patience) = match question {
             FanOut::Status => ("Querying status of workers...", QueryKind::Status, self.status_patience()),
             FanOut::Metrics(options) => ("Querying metrics...", QueryKind::Metrics(options), timeout),
@@ -77,8 +85,11 @@ impl Supervisor {
             }
             FanOut::ClusterHashes => {
                 let hashes = ClusterHashes { map: state.cluster_hashes() };
-                ("Querying cluster hashes...", QueryKind::Views(ContentType::ClusterHashes(hashes)), timeout)
+                let kind = QueryKind::Views(Some(ContentType::ClusterHashes(hashes)));
+                ("Querying cluster hashes...", kind, timeout)
             }
+            // What main knows is another question's: a worker is asked for what it serves.
+            FanOut::Certificates => ("Querying certificates...", QueryKind::Views(None), timeout),
         };
         self.clients.processing(client, text.to_owned(), self.now);
         self.fan_out(client, verb, patience, kind, request);
@@ -206,13 +217,17 @@ impl Supervisor {
         let counts = self.configuration.state.counts();
         let gauge = |value: usize| Inner::Gauge(value as u64);
         let uptime = self.now.saturating_duration_since(self.started);
+        let expires_at = expiry::first(&self.configuration.state);
+        let expires_at = expires_at.map(|at| Inner::Gauge(u64::try_from(at).unwrap_or(0)));
         [
             ("configuration.backends", gauge(counts.backends)),
             ("configuration.clusters", gauge(counts.clusters)),
+            ("configuration.certificates", gauge(counts.certificates)),
             ("configuration.frontends", gauge(counts.http_frontends)),
             ("process.uptime_seconds", Inner::Gauge(uptime.as_secs())),
         ]
         .into_iter()
+        .chain(expires_at.map(|at| ("tls.cert.min_expires_at_seconds", at)))
         .filter(|(name, _)| {
             options.metric_names.is_empty() || options.metric_names.iter().any(|asked| asked == name)
         })
@@ -234,11 +249,12 @@ fn is_ok(answer: &supervision::Answer) -> bool {
 }
 
 /// Each worker's view beside main's. One that is missing would look as if it agreed: it is a failure.
-fn views(main: ContentType, gather: Gather<supervision::Answer>) -> Response {
+fn views(main: Option<ContentType>, gather: Gather<supervision::Answer>) -> Response {
     if let Some(troubles) = troubles(&gather) {
         return failure(troubles);
     }
-    let mut map = BTreeMap::from([(MAIN.to_owned(), ResponseContent { content_type: Some(main) })]);
+    let main = main.map(|main| (MAIN.to_owned(), ResponseContent { content_type: Some(main) }));
+    let mut map: BTreeMap<_, _> = main.into_iter().collect();
     for (id, answer) in gather.into_answers() {
         if let Some(content) = answer.content {
             map.insert(id.to_string(), content);
@@ -290,7 +306,7 @@ mod tests {
     fn views_stand_side_by_side() {
         let mut gather = Gather::new([WorkerId(4)]);
         gather.answer(WorkerId(4), answer(ResponseStatus::Ok, Some(hashes())));
-        let response = views(hashes(), gather);
+        let response = views(Some(hashes()), gather);
         let Some(ContentType::WorkerResponses(responses)) =
             response.content.and_then(|content| content.content_type)
         else {
@@ -304,7 +320,7 @@ mod tests {
         let mut gather = Gather::new([WorkerId(4), WorkerId(5)]);
         gather.answer(WorkerId(4), answer(ResponseStatus::Failure, None));
         gather.lose(WorkerId(5), Lost::Silent);
-        let response = views(hashes(), gather);
+        let response = views(Some(hashes()), gather);
         assert_eq!(response.status(), ResponseStatus::Failure);
         assert_eq!(response.message, "worker 5 did not answer in time, worker 4: broken");
     }

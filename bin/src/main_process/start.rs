@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use kakehi_command::config::Config;
+use kakehi_command::order::Order;
 use kakehi_command::state::{ConfigState, TransactionError};
 
 use super::command_socket::{CommandSocket, CommandSocketError};
 use super::files::{self, Snapshot, Source};
 use super::sockets::ListenSockets;
 use super::supervisor::{Configuration, Prepared, Settings, Supervisor};
+use super::vetting::vet_keys;
 use super::workers::WorkerLog;
 use crate::process::descriptors::{self, DescriptorError};
 use crate::process::logging::{self, Filter, FilterError, Target};
@@ -62,6 +64,9 @@ pub(crate) enum StartError {
     /// The configuration contradicts itself.
     #[error("the configuration cannot be applied: {0}")]
     Orders(#[from] TransactionError),
+    /// A certificate of the configuration cannot be served.
+    #[error("the configuration cannot be applied: {0}")]
+    Certificate(String),
     /// The state file is unreadable.
     #[error("saved_state: {0}")]
     SavedState(String),
@@ -169,6 +174,7 @@ fn install_logger(config: &Config) -> Result<WorkerLog, StartError> {
 
 /// The configuration's orders, then the saved state on top of them.
 fn initial_state(config: &Config) -> Result<Configuration, StartError> {
+    check_keys(&config.orders)?;
     let mut state = ConfigState::default();
     state.transact(&config.orders)?;
     let mut configuration = Configuration { state, revision: 1, last_verb: "start" };
@@ -185,6 +191,14 @@ fn initial_state(config: &Config) -> Result<Configuration, StartError> {
         configuration.state = loaded.state;
     }
     Ok(configuration)
+}
+
+/// Whether each private key of a configuration is that of its certificate.
+///
+/// # Errors
+/// One is not, or cannot be used.
+pub(crate) fn check_keys(orders: &[Order]) -> Result<(), StartError> {
+    orders.iter().try_for_each(vet_keys).map_err(StartError::Certificate)
 }
 
 /// A saved state that was never saved is no error: the first start comes before the first save.
@@ -205,7 +219,7 @@ fn bind_listeners(state: &ConfigState, config: &Config, workers: usize) -> Resul
             let error = sockets.open(listener.key()).err()?.to_string();
             // A listener of the saved state has no place in the file.
             let placed = config.remark(listener.key(), error.as_str()).map(|remark| remark.to_string());
-            Some(placed.unwrap_or_else(|| format!("http listener: {error}")))
+            Some(placed.unwrap_or_else(|| format!("{} listener: {error}", listener.kind())))
         })
         .collect();
     if errors.is_empty() { Ok(sockets) } else { Err(StartError::Listeners(errors)) }

@@ -24,6 +24,7 @@ use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use super::clients::{ClientId, ClientLimits, Clients, Turn, failure};
 use super::command_socket::CommandSocket;
 use super::dispatch::{self, Question, Route};
+use super::expiry::Expiry;
 use super::files::{FileThread, Source};
 use super::gather::Lost;
 use super::sockets::ListenSockets;
@@ -129,6 +130,7 @@ pub(super) struct Supervisor {
     pub(super) files: FileThread,
     pub(super) counts: BTreeMap<&'static str, i32>,
     pub(super) stopping: Option<Stopping>,
+    pub(super) expiry: Expiry,
     /// How the last process ended, for the error if the start fails.
     pub(super) last_end: String,
     pub(super) started: Instant,
@@ -174,6 +176,7 @@ impl Supervisor {
             files,
             counts: BTreeMap::new(),
             stopping: None,
+            expiry: Expiry::new(now),
             last_end: String::new(),
             started: now,
             now,
@@ -222,6 +225,7 @@ impl Supervisor {
             self.clients.next_deadline(),
             self.tasks.next_deadline(),
             self.stop_deadline(),
+            Some(self.expiry.deadline()),
         ];
         let timeout = if self.clients.has_ready() {
             Some(Duration::ZERO)
@@ -278,6 +282,7 @@ impl Supervisor {
             self.clients.processing(client, note, self.now);
         }
         self.take_stop_deadline();
+        self.look_for_expiry();
         Ok(())
     }
 

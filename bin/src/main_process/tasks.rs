@@ -79,8 +79,8 @@ pub(super) struct Query {
 pub(super) enum QueryKind {
     /// Who runs.
     Status,
-    /// Each worker's view beside main's own; all must answer.
-    Views(ContentType),
+    /// Each worker's view, beside main's own if it has one; all must answer.
+    Views(Option<ContentType>),
     /// Numbers, merged or not.
     Metrics(QueryMetricsOptions),
     /// Whether everybody has changed what it logs.

@@ -27,10 +27,19 @@ fn plain(file: &'static str, command: &'static str) -> Case {
 }
 
 fn cases() -> Vec<Case> {
-    [process_cases(), cluster_cases(), frontend_cases(), listener_cases(), metrics_cases(), trouble_cases()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        process_cases(),
+        cluster_cases(),
+        frontend_cases(),
+        listener_cases(),
+        https_cases(),
+        certificate_cases(),
+        metrics_cases(),
+        trouble_cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn process_cases() -> Vec<Case> {
@@ -139,6 +148,74 @@ fn listener_cases() -> Vec<Case> {
     ]
 }
 
+fn https_cases() -> Vec<Case> {
+    vec![
+        plain(
+            "https_frontend_add",
+            "frontend https add -a 127.0.0.1:443 --hostname a --hsts-max-age 60 id app",
+        ),
+        plain("https_frontend_remove", "frontend https remove -a 127.0.0.1:443 --hostname a id app"),
+        plain("https_listener_add", "listener https add -a 127.0.0.1:443"),
+        plain(
+            "https_listener_add_everything",
+            "listener https add -a 127.0.0.1:443 --front-timeout 1 --tls-versions TLS_V12 --tls-versions TLSv1.3 \
+             --tls-cipher-list TLS13_AES_128_GCM_SHA256 --tls-groups-list P-256 --certificate certificate.pem \
+             --key key.pem --certificate-chain chain.pem --send-tls13-tickets 2 --alpn-protocols h2,http/1.1 \
+             --no-strict-sni-binding --client-auth required --client-ca chain.pem --client-crl crl.pem \
+             --client-subject-header X-Subject --max-early-data 512 --handshake-timeout 5 \
+             --max-handshakes-per-source 0 --hsts-preload",
+        ),
+        plain("https_listener_update", "listener https update -a 127.0.0.1:443 --front-timeout 5"),
+        plain(
+            "https_listener_update_everything",
+            "listener https update -a 127.0.0.1:443 --reset-alpn --strict-sni-binding --enable-http11 \
+             --client-auth none --client-subject-header= --max-early-data 0 --handshake-timeout 5 \
+             --max-handshakes-per-source 9 --hsts-disabled --h2-max-concurrent-streams 50",
+        ),
+        plain("https_listener_activate", "listener https activate -a 127.0.0.1:443 --interface lo"),
+        plain("https_listener_deactivate", "listener https deactivate -a 127.0.0.1:443"),
+        plain("https_listener_remove", "listener https remove -a 127.0.0.1:443"),
+        plain(
+            "cluster_add_tls",
+            "cluster add -i app --tls --tls-server-name b.test --tls-ca chain.pem --tls-skip-verification \
+             --tls-client-certificate certificate.pem --tls-client-key key.pem",
+        ),
+    ]
+}
+
+fn certificate_cases() -> Vec<Case> {
+    vec![
+        case("certificate_list", "certificate list", canned::certificates()),
+        case("certificate_list_json", "certificate list -d app.example.com --json", canned::certificates()),
+        case("certificate_list_workers", "certificate list --workers", canned::certificate_summaries()),
+        case(
+            "certificate_list_fingerprint",
+            "certificate list -w -f 00ff",
+            canned::certificates_of_workers(),
+        ),
+        plain(
+            "certificate_add",
+            "certificate add -a 127.0.0.1:443 --certificate certificate.pem --key key.pem",
+        ),
+        plain(
+            "certificate_add_everything",
+            "certificate add -a 127.0.0.1:443 --certificate certificate.pem --certificate-chain chain.pem \
+             --key key.pem --tls-versions TLS_V13 --name a.test --name *.a.test --ocsp ocsp.der",
+        ),
+        plain("certificate_remove", "certificate remove -a 127.0.0.1:443 --cert certificate.pem"),
+        plain("certificate_remove_fingerprint", "certificate remove -a 127.0.0.1:443 -f 00ff"),
+        plain(
+            "certificate_replace",
+            "certificate replace -a 127.0.0.1:443 --new-certificate certificate.pem --new-key key.pem \
+             --new-certificate-chain chain.pem --old-cert certificate.pem",
+        ),
+        plain(
+            "certificate_replace_fingerprint",
+            "certificate replace -a 127.0.0.1:443 --new-certificate certificate.pem --new-key key.pem -f 00ff",
+        ),
+    ]
+}
+
 fn metrics_cases() -> Vec<Case> {
     vec![
         case("metrics_get", "metrics get", canned::metrics()),
@@ -165,12 +242,18 @@ fn trouble_cases() -> Vec<Case> {
         Case { file: "processing", command: "status", responses: processed, then: Then::Wait },
         no_answer("silent", "status --timeout 50", Then::Wait),
         no_answer("closed", "status", Then::Close),
-        no_answer("unserved_certificate", "certificate list --json", Then::Close),
-        no_answer("unserved_listener", "listener https add -a 127.0.0.1:443 --help", Then::Close),
+        no_answer("unserved_upgrade", "upgrade --worker 1 --json", Then::Close),
+        no_answer("unserved_listener", "listener tcp add -a 127.0.0.1:443 --help", Then::Close),
         no_answer("unserved_cluster", "cluster h2 enable -i app", Then::Close),
         no_answer("arguments_missing", "backend add -i app", Then::Close),
         no_answer("arguments_conflict", "cluster list -i app -d app.example.com", Then::Close),
         no_answer("arguments_bad_address", "backend remove -i a --backend-id b -a localhost:80", Then::Close),
+        no_answer(
+            "certificate_too_long",
+            "certificate remove -a 127.0.0.1:443 --certificate long.pem",
+            Then::Close,
+        ),
+        no_answer("certificate_which", "certificate remove -a 127.0.0.1:443", Then::Close),
         no_answer("file_missing", "listener http add -a 127.0.0.1:80 --answer-404 nowhere.http", Then::Close),
     ]
 }
@@ -219,6 +302,17 @@ fn config_in(directory: &tempfile::TempDir) -> String {
     fs::write(directory.path().join("config.toml"), "command_socket = \"kakehi.sock\"\nback_timeout = 33\n")
         .unwrap();
     fs::write(directory.path().join("answer.http"), "HTTP/1.1 404 Not Found\r\n\r\n").unwrap();
+    let files: [(&str, &[u8]); 6] = [
+        ("certificate.pem", canned::CERTIFICATE.as_bytes()),
+        ("chain.pem", b"chain"),
+        ("key.pem", b"key"),
+        ("crl.pem", b"list"),
+        ("ocsp.der", &[1, 2, 255]),
+        ("long.pem", &[b'x'; 2 << 20]),
+    ];
+    for (name, content) in files {
+        fs::write(directory.path().join(name), content).unwrap();
+    }
     "config.toml".to_owned()
 }
 

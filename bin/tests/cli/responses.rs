@@ -162,14 +162,64 @@ pub(crate) fn listeners() -> Response {
         back_timeout: 30,
         ..TcpListenerConfig::default()
     };
+    let https = HttpsListenerConfig {
+        address: address("127.0.0.1:443"),
+        sticky_name: "SOZUBALANCEID".to_owned(),
+        versions: vec![TlsVersion::TlsV13.into()],
+        groups_list: vec!["x25519".to_owned()],
+        certificate: Some(CERTIFICATE.to_owned()),
+        send_tls13_tickets: 4,
+        client_auth: Some(ClientAuthMode::ClientAuthRequired.into()),
+        client_subject_header: Some("X-Subject".to_owned()),
+        handshake_timeout: Some(5),
+        ..HttpsListenerConfig::default()
+    };
     ok_with(ContentType::ListenersList(ListenersList {
         http_listeners: BTreeMap::from([
             ("127.0.0.1:8080".to_owned(), plain),
             ("0.0.0.0:80%eth0".to_owned(), rich),
         ]),
+        https_listeners: BTreeMap::from([("127.0.0.1:443".to_owned(), https)]),
         tcp_listeners: BTreeMap::from([("127.0.0.1:2525".to_owned(), tcp)]),
         ..ListenersList::default()
     }))
+}
+
+/// A certificate for three names, without its key.
+pub(crate) const CERTIFICATE: &str = include_str!("certificate.pem");
+const FINGERPRINT: &str = "940e8fab9a4d377c311be08a00b78f6cc55f8bee769d34e219b254643bf9332e";
+
+fn listed_certificates() -> ContentType {
+    let mut certificate = CertificateAndKey::default();
+    certificate.certificate = CERTIFICATE.to_owned();
+    let mut named = certificate.clone();
+    named.names = (0..20).map(|nth| format!("{nth}.example.com")).collect();
+    let certs = BTreeMap::from([(FINGERPRINT.to_owned(), certificate), ("00ff".repeat(16), named)]);
+    ContentType::CertificatesWithFingerprints(CertificatesWithFingerprints { certs })
+}
+
+/// Two certificates, as the state has them.
+pub(crate) fn certificates() -> Response {
+    ok_with(listed_certificates())
+}
+
+/// The same from two workers, one of which has none.
+pub(crate) fn certificates_of_workers() -> Response {
+    let none = ContentType::CertificatesWithFingerprints(CertificatesWithFingerprints::default());
+    worker_responses([("0", listed_certificates()), ("1", none)])
+}
+
+/// Names and fingerprints, from two workers, one of which has none.
+pub(crate) fn certificate_summaries() -> Response {
+    let summary =
+        |domain: &str| CertificateSummary { domain: domain.to_owned(), fingerprint: FINGERPRINT.to_owned() };
+    let at = CertificatesByAddress {
+        address: address("127.0.0.1:443"),
+        certificate_summaries: vec![summary("app.example.com"), summary("*.app.example.com")],
+    };
+    let list =
+        |certificates| ContentType::CertificatesByAddress(ListOfCertificatesByAddress { certificates });
+    worker_responses([("10", list(Vec::new())), ("2", list(vec![at]))])
 }
 
 /// What was asked so far.

@@ -92,7 +92,7 @@ impl Answers<'_> {
     }
 }
 
-fn unreadable(path: &str, error: &io::Error) -> String {
+pub(super) fn unreadable(path: &str, error: &io::Error) -> String {
     format!("\"{}\" cannot be read: {error}", path.escape_debug())
 }
 

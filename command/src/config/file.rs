@@ -174,7 +174,6 @@ impl<'d> Section<'d> {
     }
 
     /// The table under a key.
-    #[cfg(test)]
     pub(super) fn table(&self, name: &str) -> Option<Section<'d>> {
         let Shape::Table(keys) = self.declared(name).shape else { return None };
         let value = self.raw(name)?;
@@ -426,9 +425,11 @@ fn nearest<'k>(name: &str, keys: &'k [Key]) -> Option<&'k Key> {
 }
 
 impl Served {
-    /// What an operator who used the key is told; `Err` when it must not be ignored.
-    pub(super) fn remark(self) -> Option<Result<String, String>> {
+    /// What an operator who used the key, of or on a listener that speaks `protocol` if any, is told; `Err`
+    /// when it must not be ignored.
+    pub(super) fn remark(self, protocol: &str) -> Option<Result<String, String>> {
         match self {
+            Self::OnlyFor(kind) | Self::Misplaced(kind) if kind == protocol => None,
             Self::Yes | Self::Needless => None,
             Self::NotYet => Some(Ok("not served yet by this version: it has no effect".to_owned())),
             Self::OnlyFor(kind) => Some(Ok(format!("it has no effect: only {kind} listeners use it"))),

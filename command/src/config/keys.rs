@@ -4,6 +4,8 @@
 //! is here cannot be forgotten in the embedded `config.toml` (a test compares them, defaults included),
 //! and serving one more is a change of one word. Ranges that only hold between keys are in `resolve`.
 
+use crate::order::MAX_EARLY_DATA_MAX;
+
 /// One key of a table.
 #[derive(Debug)]
 pub(super) struct Key {
@@ -217,6 +219,10 @@ pub(super) static LISTENER: &[Key] = &[
     key("key", Text, "", HTTPS),
     key("certificate_chain", Text, "", HTTPS),
     key("send_tls13_tickets", up_to(I64), "4", HTTPS),
+    key("client_subject_header", Text, "", HTTPS),
+    key("max_early_data", up_to(MAX_EARLY_DATA_MAX as u64), "0", HTTPS),
+    key("handshake_timeout", from_one(U32), "10", HTTPS),
+    key("max_handshakes_per_source", up_to(U32), "64", HTTPS),
     key("alpn_protocols", TextsOf(&["h2", "http/1.1"]), "[\"h2\", \"http/1.1\"]", HTTPS),
     key("strict_sni_binding", Flag, "true", HTTPS),
     key("disable_http11", Flag, "false", HTTPS),
@@ -251,11 +257,22 @@ pub(super) static LISTENER: &[Key] = &[
 
 #[rustfmt::skip]
 pub(super) static HSTS: &[Key] = &[
-    key("enabled", Flag, "", NotYet),
-    key("max_age", up_to(U32), "31536000", NotYet),
-    key("include_subdomains", Flag, "false", NotYet),
-    key("preload", Flag, "false", NotYet),
-    key("force_replace_backend", Flag, "false", NotYet),
+    key("enabled", Flag, "", Yes),
+    key("max_age", up_to(U32), "31536000", Yes),
+    key("include_subdomains", Flag, "false", Yes),
+    key("preload", Flag, "false", Yes),
+    key("force_replace_backend", Flag, "false", Yes),
+];
+
+#[rustfmt::skip]
+pub(super) static BACKEND_TLS: &[Key] = &[
+    key("enabled", Flag, "true", Yes),
+    key("server_name", Text, "", Yes),
+    key("ca_certificates", Texts, "[]", Yes),
+    key("skip_verification", Flag, "false", Yes),
+    key("client_certificate", Text, "", Yes),
+    key("client_key", Text, "", Yes),
+    key("alpn", TextsOf(&["h2", "http/1.1"]), "[\"http/1.1\"]", Yes),
 ];
 
 #[rustfmt::skip]
@@ -283,6 +300,7 @@ pub(super) static CLUSTER: &[Key] = &[
     key("shard_percent", Integer { min: 1, max: 100 }, "", NotYet),
     key("shard_min_backends", Integer { min: 2, max: U32 }, "8", NotYet),
     key("shard_mode", OneOf(&["FALLBACK", "STRICT"]), "\"FALLBACK\"", NotYet),
+    key("tls", Table(BACKEND_TLS), "", Yes),
     key("health_check", Table(HEALTH_CHECK), "", NotYet),
     key("udp", Table(UDP), "", OnlyFor("udp")),
 ];
@@ -391,6 +409,7 @@ pub(super) static SECTIONS: &[(&str, &[Key])] = &[
     ("a cluster's health_check", HEALTH_CHECK),
     ("a cluster's udp", UDP),
     ("a cluster's udp.health", UDP_HEALTH),
+    ("a cluster's tls", BACKEND_TLS),
     ("hsts", HSTS),
     ("a frontend's headers", HEADER),
     ("a frontend's header_predicates", HEADER_PREDICATE),

@@ -2,11 +2,14 @@
 //! is for [`crate::order`] to tell.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::net::SocketAddr;
 
 use super::answers::Answers;
 use super::diagnostic::Diagnostics;
 use super::file::Section;
+use super::pem_files::{PemFiles, Unreadable};
+use crate::order::SEND_TLS13_TICKETS_DEFAULT;
 use crate::proto;
 
 /// A listener at `address`: `defaults`, and what the section says.
@@ -41,11 +44,101 @@ pub(super) fn http_listener(
     }
 }
 
+/// What an HTTPS listener has beyond an HTTP one, in a message that is otherwise empty.
+pub(super) fn tls(
+    section: &Section<'_>,
+    files: PemFiles<'_>,
+    diagnostics: &mut Diagnostics,
+) -> proto::HttpsListenerConfig {
+    let number = |name: &str| section.integer(name).and_then(|value| u32::try_from(value).ok());
+    let mut certificate = files.certificate(section, Unreadable::Absent, diagnostics);
+    let mut wire = proto::HttpsListenerConfig {
+        versions: tls_versions(section),
+        cipher_list: section.texts("cipher_list"),
+        cipher_suites: section.texts("cipher_suites"),
+        groups_list: section.texts("groups_list"),
+        send_tls13_tickets: section.integer("send_tls13_tickets").unwrap_or(SEND_TLS13_TICKETS_DEFAULT),
+        alpn_protocols: section.texts("alpn_protocols"),
+        strict_sni_binding: section.flag("strict_sni_binding"),
+        disable_http11: section.flag("disable_http11"),
+        hsts: section.table("hsts").and_then(|table| hsts(&table, diagnostics)),
+        client_subject_header: section.text("client_subject_header").map(str::to_owned),
+        max_early_data: number("max_early_data"),
+        handshake_timeout: number("handshake_timeout"),
+        max_handshakes_per_source: number("max_handshakes_per_source"),
+        ..proto::HttpsListenerConfig::default()
+    };
+    if let Some(certificate) = &mut certificate {
+        wire.certificate = Some(mem::take(&mut certificate.certificate));
+        wire.certificate_chain = mem::take(&mut certificate.certificate_chain);
+        wire.key = Some(mem::take(&mut certificate.key));
+    }
+    let authorities = files.texts(section, "client_ca_certificates", diagnostics);
+    let lists = files.texts(section, "client_ca_crls", diagnostics);
+    // Without a file that was reported, or files that are not looked at, there is nothing to judge.
+    if let (Some(authorities), Some(lists), Some(_)) = (authorities, lists, files.read) {
+        wire.client_auth = section.choice("client_auth").map(|mode| client_auth(mode).into());
+        wire.client_ca_certificates = authorities;
+        wire.client_ca_crls = lists;
+    }
+    wire
+}
+
+/// `tls_versions` of a listener or frontend.
+pub(super) fn tls_versions(section: &Section<'_>) -> Vec<i32> {
+    let version = |name: &String| match name.as_str() {
+        "SSL_V2" => proto::TlsVersion::SslV2,
+        "SSL_V3" => proto::TlsVersion::SslV3,
+        "TLS_V10" => proto::TlsVersion::TlsV10,
+        "TLS_V11" => proto::TlsVersion::TlsV11,
+        "TLS_V12" => proto::TlsVersion::TlsV12,
+        _ => proto::TlsVersion::TlsV13,
+    };
+    section.texts("tls_versions").iter().map(|name| version(name).into()).collect()
+}
+
+/// `hsts` of a listener or frontend; none if it lacks what it needs, which is reported.
+fn hsts(section: &Section<'_>, diagnostics: &mut Diagnostics) -> Option<proto::HstsConfig> {
+    section.required("enabled", diagnostics)?;
+    Some(proto::HstsConfig {
+        enabled: section.flag("enabled"),
+        max_age: section.integer("max_age").and_then(|value| u32::try_from(value).ok()),
+        include_subdomains: section.flag("include_subdomains"),
+        preload: section.flag("preload"),
+        force_replace_backend: section.flag("force_replace_backend"),
+    })
+}
+
+/// TLS to the backends of a cluster; none if nothing outside of the configuration is looked at.
+fn backend_tls(
+    section: &Section<'_>,
+    files: PemFiles<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Option<proto::BackendTls> {
+    files.read?;
+    let mut file = |name: &str| match section.has(name) {
+        true => files.text(section, name, Unreadable::Refused, diagnostics).map(Some),
+        false => Some(None),
+    };
+    let (client_certificate, client_key) = (file("client_certificate"), file("client_key"));
+    let authorities = files.texts(section, "ca_certificates", diagnostics);
+    Some(proto::BackendTls {
+        enabled: section.flag("enabled").unwrap_or(true),
+        server_name: section.text("server_name").map(str::to_owned),
+        ca_certificates: authorities?,
+        skip_verification: section.flag("skip_verification"),
+        client_certificate: client_certificate?,
+        client_key: client_key?,
+        alpn: section.texts("alpn"),
+    })
+}
+
 /// A cluster, with the settings that later versions serve: they are kept.
 pub(super) fn cluster(
     id: &str,
     section: &Section<'_>,
     answers: Answers<'_>,
+    files: PemFiles<'_>,
     diagnostics: &mut Diagnostics,
 ) -> proto::Cluster {
     let number = |name: &str| section.integer(name).and_then(|value| u32::try_from(value).ok());
@@ -70,11 +163,12 @@ pub(super) fn cluster(
         shard_min_backends: number("shard_min_backends"),
         shard_mode: section.choice("shard_mode").map(|mode| shard_mode(mode).into()),
         max_connection_attempts: number("max_connection_attempts"),
+        tls: section.table("tls").and_then(|table| backend_tls(&table, files, diagnostics)),
         ..proto::Cluster::default()
     }
 }
 
-/// A frontend of an HTTP listener.
+/// A frontend of an HTTP or HTTPS listener.
 pub(super) fn http_frontend(
     cluster_id: &str,
     address: SocketAddr,
@@ -101,13 +195,13 @@ pub(super) fn http_frontend(
         rewrite_path: text("rewrite_path"),
         rewrite_port: section.integer("rewrite_port").and_then(|port| u32::try_from(port).ok()),
         required_auth: section.flag("required_auth"),
+        hsts: section.table("hsts").and_then(|table| hsts(&table, diagnostics)),
         headers: section.tables("headers").iter().filter_map(|table| header(table, diagnostics)).collect(),
         header_predicates: section
             .tables("header_predicates")
             .iter()
             .filter_map(|table| header_predicate(table, diagnostics))
             .collect(),
-        ..proto::RequestHttpFrontend::default()
     }
 }
 
@@ -152,6 +246,14 @@ fn forwarded(family: &str) -> proto::ForwardedHeaders {
         "rfc7239" => proto::ForwardedHeaders::Rfc7239,
         "none" => proto::ForwardedHeaders::None,
         _ => proto::ForwardedHeaders::Both,
+    }
+}
+
+fn client_auth(mode: &str) -> proto::ClientAuthMode {
+    match mode {
+        "optional" => proto::ClientAuthMode::ClientAuthOptional,
+        "required" => proto::ClientAuthMode::ClientAuthRequired,
+        _ => proto::ClientAuthMode::ClientAuthNone,
     }
 }
 

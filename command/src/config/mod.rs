@@ -7,7 +7,7 @@
 //!
 //! The road: `file` (TOML to checked values, against the table in `keys`), then `resolve` (defaults,
 //! cross-checks) and `objects` (listeners and clusters to orders, by way of `messages`). Nothing here opens sockets, creates
-//! files or reads the environment; the names of backends are looked up and the files of answers read,
+//! files or reads the environment; the names of backends are looked up, the files of answers and certificates read,
 //! and nothing else.
 
 mod answers;
@@ -16,6 +16,7 @@ mod file;
 mod keys;
 mod messages;
 mod objects;
+mod pem_files;
 mod resolve;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ use crate::proto::supervision::LimitsConfig;
 use answers::ReadAnswer;
 pub use diagnostic::{ConfigError, ConfigErrors, ConfigWarning, Diagnostic};
 use diagnostic::{Diagnostics, Place};
+use pem_files::ReadPem;
 
 /// The configuration of a proxy that was given none, and the documentation of every key: the
 /// repository's `config.toml`.
@@ -123,7 +125,7 @@ pub struct Config {
     /// Whether the listeners are activated by `orders`.
     pub activate_listeners: bool,
     /// The whole state: listeners; then each cluster in the order of the file, followed by its
-    /// frontends and backends; then the activations. Applied in order to an empty state, none is refused.
+    /// certificates, frontends and backends; then the activations. Applied in order to an empty state, none is refused.
     pub orders: Vec<Order>,
     /// What the operator should know, in the order of the file.
     pub warnings: Vec<ConfigWarning>,
@@ -139,15 +141,19 @@ type Lookup<'a> = &'a dyn Fn(&str) -> io::Result<Vec<SocketAddr>>;
 struct Outside<'a> {
     look_up: Lookup<'a>,
     read_answer: ReadAnswer<'a>,
+    /// None: what needs a certificate is left out.
+    read_pem: Option<ReadPem<'a>>,
 }
 
 impl Outside<'static> {
     /// The machine's own.
-    const REAL: Self = Self { look_up: &look_up, read_answer: &answers::read_file };
+    const REAL: Self =
+        Self { look_up: &look_up, read_answer: &answers::read_file, read_pem: Some(&pem_files::read_file) };
     /// One in which every name has an address, and every answer is empty.
     const NONE: Self = Self {
         look_up: &|_| Ok(vec![SocketAddr::from(([127, 0, 0, 1], 1))]),
         read_answer: &|_| Ok(String::new()),
+        read_pem: None,
     };
 }
 
@@ -161,7 +167,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
 }
 
 /// Loads a file for its settings only, as a client of the command socket needs them: names of backends
-/// are not looked up, files of answers are not read, and `orders` is empty.
+/// are not looked up, files of answers and certificates are not read, and `orders` is empty.
 ///
 /// # Errors
 /// As [`load`], names and answers aside.
@@ -181,8 +187,8 @@ pub fn parse(text: &str, origin: &Origin) -> Result<Config, ConfigErrors> {
 }
 
 /// Parses a text by itself, for tools that check texts of anybody: nothing outside of it is looked at. In the
-/// orders, backends that are given by name have an address that means nothing, and answers that are given by
-/// file are left out.
+/// orders, backends that are given by name have an address that means nothing, and answers, certificates
+/// and keys, which are given by file, are left out.
 ///
 /// # Errors
 /// As [`parse`], names and answers aside.

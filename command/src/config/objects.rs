@@ -4,7 +4,7 @@
 //! whole file can tell: duplicates, frontends without a listener, and what is on listeners that this
 //! version does not serve.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,11 +12,13 @@ use std::sync::Arc;
 use super::answers::Answers;
 use super::diagnostic::{Diagnostic, Diagnostics, Place};
 use super::file::{Located, Section};
+use super::pem_files::{PemFiles, Unreadable};
 use super::resolve::report_unserved;
 use super::{Config, DEMO_PORT, Lookup, Origin, Outside, messages};
 use crate::order::{
-    Backend, BackendKey, Cluster, ClusterId, HeaderPredicate, HostPattern, HttpFrontend, HttpListener,
-    ListenerKey, ListenerKind, Order, OrderError, PathRule, STICKY_NAME_DEFAULT,
+    Backend, BackendKey, Certificate, CertificateKey, Cluster, ClusterId, HeaderPredicate, HostPattern,
+    HttpFrontend, HttpListener, ListenerKey, ListenerKind, Order, OrderError, PathRule,
+    SEND_TLS13_TICKETS_DEFAULT, STICKY_NAME_DEFAULT,
 };
 use crate::proto;
 
@@ -41,10 +43,12 @@ pub(super) fn objects(
         origin,
         names: Names { look_up: outside.look_up, known: HashMap::new() },
         answers: Answers { read: outside.read_answer },
+        files: PemFiles { read: outside.read_pem },
         diagnostics,
         listeners: HashMap::new(),
         listener_orders: Vec::new(),
         frontends: HashMap::new(),
+        certificates: HashSet::new(),
         cluster_orders: Vec::new(),
     };
     for section in top.tables("listeners") {
@@ -61,10 +65,13 @@ struct Builder<'c, 'l> {
     origin: &'c Origin,
     names: Names<'l>,
     answers: Answers<'l>,
+    files: PemFiles<'l>,
     diagnostics: &'c mut Diagnostics,
     listeners: HashMap<SocketAddr, Vec<Declared>>,
     listener_orders: Vec<Arc<HttpListener>>,
     frontends: HashMap<FrontendIdentity, Origination>,
+    /// Many frontends may name the same files.
+    certificates: HashSet<CertificateKey>,
     cluster_orders: Vec<Order>,
 }
 
@@ -72,6 +79,8 @@ struct Builder<'c, 'l> {
 struct Declared {
     kind: ListenerKind,
     interface: Option<String>,
+    /// Whether it has a certificate for its frontends that bring none.
+    certificate: bool,
     by: Origination,
 }
 
@@ -92,10 +101,12 @@ impl Builder<'_, '_> {
         let (Some(address), Some(kind)) = (address, kind.map(kind_of)) else { return };
         let interface = section.text("interface").map(str::to_owned);
         let by = Origination { place: address.place, path: section.path.clone() };
-        if !self.declare(address, kind, interface, by) {
+        let certificate = section.has("certificate") && section.has("key");
+        let at = address.value;
+        if !self.declare(address, Declared { kind, interface, certificate, by }) {
             return;
         }
-        if kind != ListenerKind::Http {
+        if !is_served(kind) {
             let text = format!(
                 "{kind} listeners are not served yet by this version: this one is skipped, with all that is \
                  on it"
@@ -103,26 +114,27 @@ impl Builder<'_, '_> {
             self.diagnostics.warning(section.place_of("protocol"), section.key_path("protocol"), text);
             return;
         }
-        report_unserved(section, self.diagnostics);
-        let defaults = self.default_listener(address.value);
+        report_unserved(section, protocol_of(kind), self.diagnostics);
+        let defaults = self.default_listener(at);
         let wire = messages::http_listener(section, defaults, self.answers, self.diagnostics);
-        if let Some(listener) = self.checked(section, HttpListener::from_wire(wire)) {
+        let listener = if kind == ListenerKind::Https {
+            let tls = messages::tls(section, self.files, self.diagnostics);
+            HttpListener::from_https_wire(tls.with(wire))
+        } else {
+            HttpListener::from_wire(wire)
+        };
+        if let Some(listener) = self.checked(section, listener) {
             self.listener_orders.push(Arc::new(listener));
         }
     }
 
     /// Notes a listener; `false` if it clashes with another, which is reported.
-    fn declare(
-        &mut self,
-        address: Located<SocketAddr>,
-        kind: ListenerKind,
-        interface: Option<String>,
-        by: Origination,
-    ) -> bool {
+    fn declare(&mut self, address: Located<SocketAddr>, declared: Declared) -> bool {
+        let Declared { kind, ref interface, ref by, .. } = declared;
         let others = self.listeners.entry(address.value).or_default();
         let clash = others.iter().find_map(|other| {
             let at = format!("{} (line {})", other.by.path, self.diagnostics.line(other.by.place));
-            if other.interface == interface {
+            if other.interface == *interface {
                 Some(format!("{} is already the address of {at}", address.value))
             } else if other.kind != kind {
                 Some(format!(
@@ -138,11 +150,11 @@ impl Builder<'_, '_> {
             self.diagnostics.error(address.place, format!("{}.address", by.path), text);
             return false;
         }
-        others.push(Declared { kind, interface, by });
+        others.push(declared);
         true
     }
 
-    /// An HTTP listener of which nothing but the address is said.
+    /// An HTTP or HTTPS listener of which nothing but the address is said.
     fn default_listener(&self, address: SocketAddr) -> proto::HttpListenerConfig {
         let timeouts = self.settings.server_config();
         proto::HttpListenerConfig {
@@ -171,8 +183,8 @@ impl Builder<'_, '_> {
         if protocol.is_none() || frontends.is_none() || backends.is_none() {
             return;
         }
-        report_unserved(section, self.diagnostics);
-        let wire = messages::cluster(id, section, self.answers, self.diagnostics);
+        report_unserved(section, "http", self.diagnostics);
+        let wire = messages::cluster(id, section, self.answers, self.files, self.diagnostics);
         let Some(cluster) = self.checked(section, Cluster::from_wire(wire)) else { return };
         let id = cluster.id().clone();
         self.cluster_orders.push(Order::AddCluster(Arc::new(cluster)));
@@ -189,55 +201,98 @@ impl Builder<'_, '_> {
         let address = section.required("address", self.diagnostics).and_then(|()| section.address("address"));
         let hostname = section.required("hostname", self.diagnostics).and_then(|()| section.text("hostname"));
         let (Some(address), Some(hostname)) = (address, hostname) else { return };
-        if !self.is_on_http(section, address) {
+        let at = address.value;
+        let Some(kind) = self.kind_of_listener(section, address) else { return };
+        report_unserved(section, protocol_of(kind), self.diagnostics);
+        let wire = messages::http_frontend(cluster_id, at, hostname, section, self.diagnostics);
+        let frontend = if kind == ListenerKind::Https {
+            self.certificate(section, at);
+            HttpFrontend::from_https_wire(wire)
+        } else if section.has("hsts") {
+            // Reported as misplaced.
             return;
-        }
-        report_unserved(section, self.diagnostics);
-        let wire = messages::http_frontend(cluster_id, address.value, hostname, section, self.diagnostics);
-        let Some(frontend) = self.checked(section, HttpFrontend::from_wire(wire)) else { return };
+        } else {
+            HttpFrontend::from_wire(wire)
+        };
+        let Some(frontend) = self.checked(section, frontend) else { return };
         if self.is_new(section, &frontend) {
             self.cluster_orders.push(Order::AddHttpFrontend(Arc::new(frontend)));
         }
     }
 
-    /// Whether the frontend's listener is one that is served; creates it with defaults if the file has
-    /// none at this address.
-    fn is_on_http(&mut self, section: &Section<'_>, address: Located<SocketAddr>) -> bool {
+    /// The certificate that a frontend brings.
+    fn certificate(&mut self, section: &Section<'_>, address: SocketAddr) {
+        let files = self.files;
+        let Some(mut certificate) = files.certificate(section, Unreadable::Refused, self.diagnostics) else {
+            return;
+        };
+        certificate.versions = messages::tls_versions(section);
+        let wire = proto::AddCertificate { address: address.into(), certificate, expired_at: None };
+        let Some(certificate) = self.checked(section, Certificate::from_wire(&wire)) else { return };
+        if self.certificates.insert(certificate.key_in_state()) {
+            self.cluster_orders.push(Order::AddCertificate(Arc::new(certificate)));
+        }
+    }
+
+    /// What the frontend's listener speaks, if it is one that is served; creates it with defaults if the
+    /// file has none at this address: an HTTPS one for a frontend with a certificate.
+    fn kind_of_listener(
+        &mut self,
+        section: &Section<'_>,
+        address: Located<SocketAddr>,
+    ) -> Option<ListenerKind> {
+        let at = address.value;
+        let (place, path) = (address.place, section.key_path("address"));
         let certificate =
             ["certificate", "key", "certificate_chain"].into_iter().find(|name| section.has(name));
         if !self.listeners.contains_key(&address.value) {
             let kind = if certificate.is_some() { ListenerKind::Https } else { ListenerKind::Http };
             let by = Origination { place: address.place, path: section.path.clone() };
-            self.declare(address, kind, None, by);
-            if kind == ListenerKind::Http {
-                let wire = self.default_listener(address.value);
-                if let Some(listener) = self.checked(section, HttpListener::from_wire(wire)) {
-                    self.listener_orders.push(Arc::new(listener));
-                }
+            self.declare(address, Declared { kind, interface: None, certificate: false, by });
+            let wire = self.default_listener(at);
+            let listener = if kind == ListenerKind::Https {
+                let tls = proto::HttpsListenerConfig {
+                    send_tls13_tickets: SEND_TLS13_TICKETS_DEFAULT,
+                    ..proto::HttpsListenerConfig::default()
+                };
+                HttpListener::from_https_wire(tls.with(wire))
+            } else {
+                HttpListener::from_wire(wire)
+            };
+            if let Some(listener) = self.checked(section, listener) {
+                self.listener_orders.push(Arc::new(listener));
             }
         }
-        let Some(listener) = self.listeners.get(&address.value).and_then(|declared| declared.first()) else {
-            return false;
-        };
-        let at = format!("{} (line {})", listener.by.path, self.diagnostics.line(listener.by.place));
-        if listener.kind != ListenerKind::Http {
-            let kind = listener.kind;
-            let text = format!(
-                "the listener at {}, {at}, is {kind}, which is not served yet by this version: this frontend \
-                 is skipped",
-                address.value
-            );
-            self.diagnostics.warning(address.place, section.key_path("address"), text);
-            return false;
+        let declared = self.listeners.get(&at)?;
+        let listener = declared.first()?;
+        let where_it_is = format!("{} (line {})", listener.by.path, self.diagnostics.line(listener.by.place));
+        let kind = listener.kind;
+        match (kind, certificate) {
+            (ListenerKind::Https, None) if !declared.iter().all(|listener| listener.certificate) => {
+                let text = format!(
+                    "the listener at {at}, {where_it_is}, is https and has no certificate: the frontend needs \
+                     one of its own"
+                );
+                self.diagnostics.error(place, path, text);
+                None
+            }
+            (ListenerKind::Http, Some(name)) => {
+                let text = format!(
+                    "the listener at {at}, {where_it_is}, is http: only https listeners use certificates"
+                );
+                self.diagnostics.error(section.place_of(name), section.key_path(name), text);
+                Some(kind)
+            }
+            _ if is_served(kind) => Some(kind),
+            _ => {
+                let text = format!(
+                    "the listener at {at}, {where_it_is}, is {kind}, which is not served yet by this version: \
+                     this frontend is skipped"
+                );
+                self.diagnostics.warning(place, path, text);
+                None
+            }
         }
-        if let Some(name) = certificate {
-            let text = format!(
-                "the listener at {}, {at}, is http: only https listeners use certificates",
-                address.value
-            );
-            self.diagnostics.error(section.place_of(name), section.key_path(name), text);
-        }
-        true
     }
 
     /// Whether no other frontend has the same identity; the clash is reported.
@@ -280,7 +335,7 @@ impl Builder<'_, '_> {
         else {
             return;
         };
-        report_unserved(section, self.diagnostics);
+        report_unserved(section, "", self.diagnostics);
         if section.integer("weight") == Some(0) {
             let text = "0 counts as the default, 100; to take a backend out of use, leave it out";
             self.diagnostics.warning(section.place_of("weight"), section.key_path("weight"), text);
@@ -347,7 +402,7 @@ impl Builder<'_, '_> {
             .listener_orders
             .iter()
             .filter(|_| self.settings.activate_listeners)
-            .map(|listener| Order::ActivateListener { kind: ListenerKind::Http, key: listener.key().clone() })
+            .map(|listener| Order::ActivateListener { kind: listener.kind(), key: listener.key().clone() })
             .collect();
         let listeners = self.listener_orders.into_iter().map(Order::AddHttpListener);
         let orders = listeners.chain(self.cluster_orders).chain(activations).collect();
@@ -362,9 +417,17 @@ impl Builder<'_, '_> {
         };
         let text = error.to_string();
         match error {
-            OrderError::Invalid { field, .. } if section.declares(field) => {
-                let text = text.strip_prefix(field).unwrap_or(&text).trim_start();
-                self.diagnostics.error(section.place_of(field), section.key_path(field), text);
+            OrderError::Invalid { field, .. } => {
+                // The only field whose key has another name, and the only ones of a table.
+                let name = if field == "versions" { "tls_versions" } else { field };
+                let table = name.strip_prefix("tls.").and_then(|name| Some((section.table("tls")?, name)));
+                let (section, name) = table.unwrap_or_else(|| (section.clone(), name));
+                if section.declares(name) {
+                    let text = text.strip_prefix(field).unwrap_or(&text).trim_start();
+                    self.diagnostics.error(section.place_of(name), section.key_path(name), text);
+                } else {
+                    self.diagnostics.error(section.place, section.path.clone(), text);
+                }
             }
             _ => self.diagnostics.error(section.place, section.path.clone(), text),
         }
@@ -405,6 +468,20 @@ impl Names<'_> {
         addresses.dedup();
         self.known.insert(text.to_owned(), addresses.clone());
         Ok(addresses)
+    }
+}
+
+fn is_served(kind: ListenerKind) -> bool {
+    matches!(kind, ListenerKind::Http | ListenerKind::Https)
+}
+
+/// As the table of keys calls it.
+fn protocol_of(kind: ListenerKind) -> &'static str {
+    match kind {
+        ListenerKind::Http => "http",
+        ListenerKind::Https => "https",
+        ListenerKind::Tcp => "tcp",
+        ListenerKind::Udp => "udp",
     }
 }
 

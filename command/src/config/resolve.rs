@@ -26,7 +26,7 @@ pub(super) fn settings(
     directory: &Path,
     diagnostics: &mut Diagnostics,
 ) -> Config {
-    report_unserved(top, diagnostics);
+    report_unserved(top, "", diagnostics);
     if top.integers("command_allowed_uids").is_some_and(|uids| uids.is_empty()) {
         let text = "allows nobody, not even to stop the proxy: name a user id, or leave the key out";
         diagnostics.error(top.place_of("command_allowed_uids"), "command_allowed_uids", text);
@@ -81,11 +81,12 @@ pub(super) fn settings(
     }
 }
 
-/// Says, for each key of a section that is used and not served, what comes of it.
-pub(super) fn report_unserved(section: &Section<'_>, diagnostics: &mut Diagnostics) {
+/// Says, for each key of a section that is used and not served, what comes of it. `protocol` is that of the
+/// listener that the section is about, or on.
+pub(super) fn report_unserved(section: &Section<'_>, protocol: &str, diagnostics: &mut Diagnostics) {
     for present in section.present().filter(Present::is_used) {
         let path = section.key_path(present.key.name);
-        match present.key.served.remark() {
+        match present.key.served.remark(protocol) {
             Some(Ok(text)) => diagnostics.warning(present.place, path, text),
             Some(Err(text)) => diagnostics.error(present.place, path, text),
             None => {}

@@ -2,8 +2,10 @@
 
 use std::iter;
 
+use zeroize::Zeroize;
+
 use super::{
-    AnswerTemplate, ClusterId, Credential, OrderError,
+    AnswerTemplate, BackendTls, ClusterId, Credential, OrderError,
     answer::{self, Answers},
     credential, is_field_value, is_token, wire_enum,
 };
@@ -28,12 +30,13 @@ struct Rest {
     https_redirect_port: Option<u16>,
     answers: Answers,
     credentials: Box<[Credential]>,
+    tls: Option<BackendTls>,
 }
 
 /// All else is made of the message.
 impl PartialEq for Rest {
     fn eq(&self, other: &Self) -> bool {
-        self.wire == other.wire
+        self.wire == other.wire && self.tls == other.tls
     }
 }
 
@@ -63,7 +66,7 @@ impl Cluster {
     /// # Errors
     /// Values out of range or at odds with each other, or a feature not served yet that it would be
     /// wrong to leave out.
-    pub fn from_wire(wire: proto::Cluster) -> Result<Self, OrderError> {
+    pub fn from_wire(mut wire: proto::Cluster) -> Result<Self, OrderError> {
         let id = ClusterId::parse(&wire.cluster_id)?;
         refuse_not_served(&wire)?;
         let load_balancing = LoadBalancing::from_wire(wire.load_balancing)?;
@@ -75,6 +78,7 @@ impl Cluster {
         let older = iter::once(("answer_503", 503, wire.answer_503.as_deref().unwrap_or_default()));
         let answers = Answers::from_wire(&wire.answers, older)?;
         let credentials = credential::credentials(&wire.authorized_hashes)?;
+        let tls = wire.tls.take().as_ref().map(BackendTls::from_wire).transpose()?;
         let https_redirect_port = wire.https_redirect_port.map(check_port).transpose()?;
         // What the fields above already say is blanked; the rest is kept only if it says anything.
         let blank = proto::Cluster::default();
@@ -84,8 +88,8 @@ impl Cluster {
             max_connection_attempts: None,
             ..wire
         };
-        let rest =
-            (rest != blank).then(|| Box::new(Rest { wire: rest, https_redirect_port, answers, credentials }));
+        let rest = (rest != blank || tls.is_some())
+            .then(|| Box::new(Rest { wire: rest, https_redirect_port, answers, credentials, tls }));
         Ok(Self { id, load_balancing, max_connection_attempts, rest })
     }
 
@@ -137,14 +141,33 @@ impl Cluster {
         self.rest.as_ref()?.wire.www_authenticate.as_deref().filter(|challenge| !challenge.is_empty())
     }
 
-    /// The cluster as a message, with every field it came with.
+    /// How its backends are spoken to over TLS; none: in the clear.
+    #[must_use]
+    pub fn tls(&self) -> Option<&BackendTls> {
+        self.rest.as_ref()?.tls.as_ref().filter(|tls| tls.enabled())
+    }
+
+    /// The cluster as a message, with every field it came with, but for a private key.
+    #[must_use]
+    pub fn public_wire(&self) -> proto::Cluster {
+        let mut wire = self.wire();
+        if let Some(tls) = &mut wire.tls {
+            tls.client_key.zeroize();
+        }
+        wire
+    }
+
+    /// The cluster as a message, with every field it came with. **Has the private key for its backends, if
+    /// there is one, in the clear.**
     #[must_use]
     pub fn wire(&self) -> proto::Cluster {
+        let tls = self.rest.as_ref().and_then(|rest| rest.tls.as_ref()).map(BackendTls::wire);
         let rest = self.rest.as_ref().map(|rest| rest.wire.clone()).unwrap_or_default();
         proto::Cluster {
             cluster_id: self.id.to_string(),
             load_balancing: self.load_balancing.to_wire().into(),
             max_connection_attempts: self.max_connection_attempts.map(u32::from),
+            tls,
             ..rest
         }
     }
@@ -152,6 +175,9 @@ impl Cluster {
     pub(super) fn notes(&self, notes: &mut Vec<String>) {
         if self.load_balancing != LoadBalancing::RoundRobin {
             notes.push("load_balancing other than ROUND_ROBIN is not served yet by this version: backends take turns".into());
+        }
+        if let Some(tls) = self.tls() {
+            tls.notes(notes);
         }
         let Some(rest) = self.rest.as_ref().map(|rest| &rest.wire) else { return };
         answer::note_unused(&rest.answers, notes);

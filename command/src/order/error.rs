@@ -47,14 +47,34 @@ pub enum OrderError {
         key: String,
     },
     /// The frontend exists, but it leads to another cluster than the one named.
-    #[error("http frontend {key} belongs to {owner}, not to {named}")]
+    #[error("{noun} {key} belongs to {owner}, not to {named}")]
     OtherCluster {
+        /// HTTP or HTTPS.
+        noun: Noun,
         /// The frontend, shortened.
         key: String,
         /// "cluster `a`", or "no cluster".
         owner: String,
         /// Likewise.
         named: String,
+    },
+    /// A listener of another kind is there: one socket speaks one protocol.
+    #[error("{wanted} listener {key} cannot be added: there is a {present} listener")]
+    OtherKind {
+        /// Where.
+        key: String,
+        /// What it was to speak.
+        wanted: super::ListenerKind,
+        /// What the one that is there speaks.
+        present: super::ListenerKind,
+    },
+    /// A replacement needs something to replace.
+    #[error("certificate {new} cannot replace another: {address} has no certificates")]
+    NothingToReplace {
+        /// Where.
+        address: SocketAddr,
+        /// The new one.
+        new: super::Fingerprint,
     },
     /// Listeners are updated by address alone, and several interfaces share this one.
     #[error(
@@ -67,6 +87,11 @@ pub enum OrderError {
 }
 
 impl OrderError {
+    /// A field that can never be accepted, and whose value says nothing in a text.
+    pub(crate) fn plain(field: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::Invalid { field, value: Excerpt::NONE, reason: reason.into() }
+    }
+
     /// A field that can never be accepted.
     pub(crate) fn invalid(field: &'static str, value: &str, reason: impl Into<Cow<'static, str>>) -> Self {
         Self::Invalid { field, value: Excerpt::of(value), reason: reason.into() }
@@ -82,6 +107,8 @@ pub enum Noun {
     Backend,
     /// A rule of an HTTP listener.
     HttpFrontend,
+    /// A rule of an HTTPS listener.
+    HttpsFrontend,
     /// A bound address; see [`super::ListenerKind`].
     Listener(super::ListenerKind),
 }
@@ -92,6 +119,7 @@ impl fmt::Display for Noun {
             Self::Cluster => f.write_str("cluster"),
             Self::Backend => f.write_str("backend"),
             Self::HttpFrontend => f.write_str("http frontend"),
+            Self::HttpsFrontend => f.write_str("https frontend"),
             Self::Listener(kind) => write!(f, "{kind} listener"),
         }
     }

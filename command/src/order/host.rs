@@ -106,7 +106,7 @@ fn is_ipv6_literal(text: &str) -> bool {
     inner.is_some_and(|inner| inner.parse::<Ipv6Addr>().is_ok())
 }
 
-fn check_labels(name: &str) -> Result<(), &'static str> {
+pub(super) fn check_labels(name: &str) -> Result<(), &'static str> {
     name.split('.').try_for_each(check_label)
 }
 

@@ -7,12 +7,15 @@
 
 mod answer;
 mod backend;
+mod backend_tls;
+pub(crate) mod certificate;
 mod cluster;
 mod credential;
 mod error;
 mod expression;
 mod frontend;
 mod host;
+mod hsts;
 mod ids;
 mod listener;
 mod verb;
@@ -23,6 +26,11 @@ use crate::proto::{self, request::RequestType};
 
 pub use answer::{ANSWER_BYTES_MAX, ANSWER_NAME_BYTES_MAX, ANSWERS_MAX, AnswerTemplate, Part, Variable};
 pub use backend::{Backend, BackendKey, STICKY_ID_BYTES_MAX, WEIGHT_DEFAULT, WEIGHT_MAX};
+pub use backend_tls::BackendTls;
+pub use certificate::{
+    CERTIFICATE_BYTES_MAX, CHAIN_MAX, Certificate, CertificateFacts, CertificateKey, CertifiedKey,
+    Fingerprint, NAMES_MAX, OCSP_RESPONSE_BYTES_MAX, PrivateKey, date, fingerprint_of,
+};
 pub use cluster::{Cluster, LoadBalancing, WWW_AUTHENTICATE_BYTES_MAX};
 pub use credential::{CREDENTIAL_USER_BYTES_MAX, CREDENTIALS_MAX, Credential};
 pub use error::{EXCERPT_BYTES_MAX, Excerpt, Noun, OrderError};
@@ -34,11 +42,14 @@ pub use frontend::{
     Rewrite, RewritePart, RulePosition, TAG_BYTES_MAX, TAGS_MAX,
 };
 pub use host::{HOST_BYTES_MAX, HostPattern, HostSegment, LABEL_BYTES_MAX};
+pub use hsts::{HSTS_MAX_AGE_DEFAULT, Hsts};
 pub use ids::{BackendId, ClusterId, ID_BYTES_MAX};
 pub use listener::{
-    ForwardedHeaders, HttpListener, HttpListenerPatch, INTERFACE_BYTES_MAX, ListenerKey, ListenerKind,
-    MAX_REQUEST_LINE_DEFAULT, MIN_TRANSFER_RATE_DEFAULT, NAME_BYTES_MAX, SOZU_ID_HEADER_DEFAULT,
-    STICKY_NAME_DEFAULT, TRUSTED_PROXIES_MAX, TUNNEL_TIMEOUT_DEFAULT, TraceContext, TrustedProxies,
+    Alpn, CipherSuite, ClientAuth, Crl, ForwardedHeaders, Group, HANDSHAKE_TIMEOUT_DEFAULT, HttpListener,
+    HttpListenerPatch, INTERFACE_BYTES_MAX, ListenerKey, ListenerKind, MAX_EARLY_DATA_MAX,
+    MAX_HANDSHAKES_PER_SOURCE_DEFAULT, MAX_REQUEST_LINE_DEFAULT, MIN_TRANSFER_RATE_DEFAULT, NAME_BYTES_MAX,
+    SEND_TLS13_TICKETS_DEFAULT, SEND_TLS13_TICKETS_MAX, SOZU_ID_HEADER_DEFAULT, STICKY_NAME_DEFAULT,
+    TRUSTED_PROXIES_MAX, TUNNEL_TIMEOUT_DEFAULT, TlsSettings, TlsVersion, TraceContext, TrustedProxies,
 };
 pub use verb::verb_of;
 
@@ -47,9 +58,9 @@ pub use verb::verb_of;
 /// Nouns are shared: the same value is in the order, in the state and in the tables derived from it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Order {
-    /// Adds an HTTP listener. It is inactive whatever it says: activating is an order of its own.
+    /// Adds an HTTP or HTTPS listener. It is inactive whatever it says: activating is an order of its own.
     AddHttpListener(Arc<HttpListener>),
-    /// Changes settings of an HTTP listener.
+    /// Changes settings of an HTTP or HTTPS listener.
     UpdateHttpListener(Arc<HttpListenerPatch>),
     /// Removes a listener.
     RemoveListener {
@@ -76,10 +87,21 @@ pub enum Order {
     AddCluster(Arc<Cluster>),
     /// Removes a cluster with its frontends and backends.
     RemoveCluster(ClusterId),
-    /// Adds a rule to the HTTP listeners of an address.
+    /// Adds a rule to the HTTP or HTTPS listeners of an address.
     AddHttpFrontend(Arc<HttpFrontend>),
     /// Removes the rule of the same identity and cluster.
     RemoveHttpFrontend(Arc<HttpFrontend>),
+    /// Adds a certificate to an address. One that is there already stays as it is.
+    AddCertificate(Arc<Certificate>),
+    /// Removes a certificate; that there is none is no error.
+    RemoveCertificate(CertificateKey),
+    /// Adds or renews a certificate and removes another one at once.
+    ReplaceCertificate {
+        /// What is there afterwards, as it says here.
+        new: Arc<Certificate>,
+        /// What is gone afterwards, unless it is the same.
+        old: Fingerprint,
+    },
     /// Adds or replaces a backend.
     AddBackend(Arc<Backend>),
     /// Removes a backend.
@@ -99,8 +121,14 @@ impl Order {
         let request_type = request.request_type.as_ref().ok_or(OrderError::Unset)?;
         Ok(match request_type {
             R::AddHttpListener(wire) => Self::AddHttpListener(HttpListener::from_wire(wire.clone())?.into()),
+            R::AddHttpsListener(wire) | R::AddHttpsListenerWithClientAuth(wire) => {
+                Self::AddHttpListener(HttpListener::from_https_wire(wire.clone())?.into())
+            }
             R::UpdateHttpListener(wire) => {
                 Self::UpdateHttpListener(HttpListenerPatch::from_wire(wire.clone())?.into())
+            }
+            R::UpdateHttpsListener(wire) | R::UpdateHttpsListenerWithClientAuth(wire) => {
+                Self::UpdateHttpListener(HttpListenerPatch::from_https_wire(wire.clone())?.into())
             }
             R::RemoveListener(wire) => {
                 let (kind, key) = listener(wire.proxy, &wire.address, wire.interface.as_deref())?;
@@ -124,6 +152,22 @@ impl Order {
             R::RemoveHttpFrontend(wire) | R::RemoveHttpFrontendWithHeaderPredicates(wire) => {
                 Self::RemoveHttpFrontend(HttpFrontend::from_wire(wire.clone())?.into())
             }
+            R::AddHttpsFrontend(wire)
+            | R::AddHttpsFrontendWithHeaderPredicates(wire)
+            | R::AddHttpsFrontendWithSilentClose(wire) => {
+                Self::AddHttpFrontend(HttpFrontend::from_https_wire(wire.clone())?.into())
+            }
+            R::RemoveHttpsFrontend(wire) | R::RemoveHttpsFrontendWithHeaderPredicates(wire) => {
+                Self::RemoveHttpFrontend(HttpFrontend::from_https_wire(wire.clone())?.into())
+            }
+            R::AddCertificate(wire) => Self::AddCertificate(Certificate::from_wire(wire)?.into()),
+            R::RemoveCertificate(wire) => {
+                Self::RemoveCertificate(CertificateKey::from_wire(&wire.address, &wire.fingerprint)?)
+            }
+            R::ReplaceCertificate(wire) => Self::ReplaceCertificate {
+                new: Certificate::from_replacement(wire)?.into(),
+                old: wire.old_fingerprint.parse()?,
+            },
             R::AddBackend(wire) | R::AddUnixBackend(wire) => {
                 Self::AddBackend(Backend::from_wire(wire)?.into())
             }
@@ -137,8 +181,18 @@ impl Order {
     #[must_use]
     pub fn to_request(&self) -> proto::Request {
         match self {
-            Self::AddHttpListener(listener) => RequestType::AddHttpListener((&**listener).into()),
-            Self::UpdateHttpListener(patch) => RequestType::UpdateHttpListener((&**patch).into()),
+            Self::AddHttpListener(listener) => match listener.https_wire() {
+                None => RequestType::AddHttpListener((&**listener).into()),
+                Some(wire) if asks_clients(listener) => RequestType::AddHttpsListenerWithClientAuth(wire),
+                Some(wire) => RequestType::AddHttpsListener(wire),
+            },
+            Self::UpdateHttpListener(patch) => match patch.https_wire() {
+                None => RequestType::UpdateHttpListener((&**patch).into()),
+                Some(wire) if patch.changes_client_auth() => {
+                    RequestType::UpdateHttpsListenerWithClientAuth(wire)
+                }
+                Some(wire) => RequestType::UpdateHttpsListener(wire),
+            },
             Self::RemoveListener { kind, key } => RequestType::RemoveListener(proto::RemoveListener {
                 address: key.address.into(),
                 proxy: proto::ListenerType::from(*kind).into(),
@@ -160,18 +214,24 @@ impl Order {
             }
             Self::AddCluster(cluster) => RequestType::AddCluster(cluster.wire()),
             Self::RemoveCluster(id) => RequestType::RemoveCluster(id.to_string()),
-            Self::AddHttpFrontend(frontend) => match Variant::of_adding(frontend) {
-                Variant::Plain => RequestType::AddHttpFrontend((&**frontend).into()),
-                Variant::HeaderPredicates => {
-                    RequestType::AddHttpFrontendWithHeaderPredicates((&**frontend).into())
-                }
-                Variant::SilentClose => RequestType::AddHttpFrontendWithSilentClose((&**frontend).into()),
-            },
-            Self::RemoveHttpFrontend(frontend) if frontend.header_predicates().is_empty() => {
-                RequestType::RemoveHttpFrontend((&**frontend).into())
-            }
-            Self::RemoveHttpFrontend(frontend) => {
-                RequestType::RemoveHttpFrontendWithHeaderPredicates((&**frontend).into())
+            Self::AddHttpFrontend(frontend) => add_frontend(frontend),
+            Self::RemoveHttpFrontend(frontend) => remove_frontend(frontend),
+            Self::AddCertificate(certificate) => RequestType::AddCertificate(proto::AddCertificate {
+                address: certificate.address().into(),
+                certificate: certificate.wire(),
+                expired_at: certificate.expired_at(),
+            }),
+            Self::RemoveCertificate(key) => RequestType::RemoveCertificate(proto::RemoveCertificate {
+                address: key.address.into(),
+                fingerprint: key.fingerprint.to_string(),
+            }),
+            Self::ReplaceCertificate { new, old } => {
+                RequestType::ReplaceCertificate(proto::ReplaceCertificate {
+                    address: new.address().into(),
+                    new_certificate: new.wire(),
+                    old_fingerprint: old.to_string(),
+                    new_expired_at: new.expired_at(),
+                })
             }
             Self::AddBackend(backend) => RequestType::AddBackend((&**backend).into()),
             Self::RemoveBackend(key) => RequestType::RemoveBackend(key.into()),
@@ -183,22 +243,42 @@ impl Order {
     #[must_use]
     pub fn verb(&self) -> &'static str {
         match self {
-            Self::AddHttpListener(_) => "add_http_listener",
-            Self::UpdateHttpListener(_) => "update_http_listener",
+            Self::AddHttpListener(listener) => match listener.kind() {
+                ListenerKind::Https if asks_clients(listener) => "add_https_listener_with_client_auth",
+                ListenerKind::Https => "add_https_listener",
+                _ => "add_http_listener",
+            },
+            Self::UpdateHttpListener(patch) => match patch.kind() {
+                ListenerKind::Https if patch.changes_client_auth() => {
+                    "update_https_listener_with_client_auth"
+                }
+                ListenerKind::Https => "update_https_listener",
+                _ => "update_http_listener",
+            },
             Self::RemoveListener { .. } => "remove_listener",
             Self::ActivateListener { .. } => "activate_listener",
             Self::DeactivateListener { .. } => "deactivate_listener",
             Self::AddCluster(_) => "add_cluster",
             Self::RemoveCluster(_) => "remove_cluster",
-            Self::AddHttpFrontend(frontend) => match Variant::of_adding(frontend) {
-                Variant::Plain => "add_http_frontend",
-                Variant::HeaderPredicates => "add_http_frontend_with_header_predicates",
-                Variant::SilentClose => "add_http_frontend_with_silent_close",
+            Self::AddHttpFrontend(frontend) => match (frontend.is_https(), Variant::of_adding(frontend)) {
+                (false, Variant::Plain) => "add_http_frontend",
+                (false, Variant::HeaderPredicates) => "add_http_frontend_with_header_predicates",
+                (false, Variant::SilentClose) => "add_http_frontend_with_silent_close",
+                (true, Variant::Plain) => "add_https_frontend",
+                (true, Variant::HeaderPredicates) => "add_https_frontend_with_header_predicates",
+                (true, Variant::SilentClose) => "add_https_frontend_with_silent_close",
             },
-            Self::RemoveHttpFrontend(frontend) if frontend.header_predicates().is_empty() => {
-                "remove_http_frontend"
+            Self::RemoveHttpFrontend(frontend) => {
+                match (frontend.is_https(), frontend.header_predicates().is_empty()) {
+                    (false, true) => "remove_http_frontend",
+                    (false, false) => "remove_http_frontend_with_header_predicates",
+                    (true, true) => "remove_https_frontend",
+                    (true, false) => "remove_https_frontend_with_header_predicates",
+                }
             }
-            Self::RemoveHttpFrontend(_) => "remove_http_frontend_with_header_predicates",
+            Self::AddCertificate(_) => "add_certificate",
+            Self::RemoveCertificate(_) => "remove_certificate",
+            Self::ReplaceCertificate { .. } => "replace_certificate",
             Self::AddBackend(_) => "add_backend",
             Self::RemoveBackend(_) => "remove_backend",
         }
@@ -217,6 +297,48 @@ impl Order {
             _ => {}
         }
         notes
+    }
+
+    /// Whether all of it holds at `now`, in seconds since 1970; what is odd about it is noted. A state that
+    /// is loaded may be older: who restores one does not ask.
+    ///
+    /// # Errors
+    /// A certificate has expired, or a revocation list should have been replaced.
+    pub fn check_validity(&self, now: i64, notes: &mut Vec<String>) -> Result<(), OrderError> {
+        match self {
+            Self::AddHttpListener(listener) => listener.check_validity(now, notes),
+            Self::UpdateHttpListener(patch) => patch.check_validity(now),
+            Self::AddCertificate(certificate) | Self::ReplaceCertificate { new: certificate, .. } => {
+                certificate.check_validity(now, notes)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn asks_clients(listener: &HttpListener) -> bool {
+    listener.tls().is_some_and(|tls| tls.client_auth().is_some())
+}
+
+fn add_frontend(frontend: &HttpFrontend) -> RequestType {
+    let wire = frontend.into();
+    match (frontend.is_https(), Variant::of_adding(frontend)) {
+        (false, Variant::Plain) => RequestType::AddHttpFrontend(wire),
+        (false, Variant::HeaderPredicates) => RequestType::AddHttpFrontendWithHeaderPredicates(wire),
+        (false, Variant::SilentClose) => RequestType::AddHttpFrontendWithSilentClose(wire),
+        (true, Variant::Plain) => RequestType::AddHttpsFrontend(wire),
+        (true, Variant::HeaderPredicates) => RequestType::AddHttpsFrontendWithHeaderPredicates(wire),
+        (true, Variant::SilentClose) => RequestType::AddHttpsFrontendWithSilentClose(wire),
+    }
+}
+
+fn remove_frontend(frontend: &HttpFrontend) -> RequestType {
+    let wire = frontend.into();
+    match (frontend.is_https(), frontend.header_predicates().is_empty()) {
+        (false, true) => RequestType::RemoveHttpFrontend(wire),
+        (false, false) => RequestType::RemoveHttpFrontendWithHeaderPredicates(wire),
+        (true, true) => RequestType::RemoveHttpsFrontend(wire),
+        (true, false) => RequestType::RemoveHttpsFrontendWithHeaderPredicates(wire),
     }
 }
 
@@ -246,8 +368,9 @@ fn listener(
     interface: Option<&str>,
 ) -> Result<(ListenerKind, ListenerKey), OrderError> {
     let what = match ListenerKind::from_wire(kind)? {
-        ListenerKind::Http => return Ok((ListenerKind::Http, ListenerKey::from_wire(address, interface)?)),
-        ListenerKind::Https => verb::HTTPS,
+        kind @ (ListenerKind::Http | ListenerKind::Https) => {
+            return Ok((kind, ListenerKey::from_wire(address, interface)?));
+        }
         ListenerKind::Tcp => verb::TCP,
         ListenerKind::Udp => verb::UDP,
     };

@@ -76,6 +76,68 @@ fn orders_are_said_by_the_variant_of_their_content() {
     assert_eq!(order.verb(), "add_http_frontend_with_header_predicates");
 }
 
+#[test]
+fn https_is_said_as_http_is() {
+    use crate::order::certificate::testing;
+    let frontend = |hostname: &str| proto::RequestHttpFrontend {
+        address: local(443),
+        hostname: hostname.into(),
+        ..Default::default()
+    };
+    round_trip(&RequestType::AddHttpsFrontend(frontend("a")).into());
+    round_trip(&RequestType::RemoveHttpsFrontend(frontend("a")).into());
+    let silent = Some(proto::RedirectPolicy::SilentClose.into());
+    let silent = proto::RequestHttpFrontend { redirect: silent, ..frontend("a") };
+    round_trip(&RequestType::AddHttpsFrontendWithSilentClose(silent).into());
+    let predicate = proto::HeaderPredicate {
+        name: "x".into(),
+        kind: proto::HeaderMatchKind::Present.into(),
+        value: None,
+    };
+    let predicated = proto::RequestHttpFrontend { header_predicates: vec![predicate], ..frontend("a") };
+    round_trip(&RequestType::AddHttpsFrontendWithHeaderPredicates(predicated.clone()).into());
+    round_trip(&RequestType::RemoveHttpsFrontendWithHeaderPredicates(predicated).into());
+    let plain = proto::HttpsListenerConfig { address: local(443), ..Default::default() };
+    round_trip(&RequestType::AddHttpsListener(plain.clone()).into());
+    let (mode, authority) = (proto::ClientAuthMode::ClientAuthRequired, testing::authority().pem);
+    let asking = proto::HttpsListenerConfig {
+        client_auth: Some(mode.into()),
+        client_ca_certificates: vec![authority.clone()],
+        ..plain
+    };
+    round_trip(&RequestType::AddHttpsListenerWithClientAuth(asking).into());
+    let patch = proto::UpdateHttpsListenerConfig {
+        address: local(443),
+        front_timeout: Some(5),
+        ..Default::default()
+    };
+    round_trip(&RequestType::UpdateHttpsListener(patch.clone()).into());
+    let policy = proto::ClientAuthPolicy {
+        client_auth: Some(mode.into()),
+        client_ca_certificates: vec![authority],
+        client_ca_crls: Vec::new(),
+    };
+    let patch = proto::UpdateHttpsListenerConfig { client_auth_policy: Some(policy), ..patch };
+    round_trip(&RequestType::UpdateHttpsListenerWithClientAuth(patch).into());
+    let certificate = testing::leaf(&["a.test"]);
+    let address = local(443);
+    let added = proto::AddCertificate { address, certificate: certificate.wire(), expired_at: Some(7) };
+    let order = round_trip(&RequestType::AddCertificate(added).into());
+    assert!(!format!("{order:?}").contains("PRIVATE"), "{order:?}");
+    let Order::AddCertificate(added) = order else { panic!("{order:?}") };
+    let fingerprint = added.fingerprint().to_string();
+    round_trip(
+        &RequestType::ReplaceCertificate(proto::ReplaceCertificate {
+            address,
+            new_certificate: certificate.wire(),
+            old_fingerprint: fingerprint.clone(),
+            new_expired_at: None,
+        })
+        .into(),
+    );
+    round_trip(&RequestType::RemoveCertificate(proto::RemoveCertificate { address, fingerprint }).into());
+}
+
 fn check_refused(request: impl Into<proto::Request>, expected: &str) {
     let error = Order::from_request(&request.into()).expect_err("refused").to_string();
     assert!(error.contains(expected), "{error}");
@@ -90,11 +152,10 @@ fn what_is_no_order_is_refused_by_name() {
 
 #[test]
 fn later_features_are_refused_as_such() {
-    check_refused(RequestType::AddHttpsListener(Default::default()), "HTTPS listeners and frontends are not");
     check_refused(RequestType::AddTcpFrontend(Default::default()), "TCP listeners and frontends are not");
     check_refused(RequestType::SetHealthCheck(Default::default()), "health checks are not served yet");
-    let https = proto::ActivateListener { address: local(443), proxy: 1, ..Default::default() };
-    check_refused(RequestType::ActivateListener(https), "HTTPS listeners and frontends are not served yet");
+    let udp = proto::ActivateListener { address: local(443), proxy: 3, ..Default::default() };
+    check_refused(RequestType::ActivateListener(udp), "UDP listeners and frontends are not served yet");
 }
 
 #[test]

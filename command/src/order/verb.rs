@@ -3,10 +3,8 @@
 use super::OrderError;
 use crate::proto::{Request, request::RequestType};
 
-pub(super) const HTTPS: &str = "HTTPS listeners and frontends are";
 pub(super) const TCP: &str = "TCP listeners and frontends are";
 pub(super) const UDP: &str = "UDP listeners and frontends are";
-const CERTIFICATES: &str = "certificates are";
 const HEALTH_CHECKS: &str = "health checks are";
 const LIMITS: &str = "connection limits set at run time are";
 
@@ -52,17 +50,17 @@ fn describe(request_type: &RequestType) -> (&'static str, Refusal) {
         R::RemoveCluster(_) => ("remove_cluster", Order),
         R::AddHttpFrontend(_) => ("add_http_frontend", Order),
         R::RemoveHttpFrontend(_) => ("remove_http_frontend", Order),
-        R::AddHttpsFrontend(_) => ("add_https_frontend", NotServed(HTTPS)),
-        R::RemoveHttpsFrontend(_) => ("remove_https_frontend", NotServed(HTTPS)),
-        R::AddCertificate(_) => ("add_certificate", NotServed(CERTIFICATES)),
-        R::ReplaceCertificate(_) => ("replace_certificate", NotServed(CERTIFICATES)),
-        R::RemoveCertificate(_) => ("remove_certificate", NotServed(CERTIFICATES)),
+        R::AddHttpsFrontend(_) => ("add_https_frontend", Order),
+        R::RemoveHttpsFrontend(_) => ("remove_https_frontend", Order),
+        R::AddCertificate(_) => ("add_certificate", Order),
+        R::ReplaceCertificate(_) => ("replace_certificate", Order),
+        R::RemoveCertificate(_) => ("remove_certificate", Order),
         R::AddTcpFrontend(_) => ("add_tcp_frontend", NotServed(TCP)),
         R::RemoveTcpFrontend(_) => ("remove_tcp_frontend", NotServed(TCP)),
         R::AddBackend(_) => ("add_backend", Order),
         R::RemoveBackend(_) => ("remove_backend", Order),
         R::AddHttpListener(_) => ("add_http_listener", Order),
-        R::AddHttpsListener(_) => ("add_https_listener", NotServed(HTTPS)),
+        R::AddHttpsListener(_) => ("add_https_listener", Order),
         R::AddTcpListener(_) => ("add_tcp_listener", NotServed(TCP)),
         R::RemoveListener(_) => ("remove_listener", Order),
         R::ActivateListener(_) => ("activate_listener", Order),
@@ -80,7 +78,7 @@ fn describe(request_type: &RequestType) -> (&'static str, Refusal) {
         R::QueryCertificatesFromWorkers(_) => ("query_certificates_from_workers", NoMutation),
         R::CountRequests(_) => ("count_requests", NoMutation),
         R::UpdateHttpListener(_) => ("update_http_listener", Order),
-        R::UpdateHttpsListener(_) => ("update_https_listener", NotServed(HTTPS)),
+        R::UpdateHttpsListener(_) => ("update_https_listener", Order),
         R::UpdateTcpListener(_) => ("update_tcp_listener", NotServed(TCP)),
         R::SetMaxConnectionsPerIp(_) => ("set_max_connections_per_ip", NotServed(LIMITS)),
         R::QueryMaxConnectionsPerIp(_) => ("query_max_connections_per_ip", NoMutation),
@@ -95,23 +93,19 @@ fn describe(request_type: &RequestType) -> (&'static str, Refusal) {
         R::SetMaxConnectionsPerSubnet(_) => ("set_max_connections_per_subnet", NotServed(LIMITS)),
         R::QueryMaxConnectionsPerSubnet(_) => ("query_max_connections_per_subnet", NoMutation),
         R::SetMaxConnectionAttempts(_) => ("set_max_connection_attempts", NotServed(LIMITS)),
-        R::AddHttpsListenerWithClientAuth(_) => ("add_https_listener_with_client_auth", NotServed(HTTPS)),
-        R::UpdateHttpsListenerWithClientAuth(_) => {
-            ("update_https_listener_with_client_auth", NotServed(HTTPS))
-        }
+        R::AddHttpsListenerWithClientAuth(_) => ("add_https_listener_with_client_auth", Order),
+        R::UpdateHttpsListenerWithClientAuth(_) => ("update_https_listener_with_client_auth", Order),
         R::CloseSessions(_) => ("close_sessions", NoMutation),
         R::AddHttpFrontendWithHeaderPredicates(_) => ("add_http_frontend_with_header_predicates", Order),
         R::RemoveHttpFrontendWithHeaderPredicates(_) => {
             ("remove_http_frontend_with_header_predicates", Order)
         }
-        R::AddHttpsFrontendWithHeaderPredicates(_) => {
-            ("add_https_frontend_with_header_predicates", NotServed(HTTPS))
-        }
+        R::AddHttpsFrontendWithHeaderPredicates(_) => ("add_https_frontend_with_header_predicates", Order),
         R::RemoveHttpsFrontendWithHeaderPredicates(_) => {
-            ("remove_https_frontend_with_header_predicates", NotServed(HTTPS))
+            ("remove_https_frontend_with_header_predicates", Order)
         }
         R::AddHttpFrontendWithSilentClose(_) => ("add_http_frontend_with_silent_close", Order),
-        R::AddHttpsFrontendWithSilentClose(_) => ("add_https_frontend_with_silent_close", NotServed(HTTPS)),
+        R::AddHttpsFrontendWithSilentClose(_) => ("add_https_frontend_with_silent_close", Order),
         R::AddUnixBackend(_) => ("add_unix_backend", Order),
         R::SetProtectedHealthCheck(_) => ("set_protected_health_check", NotServed(HEALTH_CHECKS)),
         R::QueryProtectedHealthCheckSupport(_) => ("query_protected_health_check_support", NoMutation),

@@ -464,6 +464,18 @@ pub struct UpdateHttpsListenerConfig {
     pub min_transfer_rate: ::core::option::Option<u32>,
     #[prost(enumeration = "TraceContext", optional, tag = "1005")]
     pub trace_context: ::core::option::Option<i32>,
+    /// empty: none
+    #[prost(string, optional, tag = "1006")]
+    pub client_subject_header: ::core::option::Option<::prost::alloc::string::String>,
+    /// bytes, 0: no early data
+    #[prost(uint32, optional, tag = "1007")]
+    pub max_early_data: ::core::option::Option<u32>,
+    /// seconds
+    #[prost(uint32, optional, tag = "1008")]
+    pub handshake_timeout: ::core::option::Option<u32>,
+    /// 0: no limit
+    #[prost(uint32, optional, tag = "1009")]
+    pub max_handshakes_per_source: ::core::option::Option<u32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -607,6 +619,7 @@ pub struct HttpListenerConfig {
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
 pub struct HttpsListenerConfig {
     #[prost(message, required, tag = "1")]
     pub address: SocketAddress,
@@ -737,6 +750,22 @@ pub struct HttpsListenerConfig {
     #[prost(enumeration = "TraceContext", optional, tag = "1005")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_context: ::core::option::Option<i32>,
+    /// empty: none
+    #[prost(string, optional, tag = "1006")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_subject_header: ::core::option::Option<::prost::alloc::string::String>,
+    /// bytes, 0: no early data
+    #[prost(uint32, optional, tag = "1007")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_early_data: ::core::option::Option<u32>,
+    /// seconds
+    #[prost(uint32, optional, tag = "1008")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handshake_timeout: ::core::option::Option<u32>,
+    /// 0: no limit
+    #[prost(uint32, optional, tag = "1009")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_handshakes_per_source: ::core::option::Option<u32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1010,6 +1039,7 @@ pub struct ReplaceCertificate {
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
 pub struct CertificateAndKey {
     #[prost(string, required, tag = "1")]
     pub certificate: ::prost::alloc::string::String,
@@ -1021,6 +1051,10 @@ pub struct CertificateAndKey {
     pub versions: ::prost::alloc::vec::Vec<i32>,
     #[prost(string, repeated, tag = "5")]
     pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Ours: an OCSP response to staple, in DER.
+    #[prost(bytes = "vec", optional, tag = "1000")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ocsp_response: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1145,6 +1179,35 @@ pub struct Cluster {
     pub shard_mode: ::core::option::Option<i32>,
     #[prost(uint32, optional, tag = "23")]
     pub max_connection_attempts: ::core::option::Option<u32>,
+    /// Ours: how backends are spoken to over TLS; absent: in the clear.
+    #[prost(message, optional, tag = "1000")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: ::core::option::Option<BackendTls>,
+}
+/// Ours.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct BackendTls {
+    /// False: kept, and backends are spoken to in the clear.
+    #[prost(bool, required, tag = "1")]
+    pub enabled: bool,
+    /// The name that is asked for and verified; absent: the host of the request.
+    #[prost(string, optional, tag = "2")]
+    pub server_name: ::core::option::Option<::prost::alloc::string::String>,
+    /// PEM; none: the system's
+    #[prost(string, repeated, tag = "3")]
+    pub ca_certificates: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(bool, optional, tag = "4")]
+    pub skip_verification: ::core::option::Option<bool>,
+    /// PEM, with its chain
+    #[prost(string, optional, tag = "5")]
+    pub client_certificate: ::core::option::Option<::prost::alloc::string::String>,
+    /// PEM
+    #[prost(string, optional, tag = "6")]
+    pub client_key: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "7")]
+    pub alpn: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2547,6 +2610,8 @@ pub enum EventKind {
     HealthCheckUnhealthy = 28,
     ClusterRecovered = 29,
     MetricDetailChanged = 30,
+    /// Ours: certificates at the address are about to expire, or have.
+    CertificateExpiring = 1000,
 }
 impl EventKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -2586,6 +2651,7 @@ impl EventKind {
             Self::HealthCheckUnhealthy => "HEALTH_CHECK_UNHEALTHY",
             Self::ClusterRecovered => "CLUSTER_RECOVERED",
             Self::MetricDetailChanged => "METRIC_DETAIL_CHANGED",
+            Self::CertificateExpiring => "CERTIFICATE_EXPIRING",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -2622,6 +2688,7 @@ impl EventKind {
             "HEALTH_CHECK_UNHEALTHY" => Some(Self::HealthCheckUnhealthy),
             "CLUSTER_RECOVERED" => Some(Self::ClusterRecovered),
             "METRIC_DETAIL_CHANGED" => Some(Self::MetricDetailChanged),
+            "CERTIFICATE_EXPIRING" => Some(Self::CertificateExpiring),
             _ => None,
         }
     }

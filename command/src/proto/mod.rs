@@ -8,6 +8,7 @@ mod address;
 #[rustfmt::skip]
 #[allow(missing_docs, clippy::all, clippy::pedantic, clippy::cast_possible_truncation, reason = "generated; documented in command.proto")]
 mod command;
+mod secret;
 #[rustfmt::skip]
 #[allow(missing_docs, reason = "generated; documented in supervision.proto")]
 #[allow(clippy::all, reason = "generated")]

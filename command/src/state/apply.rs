@@ -11,8 +11,8 @@ use super::{
     index::{BackendEntry, ByCluster, FrontendEntry, of_cluster},
 };
 use crate::order::{
-    Backend, BackendKey, Cluster, ClusterId, HttpFrontend, HttpListener, HttpListenerPatch, ListenerKey,
-    ListenerKind, Noun, Order, OrderError, RulePosition,
+    Backend, BackendKey, Certificate, CertificateKey, Cluster, ClusterId, Fingerprint, HttpFrontend,
+    HttpListener, HttpListenerPatch, ListenerKey, ListenerKind, Noun, Order, OrderError, RulePosition,
 };
 
 /// Why a transaction is refused. Nothing has changed.
@@ -56,8 +56,9 @@ impl ConfigState {
     /// Applies one order.
     ///
     /// Asking for what is so already is accepted and changes nothing: setting a cluster or backend to
-    /// what it is, activating an active listener, removing a frontend or backend of a cluster that does
-    /// not exist (removing the cluster removed it).
+    /// what it is, activating an active listener, adding a certificate that is there, removing one that is
+    /// not, removing a frontend or backend of a cluster that does not exist (removing the cluster removed
+    /// it).
     ///
     /// # Errors
     /// The order does not fit the state, which then is as before.
@@ -73,6 +74,13 @@ impl ConfigState {
             Order::RemoveCluster(id) => self.remove_cluster(id, &mut change)?,
             Order::AddHttpFrontend(frontend) => self.add_http_frontend(frontend, &mut change)?,
             Order::RemoveHttpFrontend(frontend) => self.remove_http_frontend(frontend, &mut change)?,
+            Order::AddCertificate(certificate) => {
+                if self.certificates.get(&certificate.key_in_state()).is_none() {
+                    self.set_certificate(certificate, &mut change);
+                }
+            }
+            Order::RemoveCertificate(key) => self.remove_certificate(key, &mut change),
+            Order::ReplaceCertificate { new, old } => self.replace_certificate(new, *old, &mut change)?,
             Order::AddBackend(backend) => self.add_backend(backend, &mut change)?,
             Order::RemoveBackend(key) => self.remove_backend(key, &mut change)?,
         }
@@ -91,6 +99,9 @@ impl ConfigState {
                 }
                 (_, Before::HttpListener(listener)) => {
                     self.http_listeners.insert(listener.key().clone(), listener);
+                }
+                (_, Before::Certificate(certificate)) => {
+                    self.certificates.set(&certificate);
                 }
                 (Effect::HttpFrontendRemoved(frontend), Before::HttpFrontend { sequence }) => {
                     self.file_frontend(FrontendEntry { frontend, sequence });
@@ -115,9 +126,13 @@ impl ConfigState {
             Effect::HttpFrontendAdded(frontend) => {
                 self.take_frontend(&frontend);
             }
+            Effect::CertificateSet(certificate) => {
+                self.certificates.remove(&certificate.key_in_state());
+            }
             Effect::ClusterRemoved(_)
             | Effect::BackendRemoved(_)
             | Effect::HttpListenerRemoved(_)
+            | Effect::CertificateRemoved(_)
             | Effect::HttpFrontendRemoved(_) => debug_assert!(false, "a removal records what it removed"),
         }
     }
@@ -151,8 +166,12 @@ impl ConfigState {
         change: &mut Change,
     ) -> Result<(), OrderError> {
         let key = listener.key();
-        if self.http_listeners.contains_key(key) {
-            return Err(already_exists(Noun::Listener(ListenerKind::Http), key));
+        let wanted = listener.kind();
+        if let Some(present) = self.http_listeners.get(key) {
+            return Err(match present.kind() {
+                kind if kind == wanted => already_exists(Noun::Listener(kind), key),
+                present => OrderError::OtherKind { key: key.to_string(), wanted, present },
+            });
         }
         // A listener is active only once it has been activated, whatever its message says: `active`
         // without a bound socket would be a lie.
@@ -173,9 +192,10 @@ impl ConfigState {
             .http_listeners
             .range(&lowest..)
             .map(|(_, listener)| listener)
-            .take_while(|it| it.address() == address);
+            .take_while(|it| it.address() == address)
+            .filter(|it| it.kind() == patch.kind());
         let listener =
-            at_address.next().ok_or_else(|| not_found(Noun::Listener(ListenerKind::Http), &lowest))?.clone();
+            at_address.next().ok_or_else(|| not_found(Noun::Listener(patch.kind()), &lowest))?.clone();
         if at_address.next().is_some() {
             return Err(OrderError::AmbiguousListener { address });
         }
@@ -214,13 +234,44 @@ impl ConfigState {
     }
 
     fn listener_of(&self, kind: ListenerKind, key: &ListenerKey) -> Result<&Arc<HttpListener>, OrderError> {
-        let listener = (kind == ListenerKind::Http).then(|| self.http_listeners.get(key)).flatten();
+        let listener = self.http_listeners.get(key).filter(|listener| listener.kind() == kind);
         listener.ok_or_else(|| not_found(Noun::Listener(kind), key))
     }
 
     fn set_http_listener(&mut self, listener: Arc<HttpListener>, change: &mut Change) {
         let before = self.http_listeners.insert(listener.key().clone(), listener.clone());
         change.push(Effect::HttpListenerSet(listener), before.map_or(Before::Nothing, Before::HttpListener));
+    }
+
+    fn set_certificate(&mut self, certificate: &Arc<Certificate>, change: &mut Change) {
+        let (filed, before) = self.certificates.set(certificate);
+        change.push(Effect::CertificateSet(filed), before.map_or(Before::Nothing, Before::Certificate));
+    }
+
+    fn remove_certificate(&mut self, key: &CertificateKey, change: &mut Change) {
+        if let Some(certificate) = self.certificates.remove(key) {
+            change.push(Effect::CertificateRemoved(*key), Before::Certificate(certificate));
+        }
+    }
+
+    /// The new one comes before the old one goes: nobody who looks in between finds neither.
+    fn replace_certificate(
+        &mut self,
+        new: &Arc<Certificate>,
+        old: Fingerprint,
+        change: &mut Change,
+    ) -> Result<(), OrderError> {
+        let address = new.address();
+        if self.certificates.at(address).next().is_none() {
+            return Err(OrderError::NothingToReplace { address, new: new.fingerprint() });
+        }
+        if self.certificates.get(&new.key_in_state()) != Some(new) {
+            self.set_certificate(new, change);
+        }
+        if old != new.fingerprint() {
+            self.remove_certificate(&CertificateKey { address, fingerprint: old }, change);
+        }
+        Ok(())
     }
 
     fn add_cluster(&mut self, cluster: &Arc<Cluster>, change: &mut Change) {
@@ -254,7 +305,7 @@ impl ConfigState {
     ) -> Result<(), OrderError> {
         let probe = FrontendEntry::probe(frontend);
         if self.http_frontends.contains(&probe) {
-            return Err(already_exists(Noun::HttpFrontend, &frontend.identity()));
+            return Err(already_exists(noun(frontend), &frontend.identity()));
         }
         let sequence = match frontend.position() {
             RulePosition::Tree => 0,
@@ -279,13 +330,14 @@ impl ConfigState {
             // gets what it wants.
             None => match frontend.cluster_id() {
                 Some(id) if !self.clusters.contains_key(id) => return Ok(()),
-                _ => return Err(not_found(Noun::HttpFrontend, &frontend.identity())),
+                _ => return Err(not_found(noun(frontend), &frontend.identity())),
             },
         };
         if present.cluster_id() != frontend.cluster_id() {
             let name =
                 |id: Option<&ClusterId>| id.map_or("no cluster".into(), |id| format!("cluster `{id}`"));
             return Err(OrderError::OtherCluster {
+                noun: noun(frontend),
                 key: present.identity().to_string(),
                 owner: name(present.cluster_id()),
                 named: name(frontend.cluster_id()),
@@ -353,6 +405,10 @@ impl ConfigState {
         }
         Some(entry)
     }
+}
+
+fn noun(frontend: &HttpFrontend) -> Noun {
+    if frontend.is_https() { Noun::HttpsFrontend } else { Noun::HttpFrontend }
 }
 
 fn already_exists(noun: Noun, key: &impl fmt::Display) -> OrderError {

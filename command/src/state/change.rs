@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::order::{Backend, BackendKey, Cluster, ClusterId, HttpFrontend, HttpListener, ListenerKey};
+use crate::order::{
+    Backend, BackendKey, Certificate, CertificateKey, Cluster, ClusterId, HttpFrontend, HttpListener,
+    ListenerKey,
+};
 
 /// What an accepted order really changed, cascades included. Empty if everything was so already.
 ///
@@ -33,6 +36,10 @@ pub enum Effect {
     HttpListenerSet(Arc<HttpListener>),
     /// The listener is gone.
     HttpListenerRemoved(ListenerKey),
+    /// The certificate is new, or has something new beside itself. What a replacement removes follows.
+    CertificateSet(Arc<Certificate>),
+    /// The certificate is gone.
+    CertificateRemoved(CertificateKey),
 }
 
 /// What an effect replaced.
@@ -42,6 +49,7 @@ pub(super) enum Before {
     Cluster(Arc<Cluster>),
     Backend(Arc<Backend>),
     HttpListener(Arc<HttpListener>),
+    Certificate(Arc<Certificate>),
     /// The removed frontend's place among the ordered ones.
     HttpFrontend {
         sequence: u64,

@@ -9,8 +9,8 @@ use std::{
     sync::Arc,
 };
 
-use super::{ConfigState, index::FrontendEntry};
-use crate::order::{HttpFrontend, HttpListener, Identity, ListenerKind, Order, RulePosition};
+use super::{ConfigState, List, index::FrontendEntry};
+use crate::order::{HttpFrontend, HttpListener, Identity, Order, RulePosition};
 
 impl ConfigState {
     /// Orders that, applied to this state, make it equal `to`.
@@ -24,6 +24,7 @@ impl ConfigState {
         self.removals(to, &kept, &mut orders);
         let mut activations = Vec::new();
         self.listener_changes(to, &mut orders, &mut activations);
+        self.certificate_changes(to, &mut orders);
         self.additions(to, &kept, &mut orders);
         orders.append(&mut activations);
         orders
@@ -45,8 +46,10 @@ impl ConfigState {
     }
 
     fn listener_changes(&self, to: &Self, orders: &mut Vec<Order>, activations: &mut Vec<Order>) {
-        let kind = ListenerKind::Http;
-        let remove = |listener: &HttpListener| Order::RemoveListener { kind, key: listener.key().clone() };
+        let remove = |listener: &HttpListener| Order::RemoveListener {
+            kind: listener.kind(),
+            key: listener.key().clone(),
+        };
         for (key, listener) in &self.http_listeners {
             if !to.http_listeners.contains_key(key) {
                 orders.push(remove(listener));
@@ -67,12 +70,30 @@ impl ConfigState {
                     active = false;
                 }
             }
+            let kind = wanted.kind();
             match (active, wanted.active()) {
                 (false, true) => activations.push(Order::ActivateListener { kind, key: key.clone() }),
                 (true, false) => orders.push(Order::DeactivateListener { kind, key: key.clone() }),
                 _ => {}
             }
         }
+    }
+
+    /// New ones first: a name that has another certificate now is never without one.
+    fn certificate_changes(&self, to: &Self, orders: &mut Vec<Order>) {
+        for wanted in to.certificates() {
+            match self.certificate(&wanted.key_in_state()) {
+                Some(present) if present == wanted => {}
+                Some(present) => {
+                    orders
+                        .push(Order::ReplaceCertificate { new: wanted.clone(), old: present.fingerprint() });
+                }
+                None => orders.push(Order::AddCertificate(wanted.clone())),
+            }
+        }
+        let gone =
+            self.certificates().map(|it| it.key_in_state()).filter(|key| to.certificate(key).is_none());
+        orders.extend(gone.map(Order::RemoveCertificate));
     }
 
     fn listeners_at(&self, address: SocketAddr) -> usize {
@@ -113,15 +134,15 @@ fn kept_frontends<'a>(from: &'a ConfigState, to: &'a ConfigState) -> Kept<'a> {
     let tree = tree.filter(|frontend| frontend.position() == RulePosition::Tree && same(frontend));
     let mut kept: Kept<'_> = tree.map(|frontend| frontend.identity()).collect();
 
-    let mut lists: BTreeMap<(SocketAddr, RulePosition), Vec<&Arc<HttpFrontend>>> = BTreeMap::new();
-    for ((address, position, _), frontend) in &to.ordered_frontends {
-        lists.entry((*address, *position)).or_default().push(frontend);
+    let mut lists: BTreeMap<List, Vec<&Arc<HttpFrontend>>> = BTreeMap::new();
+    for ((list, _), frontend) in &to.ordered_frontends {
+        lists.entry(*list).or_default().push(frontend);
     }
     // The longest start of `to`'s list that is in `from`'s list in this order: one pass over each.
     let mut wanted: BTreeMap<_, _> =
         lists.iter().map(|(list, frontends)| (*list, frontends.iter().peekable())).collect();
-    for ((address, position, _), frontend) in &from.ordered_frontends {
-        if let Some(next) = wanted.get_mut(&(*address, *position))
+    for ((list, _), frontend) in &from.ordered_frontends {
+        if let Some(next) = wanted.get_mut(list)
             && next.peek().is_some_and(|next| **next == frontend)
             && !cascades(frontend, from, to)
         {

@@ -163,7 +163,8 @@ impl FrontendEntry {
     /// Its turn, if it is tried in the order of insertion.
     pub(super) fn turn(&self) -> Option<Turn> {
         let position = self.frontend.position();
-        (position != RulePosition::Tree).then(|| (self.frontend.address(), position, self.sequence))
+        let list = (self.frontend.is_https(), self.frontend.address(), position);
+        (position != RulePosition::Tree).then_some((list, self.sequence))
     }
 }
 

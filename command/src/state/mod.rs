@@ -8,6 +8,7 @@
 //! clone of the state copies pointers only.
 
 mod apply;
+mod certificates;
 mod change;
 mod diff;
 mod index;
@@ -23,26 +24,29 @@ use std::{
 };
 
 use crate::order::{
-    Backend, BackendKey, Cluster, ClusterId, HttpFrontend, HttpListener, ListenerKey, ListenerKind, Order,
-    RulePosition,
+    Backend, BackendKey, Certificate, CertificateKey, Cluster, ClusterId, HttpFrontend, HttpListener,
+    ListenerKey, ListenerKind, Order, RulePosition,
 };
 
 pub use apply::{Culprit, TransactionError};
+use certificates::Certificates;
 pub use change::{Change, Effect};
 use index::{BackendEntry, ByCluster, FrontendEntry, Place, of_cluster};
 pub use save::{STATE_RECORD_BYTES_MIN, StateFile, StateFileError, StateFileFault, read_state, write_state};
 
-/// Listeners, clusters, frontends and backends.
+/// Listeners, clusters, frontends, certificates and backends.
 ///
 /// Two states are equal if they behave alike: frontends in PRE and POST positions are compared in the
 /// order in which they are tried, all others whatever the order in which they came.
 #[derive(Clone, Default, Debug)]
 pub struct ConfigState {
+    /// HTTP and HTTPS ones.
     http_listeners: BTreeMap<ListenerKey, Arc<HttpListener>>,
+    certificates: Certificates,
     clusters: BTreeMap<ClusterId, Arc<Cluster>>,
     /// By cluster, so that one cluster's are found without looking at others.
     backends: BTreeSet<BackendEntry>,
-    /// By identity.
+    /// Of HTTP and HTTPS listeners, by identity.
     http_frontends: BTreeSet<FrontendEntry>,
     /// Those that have a cluster, by cluster.
     frontends_by_cluster: BTreeSet<ByCluster>,
@@ -52,17 +56,22 @@ pub struct ConfigState {
     next_sequence: u64,
 }
 
-/// When an ordered frontend's turn comes: its list (address and position), then its place in it.
-type Turn = (SocketAddr, RulePosition, u64);
+/// When an ordered frontend's turn comes: its list, then its place in it.
+type Turn = (List, u64);
+
+/// Which list an ordered frontend is in: of HTTPS listeners or of HTTP ones, of which address and position.
+type List = (bool, SocketAddr, RulePosition);
 
 /// How many of each noun there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// HTTP listeners, active or not.
+    /// HTTP and HTTPS listeners, active or not.
     pub http_listeners: usize,
+    /// Certificates, those of listeners not counted.
+    pub certificates: usize,
     /// Clusters.
     pub clusters: usize,
-    /// HTTP frontends.
+    /// HTTP and HTTPS frontends.
     pub http_frontends: usize,
     /// Backends.
     pub backends: usize,
@@ -74,6 +83,7 @@ impl ConfigState {
     pub fn counts(&self) -> Counts {
         Counts {
             http_listeners: self.http_listeners.len(),
+            certificates: self.certificates.len(),
             clusters: self.clusters.len(),
             http_frontends: self.http_frontends.len(),
             backends: self.backends.len(),
@@ -84,7 +94,8 @@ impl ConfigState {
     #[must_use]
     pub fn len(&self) -> usize {
         let counts = self.counts();
-        counts.http_listeners + counts.clusters + counts.http_frontends + counts.backends
+        let Counts { http_listeners, certificates, clusters, http_frontends, backends } = counts;
+        http_listeners + certificates + clusters + http_frontends + backends
     }
 
     /// Whether there is nothing.
@@ -93,15 +104,31 @@ impl ConfigState {
         self.len() == 0
     }
 
-    /// All HTTP listeners, by address.
+    /// All HTTP and HTTPS listeners, by address.
     pub fn http_listeners(&self) -> impl Iterator<Item = &Arc<HttpListener>> {
         self.http_listeners.values()
     }
 
-    /// One HTTP listener.
+    /// One HTTP or HTTPS listener.
     #[must_use]
     pub fn http_listener(&self, key: &ListenerKey) -> Option<&Arc<HttpListener>> {
         self.http_listeners.get(key)
+    }
+
+    /// All certificates, by address and fingerprint; not those that listeners have of their own.
+    pub fn certificates(&self) -> impl Iterator<Item = &Arc<Certificate>> {
+        self.certificates.iter()
+    }
+
+    /// The certificates of one address, by fingerprint.
+    pub fn certificates_at(&self, address: SocketAddr) -> impl Iterator<Item = &Arc<Certificate>> {
+        self.certificates.at(address)
+    }
+
+    /// One certificate.
+    #[must_use]
+    pub fn certificate(&self, key: &CertificateKey) -> Option<&Arc<Certificate>> {
+        self.certificates.get(key)
     }
 
     /// All clusters, by id.
@@ -126,7 +153,7 @@ impl ConfigState {
         self.backends.get(key as &dyn Place).map(|entry| &entry.0)
     }
 
-    /// The HTTP frontends of one cluster, by identity.
+    /// The HTTP and HTTPS frontends of one cluster, by identity.
     pub fn http_frontends_of<'a>(
         &'a self,
         cluster_id: &'a str,
@@ -134,7 +161,7 @@ impl ConfigState {
         of_cluster(&self.frontends_by_cluster, cluster_id).map(|entry| &entry.0)
     }
 
-    /// All HTTP frontends: those in the tree, by identity, then PRE and POST ones in the order in which
+    /// All HTTP and HTTPS frontends: those in the tree, by identity, then PRE and POST ones in the order in which
     /// they are tried.
     pub fn http_frontends(&self) -> impl Iterator<Item = &Arc<HttpFrontend>> {
         let tree = self.http_frontends.iter().map(|entry| &entry.frontend);
@@ -145,16 +172,23 @@ impl ConfigState {
     /// The whole state as orders, in the order of a state file. Applied to an empty state they give an
     /// equal one.
     pub fn orders(&self) -> impl Iterator<Item = Order> + '_ {
-        let listeners = self.http_listeners.values().flat_map(|listener| {
-            let activate = listener
-                .active()
-                .then(|| Order::ActivateListener { kind: ListenerKind::Http, key: listener.key().clone() });
-            [Some(Order::AddHttpListener(listener.clone())), activate].into_iter().flatten()
+        let listeners = [ListenerKind::Http, ListenerKind::Https].into_iter().flat_map(|kind| {
+            let of_kind = self.http_listeners.values().filter(move |listener| listener.kind() == kind);
+            of_kind.flat_map(move |listener| {
+                let key = listener.key();
+                let activate = listener.active().then(|| Order::ActivateListener { kind, key: key.clone() });
+                [Some(Order::AddHttpListener(listener.clone())), activate].into_iter().flatten()
+            })
         });
         let clusters = self.clusters.values().map(|cluster| Order::AddCluster(cluster.clone()));
-        let frontends = self.http_frontends().map(|frontend| Order::AddHttpFrontend(frontend.clone()));
+        let frontends = |https| {
+            let of_kind = self.http_frontends().filter(move |frontend| frontend.is_https() == https);
+            of_kind.map(|frontend| Order::AddHttpFrontend(frontend.clone()))
+        };
+        let certificates = self.certificates().map(|it| Order::AddCertificate(it.clone()));
         let backends = self.backends.iter().map(|entry| Order::AddBackend(entry.0.clone()));
-        listeners.chain(clusters).chain(frontends).chain(backends)
+        let http = listeners.chain(clusters).chain(frontends(false));
+        http.chain(certificates).chain(frontends(true)).chain(backends)
     }
 
     /// Checks that every index agrees with what it indexes. For tests and the simulator.
@@ -165,6 +199,7 @@ impl ConfigState {
         for (key, listener) in &self.http_listeners {
             assert_eq!(key, listener.key(), "a listener is filed under its own key");
         }
+        self.certificates.check_invariants();
         for (id, cluster) in &self.clusters {
             assert_eq!(id, cluster.id(), "a cluster is filed under its own id");
         }
@@ -198,6 +233,7 @@ impl ConfigState {
 impl PartialEq for ConfigState {
     fn eq(&self, other: &Self) -> bool {
         self.http_listeners == other.http_listeners
+            && self.certificates == other.certificates
             && self.clusters == other.clusters
             && self.backends.iter().map(|entry| &entry.0).eq(other.backends.iter().map(|entry| &entry.0))
             && frontends(self).eq(frontends(other))
@@ -210,6 +246,6 @@ fn frontends(state: &ConfigState) -> impl Iterator<Item = &HttpFrontend> {
 }
 
 /// The ordered lists without the sequences, of which only the order means something.
-fn turns(state: &ConfigState) -> impl Iterator<Item = (&SocketAddr, &RulePosition, &HttpFrontend)> {
-    state.ordered_frontends.iter().map(|((address, position, _), frontend)| (address, position, &**frontend))
+fn turns(state: &ConfigState) -> impl Iterator<Item = (&List, &HttpFrontend)> {
+    state.ordered_frontends.iter().map(|((list, _), frontend)| (list, &**frontend))
 }

@@ -29,12 +29,15 @@ pub struct Route {
     pub rewriter: Option<Box<Rewriter>>,
 }
 
-/// The rules of one address.
+/// Whose rules a table has: those of HTTPS listeners or of HTTP ones, at which address.
+type Place = (bool, SocketAddr);
+
+/// The rules of one address, for one kind of listener.
 #[derive(Debug)]
 struct RouteTable {
-    address: SocketAddr,
+    place: Place,
     router: Router<Route>,
-    /// Listeners at this address: more than one only if they are bound to interfaces.
+    /// Listeners of this kind at this address: more than one only if they are bound to interfaces.
     listeners: usize,
 }
 
@@ -74,7 +77,7 @@ pub struct Listeners<L> {
     entries: Slab<Listener<L>>,
     by_key: HashMap<ListenerKey, ListenerIndex>,
     route_tables: Slab<RouteTable>,
-    tables_by_address: HashMap<SocketAddr, usize>,
+    tables_by_place: HashMap<Place, usize>,
     /// Settings that listeners have had.
     generations: u64,
     /// Sockets that came before, or without, the order that activates their listener.
@@ -87,7 +90,7 @@ impl<L> Default for Listeners<L> {
             entries: Slab::new(),
             by_key: HashMap::new(),
             route_tables: Slab::new(),
-            tables_by_address: HashMap::new(),
+            tables_by_place: HashMap::new(),
             generations: 0,
             waiting: HashMap::new(),
         }
@@ -106,7 +109,7 @@ impl<L> Listeners<L> {
             return index;
         }
         let key = config.key().clone();
-        let routes = self.route_table(key.address);
+        let routes = self.route_table((config.tls().is_some(), key.address));
         if let Some(table) = self.route_tables.get_mut(routes) {
             table.listeners += 1;
         }
@@ -139,19 +142,19 @@ impl<L> Listeners<L> {
     }
 
     /// The rules of an address; made if there are none yet.
-    fn route_table(&mut self, address: SocketAddr) -> usize {
+    fn route_table(&mut self, place: Place) -> usize {
         let tables = &mut self.route_tables;
         *self
-            .tables_by_address
-            .entry(address)
-            .or_insert_with(|| tables.insert(RouteTable { address, router: Router::default(), listeners: 0 }))
+            .tables_by_place
+            .entry(place)
+            .or_insert_with(|| tables.insert(RouteTable { place, router: Router::default(), listeners: 0 }))
     }
 
     fn forget_table_if_unused(&mut self, index: usize) {
         let unused = |table: &RouteTable| table.listeners == 0 && table.router.is_empty();
         if self.route_tables.get(index).is_some_and(unused) {
             let table = self.route_tables.remove(index);
-            self.tables_by_address.remove(&table.address);
+            self.tables_by_place.remove(&table.place);
         }
     }
 
@@ -227,7 +230,7 @@ impl<L> Listeners<L> {
     ) -> Result<(), RouteError> {
         let rewriter = Rewriter::compile(frontend)?.map(Box::new);
         let route = Route { frontend: frontend.clone(), cluster, rewriter };
-        let index = self.route_table(frontend.address());
+        let index = self.route_table((frontend.is_https(), frontend.address()));
         let Some(table) = self.route_tables.get_mut(index) else { return Ok(()) };
         let inserted = table.router.insert(frontend, route);
         self.forget_table_if_unused(index);
@@ -237,7 +240,7 @@ impl<L> Listeners<L> {
     /// Removes a rule, and gives what it led to.
     #[must_use]
     pub fn remove_frontend(&mut self, frontend: &HttpFrontend) -> Option<Route> {
-        let &index = self.tables_by_address.get(&frontend.address())?;
+        let &index = self.tables_by_place.get(&(frontend.is_https(), frontend.address()))?;
         let route = self.route_tables.get_mut(index)?.router.remove(frontend);
         self.forget_table_if_unused(index);
         route
@@ -267,12 +270,12 @@ impl<L> Listeners<L> {
         for (_, listener) in &self.entries {
             assert!(!listener.removed || listener.sessions > 0, "a removed listener stays only while used");
         }
-        assert_eq!(self.route_tables.len(), self.tables_by_address.len());
-        for (&address, &index) in &self.tables_by_address {
+        assert_eq!(self.route_tables.len(), self.tables_by_place.len());
+        for (&place, &index) in &self.tables_by_place {
             let table = self.route_tables.get(index).expect("a listed table exists");
-            assert_eq!(table.address, address);
+            assert_eq!(table.place, place);
             let listeners = self.entries.iter().filter(|(_, listener)| listener.routes == index).count();
-            assert_eq!(table.listeners, listeners, "listeners at {address}");
+            assert_eq!(table.listeners, listeners, "listeners at {place:?}");
             assert!(listeners > 0 || !table.router.is_empty(), "what nobody uses is forgotten");
             table.router.check_invariants();
         }

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use kakehi_command::channel::{Channel, ChannelError, Flushed, Received};
-use kakehi_command::order::ListenerKey;
+use kakehi_command::order::{ListenerKey, OrderError};
 use kakehi_command::proto::request::RequestType;
 use kakehi_command::proto::response_content::ContentType;
 use kakehi_command::proto::supervision::{
@@ -13,8 +13,10 @@ use kakehi_command::proto::supervision::{
     from_worker, to_worker,
 };
 use kakehi_command::proto::{
-    AvailableMetrics, ClusterHashes, ClusterInformations, Request, ResponseContent, ResponseStatus,
+    AvailableMetrics, ClusterHashes, ClusterInformations, QueryCertificatesFilters, Request, ResponseContent,
+    ResponseStatus,
 };
+use kakehi_command::state::ConfigState;
 use mio::net::TcpListener;
 
 use super::worker::{Configuration, Worker};
@@ -143,6 +145,7 @@ impl Control {
                 self.send(from_worker::Message::Ready(Ready { revision: worker.state().1 }))?;
             }
             Some(to_worker::Message::Query(query)) => self.answer(query, worker)?,
+            Some(to_worker::Message::TicketKeys(_)) => {}
             Some(to_worker::Message::Stop(stop)) => {
                 return Ok(if stop.hard { Wish::Stop } else { Wish::Drain });
             }
@@ -232,6 +235,9 @@ impl Control {
             RequestType::QueryClustersHashes(_) => {
                 ContentType::ClusterHashes(ClusterHashes { map: state.cluster_hashes() })
             }
+            RequestType::QueryCertificatesFromWorkers(filters) => {
+                return certificates(state, &filters).map(Some);
+            }
             RequestType::QueryMetrics(_) => ContentType::AvailableMetrics(AvailableMetrics {
                 proxy_metrics: Metric::ALL.iter().map(|metric| metric.name().to_owned()).collect(),
                 cluster_metrics: Vec::new(),
@@ -256,6 +262,22 @@ impl Control {
         }
         Ok(self.channel.flush()? == Flushed::Done)
     }
+}
+
+/// A fingerprint asks for the certificate, anything else for names. One that is not held is a failure: who
+/// asks wants to know whether every worker has it.
+fn certificates(state: &ConfigState, filters: &QueryCertificatesFilters) -> Result<ContentType, String> {
+    let refused = |error: OrderError| error.to_string();
+    let Some(fingerprint) = filters.fingerprint.as_deref().filter(|_| filters.domain.is_none()) else {
+        return Ok(ContentType::CertificatesByAddress(
+            state.summarise_certificates(filters).map_err(refused)?,
+        ));
+    };
+    let found = state.query_certificates(filters).map_err(refused)?;
+    if found.certs.is_empty() {
+        return Err(format!("no certificate has the fingerprint {fingerprint}"));
+    }
+    Ok(ContentType::CertificatesWithFingerprints(found))
 }
 
 /// What main configured, in the worker's own terms. Zeros where main never sends one become the least

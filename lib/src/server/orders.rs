@@ -64,6 +64,7 @@ impl<N: Network> Worker<N> {
             Effect::HttpListenerRemoved(key) => {
                 touched.insert(key.clone(), None);
             }
+            Effect::CertificateSet(_) | Effect::CertificateRemoved(_) => {}
         }
         Ok(())
     }
@@ -74,6 +75,13 @@ impl<N: Network> Worker<N> {
         key: &ListenerKey,
         listener: Option<Arc<HttpListener>>,
     ) -> Result<(), String> {
+        // Another kind has other rules and other sessions: it is another listener.
+        if let (Some(index), Some(wanted)) = (self.shared.listeners.find(key), &listener)
+            && self.shared.listeners.get(index).is_some_and(|it| it.config().kind() != wanted.kind())
+        {
+            self.close_listener(index);
+            self.shared.listeners.remove(key);
+        }
         match listener {
             Some(listener) => {
                 let active = listener.active();
@@ -109,7 +117,8 @@ impl<N: Network> Worker<N> {
     fn open_listener(&mut self, index: usize) -> Result<(), String> {
         let shared = &mut self.shared;
         let Some(entry) = shared.listeners.get_mut(index) else { return Ok(()) };
-        if entry.socket_mut().is_some() {
+        // Without TLS an HTTPS listener would speak in the clear.
+        if entry.socket_mut().is_some() || entry.config().tls().is_some() {
             return Ok(());
         }
         let key = entry.config().key().clone();

@@ -3,9 +3,11 @@
 //! Properties that this version does not serve are accepted and sent, hidden from the help: the proxy
 //! says which of them it refuses and which it leaves out of account.
 
-use kakehi_command::proto::{Cluster, LoadBalancingAlgorithms, ProxyProtocolConfig, ShardMode};
+use std::path::PathBuf;
 
-use super::super::{CliError, values};
+use kakehi_command::proto::{BackendTls, Cluster, LoadBalancingAlgorithms, ProxyProtocolConfig, ShardMode};
+
+use super::super::{CliError, tls, values};
 
 /// Arguments of `cluster add`.
 #[derive(clap::Args, Debug)]
@@ -37,6 +39,25 @@ pub(in super::super) struct Add {
     /// An answer of its own, as the text of a whole HTTP answer or `file://PATH`; may be repeated
     #[arg(long, value_name = "CODE=TEXT", value_parser = values::split_pair)]
     answer: Vec<(String, String)>,
+
+    /// Speak TLS to the backends, and verify them
+    #[arg(long)]
+    tls: bool,
+    /// The name that backends are asked for and verified by [default: the host of the request]
+    #[arg(long, value_name = "NAME", requires = "tls")]
+    tls_server_name: Option<String>,
+    /// A file with authorities of backends, in PEM [default: those that the system trusts]; may be repeated
+    #[arg(long, value_name = "FILE", requires = "tls")]
+    tls_ca: Vec<PathBuf>,
+    /// Do NOT verify backends: whoever is on the way can read and change everything
+    #[arg(long, requires = "tls")]
+    tls_skip_verification: bool,
+    /// A file with the certificate for backends that ask for one, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_client_key")]
+    tls_client_certificate: Option<PathBuf>,
+    /// A file with its private key
+    #[arg(long, value_name = "FILE", requires = "tls_client_certificate")]
+    tls_client_key: Option<PathBuf>,
 
     #[arg(short, long, hide = true)]
     sticky_session: bool,
@@ -85,6 +106,7 @@ impl From<Policy> for LoadBalancingAlgorithms {
 impl Add {
     /// The cluster these arguments describe.
     pub(super) fn cluster(self) -> Result<Cluster, CliError> {
+        let tls = self.backend_tls()?;
         let proxy_protocol = match (self.send_proxy, self.expect_proxy) {
             (true, true) => Some(ProxyProtocolConfig::RelayHeader),
             (true, false) => Some(ProxyProtocolConfig::SendHeader),
@@ -108,7 +130,24 @@ impl Add {
             shard_min_backends: self.shard_min_backends,
             shard_mode: self.shard_strict.then_some(ShardMode::Strict.into()),
             max_connection_attempts: self.max_connection_attempts,
+            tls,
             ..Cluster::default()
         })
+    }
+
+    fn backend_tls(&self) -> Result<Option<BackendTls>, CliError> {
+        if !self.tls {
+            return Ok(None);
+        }
+        let pem = |path: &Option<PathBuf>| path.as_deref().map(tls::pem).transpose();
+        Ok(Some(BackendTls {
+            enabled: true,
+            server_name: self.tls_server_name.clone(),
+            ca_certificates: tls::pems(&self.tls_ca)?,
+            skip_verification: self.tls_skip_verification.then_some(true),
+            client_certificate: pem(&self.tls_client_certificate)?,
+            client_key: pem(&self.tls_client_key)?,
+            alpn: Vec::new(),
+        }))
     }
 }

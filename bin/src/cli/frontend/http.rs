@@ -1,22 +1,20 @@
-//! `frontend http add` and `remove`: one rule, and where it sends.
+//! `frontend http` and `frontend https`, `add` and `remove`: one rule, and where it sends.
 //!
-//! What plain HTTP has no use for (HSTS) is accepted and sent, hidden from the help: the proxy says so.
+//! What plain HTTP has no use for (HSTS) is sent for either: the proxy says so.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use kakehi_command::proto::request::RequestType;
 use kakehi_command::proto::{
-    Header, HeaderMatchKind, HeaderPosition, HeaderPredicate, HstsConfig, PathRule, PathRuleKind,
-    RedirectPolicy, RedirectScheme, RequestHttpFrontend, RulePosition,
+    Header, HeaderMatchKind, HeaderPosition, HeaderPredicate, PathRule, PathRuleKind, RedirectPolicy,
+    RedirectScheme, RequestHttpFrontend, RulePosition,
 };
 
+use super::super::hsts::Hsts;
 use super::super::values;
 
-/// A year: how long browsers remember HSTS unless told.
-const HSTS_SECONDS_DEFAULT: u32 = 31_536_000;
-
-/// Verbs of `frontend http`.
+/// Verbs of `frontend http` and of `frontend https`.
 #[derive(clap::Subcommand, Debug)]
 #[command(disable_help_subcommand = true)]
 pub(in super::super) enum Http {
@@ -62,7 +60,7 @@ enum Destination {
     Deny,
 }
 
-/// Arguments of `frontend http remove`.
+/// Arguments of `remove`.
 #[derive(clap::Args, Debug)]
 #[command(disable_help_subcommand = true, subcommand_value_name = "DESTINATION")]
 #[command(subcommand_help_heading = "Destination")]
@@ -73,7 +71,7 @@ pub(in super::super) struct Remove {
     destination: Destination,
 }
 
-/// Arguments of `frontend http add`.
+/// Arguments of `add`.
 #[derive(clap::Args, Debug)]
 #[command(disable_help_subcommand = true, subcommand_value_name = "DESTINATION")]
 #[command(subcommand_help_heading = "Destination")]
@@ -136,26 +134,18 @@ enum Scheme {
     Https,
 }
 
-#[derive(clap::Args, Debug)]
-struct Hsts {
-    #[arg(long, hide = true)]
-    hsts_max_age: Option<u32>,
-    #[arg(long, hide = true)]
-    hsts_include_subdomains: bool,
-    #[arg(long, hide = true)]
-    hsts_preload: bool,
-    #[arg(long, hide = true)]
-    hsts_force_replace_backend: bool,
-    #[arg(
-        long,
-        hide = true,
-        conflicts_with_all = ["hsts_max_age", "hsts_include_subdomains", "hsts_preload", "hsts_force_replace_backend"]
-    )]
-    hsts_disabled: bool,
-}
-
 impl Http {
-    /// The request these arguments stand for.
+    /// The request these arguments stand for, about HTTPS listeners.
+    pub(super) fn https_request(self) -> RequestType {
+        match self {
+            Self::Add(add) => RequestType::AddHttpsFrontend(add.frontend()),
+            Self::Remove(remove) => {
+                RequestType::RemoveHttpsFrontend(remove.matching.frontend(remove.destination))
+            }
+        }
+    }
+
+    /// The request these arguments stand for, about HTTP listeners.
     pub(super) fn request(self) -> RequestType {
         match self {
             Self::Add(add) => RequestType::AddHttpFrontend(add.frontend()),
@@ -205,23 +195,6 @@ impl Add {
             hsts: self.hsts.config(),
             ..self.matching.frontend(self.destination)
         }
-    }
-}
-
-impl Hsts {
-    /// `None` if no flag was given; any but `--hsts-disabled` enables it.
-    fn config(&self) -> Option<HstsConfig> {
-        if self.hsts_disabled {
-            return Some(HstsConfig { enabled: Some(false), ..HstsConfig::default() });
-        }
-        let flags = self.hsts_include_subdomains || self.hsts_preload || self.hsts_force_replace_backend;
-        (flags || self.hsts_max_age.is_some()).then(|| HstsConfig {
-            enabled: Some(true),
-            max_age: Some(self.hsts_max_age.unwrap_or(HSTS_SECONDS_DEFAULT)),
-            include_subdomains: self.hsts_include_subdomains.then_some(true),
-            preload: self.hsts_preload.then_some(true),
-            force_replace_backend: self.hsts_force_replace_backend.then_some(true),
-        })
     }
 }
 

@@ -22,9 +22,10 @@ pub(super) enum Frontend {
     /// Add and remove frontends of HTTP listeners
     #[command(subcommand)]
     Http(http::Http),
+    /// Add and remove frontends of HTTPS listeners
+    #[command(subcommand)]
+    Https(http::Http),
 
-    #[command(hide = true)]
-    Https(Unserved),
     #[command(hide = true)]
     Tcp(Unserved),
     #[command(hide = true)]
@@ -59,7 +60,7 @@ impl Frontend {
                 RequestType::ListFrontends(FrontendFilters { http, https, tcp, domain, cluster_id })
             }
             Self::Http(http) => http.request(),
-            Self::Https(verb) => return Err(verb.refuse("frontend https")),
+            Self::Https(https) => https.https_request(),
             Self::Tcp(verb) => return Err(verb.refuse("frontend tcp")),
             Self::Udp(verb) => return Err(verb.refuse("frontend udp")),
         })

@@ -92,7 +92,7 @@ struct Settings {
     expect_proxy: bool,
 }
 
-/// Arguments of `listener http add`.
+/// Arguments of `listener http add`, which are also some of those of `listener https add`.
 #[derive(clap::Args, Debug)]
 pub(in super::super) struct Add {
     #[command(flatten)]
@@ -107,7 +107,7 @@ pub(in super::super) struct Add {
     answer_503: Option<PathBuf>,
 }
 
-/// Arguments of `listener http update`.
+/// Arguments of `listener http update`, which are also some of those of `listener https update`.
 #[derive(clap::Args, Debug)]
 pub(in super::super) struct Update {
     /// Address of the listener
@@ -149,33 +149,46 @@ enum Trace {
 impl Http {
     /// The request these arguments stand for; `config` fills in the time-outs of a new listener.
     pub(super) fn request(self, config: &Config) -> Result<RequestType, CliError> {
-        let proxy = ListenerType::Http.into();
+        let kind = ListenerType::Http;
         Ok(match self {
             Self::Add(add) => RequestType::AddHttpListener(add.listener(config)?),
             Self::Update(update) => RequestType::UpdateHttpListener(update.patch()?),
-            Self::Remove(Key { address, interface }) => {
-                RequestType::RemoveListener(RemoveListener { address: address.into(), proxy, interface })
-            }
-            Self::Activate(Key { address, interface }) => RequestType::ActivateListener(ActivateListener {
-                address: address.into(),
-                proxy,
-                from_scm: false,
-                interface,
-            }),
-            Self::Deactivate(Key { address, interface }) => {
-                RequestType::DeactivateListener(DeactivateListener {
-                    address: address.into(),
-                    proxy,
-                    to_scm: false,
-                    interface,
-                })
-            }
+            Self::Remove(key) => key.remove(kind),
+            Self::Activate(key) => key.activate(kind),
+            Self::Deactivate(key) => key.deactivate(kind),
+        })
+    }
+}
+
+impl Key {
+    pub(super) fn remove(self, kind: ListenerType) -> RequestType {
+        let Self { address, interface } = self;
+        RequestType::RemoveListener(RemoveListener { address: address.into(), proxy: kind.into(), interface })
+    }
+
+    pub(super) fn activate(self, kind: ListenerType) -> RequestType {
+        let Self { address, interface } = self;
+        RequestType::ActivateListener(ActivateListener {
+            address: address.into(),
+            proxy: kind.into(),
+            from_scm: false,
+            interface,
+        })
+    }
+
+    pub(super) fn deactivate(self, kind: ListenerType) -> RequestType {
+        let Self { address, interface } = self;
+        RequestType::DeactivateListener(DeactivateListener {
+            address: address.into(),
+            proxy: kind.into(),
+            to_scm: false,
+            interface,
         })
     }
 }
 
 impl Add {
-    fn listener(self, config: &Config) -> Result<HttpListenerConfig, CliError> {
+    pub(super) fn listener(self, config: &Config) -> Result<HttpListenerConfig, CliError> {
         let settings = self.settings;
         let answers =
             Answers { answer_404: self.answer_404, answer_503: self.answer_503, ..Answers::default() };
@@ -205,7 +218,7 @@ impl Add {
 }
 
 impl Update {
-    fn patch(self) -> Result<UpdateHttpListenerConfig, CliError> {
+    pub(super) fn patch(self) -> Result<UpdateHttpListenerConfig, CliError> {
         let settings = self.settings;
         let expect_proxy = match (settings.expect_proxy, self.no_expect_proxy) {
             (true, _) => Some(true),

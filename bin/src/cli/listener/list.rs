@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use kakehi_command::proto::{
-    ForwardedHeaders, HttpListenerConfig, HttpsListenerConfig, ListenersList, SocketAddress, TraceContext,
+    ClientAuthMode, ForwardedHeaders, HttpListenerConfig, HttpsListenerConfig, ListenersList, SocketAddress,
+    TraceContext,
 };
 
 use super::super::table::Table;
@@ -115,7 +116,26 @@ fn https_table(listener: &HttpsListenerConfig) -> Table {
     table.row(["sticky name", &listener.sticky_name]);
     table.row(["alpn protocols", &listener.alpn_protocols.join(", ")]);
     table.row(["cipher list", &listener.cipher_list.join(", ")]);
+    let versions: Vec<_> = listener.versions().map(|version| version.as_str_name()).collect();
+    listed(&mut table, "tls versions", &versions.join(", "));
+    listed(&mut table, "groups list", &listener.groups_list.join(", "));
+    table.row(["tls 1.3 tickets", &listener.send_tls13_tickets.to_string()]);
+    let strict = listener.strict_sni_binding != Some(false);
+    table.row(["strict sni binding", &strict.to_string()]);
+    table.row(["own certificate", if listener.certificate.is_some() { "yes" } else { "none" }]);
+    if listener.client_auth.is_some_and(|mode| mode != i32::from(ClientAuthMode::ClientAuthNone)) {
+        let required = listener.client_auth() == ClientAuthMode::ClientAuthRequired;
+        table.row(["client certificates", if required { "required" } else { "optional" }]);
+    }
+    optional(&mut table, "client subject header", listener.client_subject_header.as_ref());
+    optional(&mut table, "max early data", listener.max_early_data.as_ref());
+    optional(&mut table, "handshake timeout", listener.handshake_timeout.map(seconds).as_ref());
+    optional(&mut table, "max handshakes per source", listener.max_handshakes_per_source.as_ref());
     table
+}
+
+fn listed(table: &mut Table, name: &str, values: &str) {
+    optional(table, name, Some(values).filter(|values| !values.is_empty()).as_ref());
 }
 
 fn optional(table: &mut Table, name: &str, value: Option<&impl ToString>) {

@@ -1,8 +1,9 @@
-//! `listener`: bound addresses and their settings. [`http`] has the arguments, [`list`] shows them.
+//! `listener`: bound addresses and their settings. [`http`] and [`https`] have the arguments, [`list`] shows them.
 
 mod answers;
 mod h2;
 mod http;
+mod https;
 mod list;
 
 use kakehi_command::proto::ListListeners;
@@ -23,9 +24,10 @@ pub(super) enum Listener {
     /// Work on HTTP listeners
     #[command(subcommand)]
     Http(http::Http),
+    /// Work on HTTPS listeners
+    #[command(subcommand)]
+    Https(https::Https),
 
-    #[command(hide = true)]
-    Https(Unserved),
     #[command(hide = true)]
     Tcp(Unserved),
     #[command(hide = true)]
@@ -38,7 +40,7 @@ impl Listener {
         proxy.tell(match self {
             Self::List => RequestType::ListListeners(ListListeners {}),
             Self::Http(http) => http.request(proxy.config())?,
-            Self::Https(verb) => return Err(verb.refuse("listener https")),
+            Self::Https(https) => https.request(proxy.config())?,
             Self::Tcp(verb) => return Err(verb.refuse("listener tcp")),
             Self::Udp(verb) => return Err(verb.refuse("listener udp")),
         })

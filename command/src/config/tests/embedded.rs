@@ -78,6 +78,7 @@ fn the_embedded_configuration_documents_every_key_with_its_default() {
         health_check.tables("headers")[0].clone(),
         udp.clone(),
         udp.table("health").expect("documented"),
+        cluster.table("tls").expect("documented"),
     ];
     assert_eq!(sections.len(), keys::SECTIONS.len());
     for section in sections {

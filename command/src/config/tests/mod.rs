@@ -2,6 +2,7 @@
 
 mod embedded;
 mod policies;
+mod tls;
 
 use super::*;
 use crate::state::ConfigState;
@@ -19,7 +20,8 @@ fn parse_text(text: &str, origin: &Origin) -> Result<Config, ConfigErrors> {
         Origin::File(_) => Path::new("/etc/kakehi"),
         Origin::Embedded { .. } => origin.directory(),
     };
-    parse_with(text, origin, directory, Outside { look_up: &look_up, read_answer: &read_answer })
+    let outside = Outside { look_up: &look_up, read_answer: &read_answer, read_pem: Some(&tls::read_pem) };
+    parse_with(text, origin, directory, outside)
 }
 
 /// `404.http` is an answer, `bad.http` is none; no other file is there.
@@ -69,6 +71,7 @@ fn describe(order: &Order) -> String {
             let method = it.method().map(|method| format!(" {method}")).unwrap_or_default();
             format!("{} {:?} {:?}{method} {:?}", it.hostname(), it.path(), it.position(), it.redirect())
         }
+        Order::AddCertificate(it) => format!("{} {}", it.address(), it.names().join(" ")),
         Order::AddBackend(it) => format!("{} {} {}", it.backend_id(), it.address(), it.weight()),
         other => panic!("a file gives no {}", other.verb()),
     };
@@ -401,13 +404,10 @@ fn what_is_on_protocols_not_served_is_skipped() {
     check(
         r#"
 [[listeners]]
-address = "127.0.0.1:443"
-protocol = "https"
-expect_proxy = true
-hsts = { enabled = true }
-[[listeners]]
 address = "127.0.0.1:53"
 protocol = "udp"
+expect_proxy = true
+hsts = { enabled = true }
 [clusters.dns]
 protocol = "tcp"
 frontends = [{ address = "127.0.0.1:53" }]
@@ -416,21 +416,14 @@ backends = [{ address = "nowhere.test:53" }]
 protocol = "http"
 backends = []
 [[clusters.app.frontends]]
-address = "127.0.0.1:443"
+address = "127.0.0.1:53"
 hostname = "a.test"
 required_auth = true
-[[clusters.app.frontends]]
-address = "127.0.0.1:444"
-hostname = "a.test"
-certificate = "c.pem"
-key = "k.pem"
 "#,
         &[
-            "warning 4: listeners[0].protocol: https listeners are not served yet by this version: this one is skipped, with all that is on it",
-            "warning 9: listeners[1].protocol: udp listeners are not served yet by this version: this one is skipped, with all that is on it",
-            "warning 11: clusters.dns.protocol: tcp clusters are not served yet by this version: this one is skipped, with its frontends and backends",
-            "warning 18: clusters.app.frontends[0].address: the listener at 127.0.0.1:443, listeners[0] (line 3), is https, which is not served yet by this version: this frontend is skipped",
-            "warning 22: clusters.app.frontends[1].address: the listener at 127.0.0.1:444, clusters.app.frontends[1] (line 22), is https, which is not served yet by this version: this frontend is skipped",
+            "warning 4: listeners[0].protocol: udp listeners are not served yet by this version: this one is skipped, with all that is on it",
+            "warning 8: clusters.dns.protocol: tcp clusters are not served yet by this version: this one is skipped, with its frontends and backends",
+            "warning 15: clusters.app.frontends[0].address: the listener at 127.0.0.1:53, listeners[0] (line 3), is udp, which is not served yet by this version: this frontend is skipped",
             "add_cluster app",
         ],
     );

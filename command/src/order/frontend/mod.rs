@@ -36,13 +36,14 @@ pub const TAGS_MAX: usize = 64;
 /// Longest key or value of a tag, in bytes; they end up in every access-log line.
 pub const TAG_BYTES_MAX: usize = 1024;
 
-/// A rule of the HTTP listeners at one address, checked.
+/// A rule of the HTTP or HTTPS listeners at one address, checked.
 ///
-/// Its identity is address, host, path, method and header predicates ([`HttpFrontend::identity`]): there
+/// Its identity is which of the two, address, host, path, method and header predicates ([`HttpFrontend::identity`]): there
 /// is at most one frontend of an identity, whatever its cluster, position and policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpFrontend {
     cluster_id: Option<ClusterId>,
+    https: bool,
     address: SocketAddr,
     hostname: HostPattern,
     path: PathRule,
@@ -60,8 +61,6 @@ struct Extras {
     /// Sorted, each once.
     predicates: Box<[HeaderPredicate]>,
     policy: Option<FrontendPolicy>,
-    /// Without effect on plain HTTP: kept for those who read it back.
-    hsts: Option<proto::HstsConfig>,
 }
 
 /// Which paths a rule is for. The query string is part of the path.
@@ -106,6 +105,7 @@ pub enum Redirect {
 /// What distinguishes a frontend from all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity<'a> {
+    https: bool,
     address: SocketAddr,
     hostname: &'a HostPattern,
     path: &'a PathRule,
@@ -114,18 +114,35 @@ pub struct Identity<'a> {
 }
 
 impl HttpFrontend {
-    /// Checks a frontend that came from outside. Spellings of the same (`redirect` unset or FORWARD,
-    /// `required_auth` unset or false, predicates in another order) become one.
+    /// Checks a frontend of HTTP listeners that came from outside. Spellings of the same (`redirect` unset
+    /// or FORWARD, `required_auth` unset or false, predicates in another order) become one.
+    ///
+    /// # Errors
+    /// A value that can never match or be acted on; HSTS, which clients do not take from plain HTTP
+    /// (RFC 6797 §7.2).
+    pub fn from_wire(wire: proto::RequestHttpFrontend) -> Result<Self, OrderError> {
+        if wire.hsts.is_some() {
+            return Err(OrderError::plain("hsts", "is for https frontends: on plain HTTP it has no effect"));
+        }
+        Self::checked(wire, false)
+    }
+
+    /// Likewise for a frontend of HTTPS listeners.
     ///
     /// # Errors
     /// A value that can never match or be acted on.
-    pub fn from_wire(wire: proto::RequestHttpFrontend) -> Result<Self, OrderError> {
+    pub fn from_https_wire(wire: proto::RequestHttpFrontend) -> Result<Self, OrderError> {
+        Self::checked(wire, true)
+    }
+
+    fn checked(wire: proto::RequestHttpFrontend, https: bool) -> Result<Self, OrderError> {
         let hostname = HostPattern::parse(&wire.hostname)?;
         let path = PathRule::from_wire(&wire.path)?;
         let extras = Extras::from_wire(&wire, &hostname, &path)?;
         check_tags(&wire.tags)?;
         Ok(Self {
             cluster_id: wire.cluster_id.as_deref().map(ClusterId::parse).transpose()?,
+            https,
             address: address("address", &wire.address)?,
             hostname,
             path,
@@ -141,6 +158,12 @@ impl HttpFrontend {
     #[must_use]
     pub fn cluster_id(&self) -> Option<&ClusterId> {
         self.cluster_id.as_ref()
+    }
+
+    /// Whether it is a rule of HTTPS listeners, not of HTTP ones.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.https
     }
 
     /// The address of the listeners it is a rule of.
@@ -202,6 +225,7 @@ impl HttpFrontend {
     #[must_use]
     pub fn identity(&self) -> Identity<'_> {
         Identity {
+            https: self.https,
             address: self.address,
             hostname: &self.hostname,
             path: &self.path,
@@ -214,9 +238,6 @@ impl HttpFrontend {
         let Some(extras) = &self.extras else { return };
         if let Some(policy) = &extras.policy {
             policy.notes(self.redirect, notes);
-        }
-        if extras.hsts.is_some() {
-            notes.push("hsts has no effect on plain HTTP".into());
         }
     }
 }
@@ -231,7 +252,6 @@ impl Extras {
         Ok(Self {
             predicates: predicate::predicates(&wire.header_predicates)?,
             policy: (policy != FrontendPolicy::default()).then_some(policy),
-            hsts: wire.hsts,
         })
     }
 }
@@ -248,7 +268,6 @@ impl From<&HttpFrontend> for proto::RequestHttpFrontend {
             tags: frontend.tags().clone(),
             redirect: frontend.redirect.to_wire().map(Into::into),
             header_predicates: frontend.header_predicates().iter().map(Into::into).collect(),
-            hsts: frontend.extras.as_ref().and_then(|extras| extras.hsts),
             ..Self::default()
         };
         if let Some(policy) = frontend.policy() {

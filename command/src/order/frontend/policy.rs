@@ -3,7 +3,8 @@
 
 use super::{Redirect, Rewrite};
 use crate::order::{
-    AnswerTemplate, HostPattern, OrderError, PathRule, error::Excerpt, is_field_value, is_token, wire_enum,
+    AnswerTemplate, HostPattern, Hsts, OrderError, PathRule, error::Excerpt, is_field_value, is_token,
+    wire_enum,
 };
 use crate::proto;
 
@@ -25,6 +26,7 @@ pub struct FrontendPolicy {
     rewrite_port: Option<u16>,
     required_auth: bool,
     header_edits: Box<[HeaderEdit]>,
+    hsts: Option<Hsts>,
 }
 
 /// The scheme of a redirect's location.
@@ -76,6 +78,7 @@ impl FrontendPolicy {
             rewrite_port: wire.rewrite_port.map(check_port).transpose()?,
             required_auth: wire.required_auth == Some(true),
             header_edits: edits(&wire.headers)?,
+            hsts: wire.hsts.map(Hsts::from_wire).transpose()?,
         })
     }
 
@@ -92,6 +95,7 @@ impl FrontendPolicy {
         wire.rewrite_port = self.rewrite_port.map(u32::from);
         wire.required_auth = self.required_auth.then_some(true);
         wire.headers = self.header_edits.iter().map(proto::Header::from).collect();
+        wire.hsts = self.hsts.map(|hsts| hsts.wire());
     }
 
     /// What of it has no effect beside this redirect.
@@ -102,6 +106,9 @@ impl FrontendPolicy {
         }
         if self.redirect_scheme != RedirectScheme::UseSame && !redirects {
             notes.push("redirect_scheme has no effect without a redirect".into());
+        }
+        if let Some(hsts) = &self.hsts {
+            hsts.notes(notes);
         }
     }
 
@@ -139,6 +146,12 @@ impl FrontendPolicy {
     #[must_use]
     pub fn required_auth(&self) -> bool {
         self.required_auth
+    }
+
+    /// What clients are told to remember, whatever the listener tells them.
+    #[must_use]
+    pub fn hsts(&self) -> Option<&Hsts> {
+        self.hsts.as_ref()
     }
 
     /// Changes of header fields, in the order in which they are made.

@@ -25,7 +25,6 @@ fn check(edit: impl FnOnce(&mut proto::RequestHttpFrontend), expected: &str) {
 #[test]
 fn a_frontend_goes_back_to_the_wire_as_it_came_but_normalised() {
     let mut expected = wire();
-    expected.hsts = Some(proto::HstsConfig { enabled: Some(true), ..Default::default() });
     let mut spelt = expected.clone();
     spelt.redirect = Some(proto::RedirectPolicy::Forward.into());
     spelt.required_auth = Some(false);
@@ -184,11 +183,11 @@ fn what_needs_a_redirect_is_noted_without_one() {
     let notes = |redirect| {
         let wire = proto::RequestHttpFrontend { redirect, ..full() };
         let mut notes = Vec::new();
-        HttpFrontend::from_wire(wire).expect("accepted").notes(&mut notes);
+        HttpFrontend::from_https_wire(wire).expect("accepted").notes(&mut notes);
         notes
     };
-    assert_eq!(notes(Some(proto::RedirectPolicy::Found.into())), ["hsts has no effect on plain HTTP"]);
-    assert_eq!(notes(None).len(), 3);
+    assert!(notes(Some(proto::RedirectPolicy::Found.into())).is_empty());
+    assert_eq!(notes(None).len(), 2);
 }
 
 fn predicate(name: &str, kind: proto::HeaderMatchKind, value: Option<&str>) -> proto::HeaderPredicate {
@@ -217,7 +216,6 @@ fn full() -> proto::RequestHttpFrontend {
             header(HeaderPosition::Request, "X-Out", ""),
             header(HeaderPosition::Response, "X-In", "b\tc"),
         ],
-        hsts: Some(proto::HstsConfig { enabled: Some(true), ..Default::default() }),
         header_predicates: vec![
             predicate("x-canary", HeaderMatchKind::Exact, Some("1")),
             predicate("x-debug", HeaderMatchKind::Present, None),
@@ -225,4 +223,20 @@ fn full() -> proto::RequestHttpFrontend {
         ],
         ..wire()
     }
+}
+
+#[test]
+fn hsts_is_for_https_alone() {
+    let hsts = Some(proto::HstsConfig { enabled: Some(true), ..Default::default() });
+    let full = || proto::RequestHttpFrontend { hsts, ..full() };
+    let error = HttpFrontend::from_wire(full()).expect_err("refused").to_string();
+    assert_eq!(error, "hsts is for https frontends: on plain HTTP it has no effect");
+    let frontend = HttpFrontend::from_https_wire(full()).expect("accepted");
+    let hsts = frontend.policy().and_then(FrontendPolicy::hsts).expect("there");
+    assert_eq!(hsts.header_value().as_deref(), Some("max-age=31536000"));
+    assert!(frontend.is_https() && !hsts.forces());
+    assert_eq!(proto::RequestHttpFrontend::from(&frontend), full());
+    let undecided = proto::RequestHttpFrontend { hsts: Some(proto::HstsConfig::default()), ..wire() };
+    let error = HttpFrontend::from_https_wire(undecided).expect_err("refused").to_string();
+    assert_eq!(error, "hsts does not say whether it is enabled");
 }

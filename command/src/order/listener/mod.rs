@@ -1,6 +1,10 @@
-//! Listeners: bound addresses and their settings. Only HTTP is served yet.
+//! Listeners: bound addresses and their settings. HTTP and HTTPS are served yet.
+//!
+//! [`HttpListener`] is both: HTTPS has everything that HTTP has, and [`TlsSettings`].
 
+mod https;
 mod patch;
+mod tls;
 mod trusted;
 
 use std::{
@@ -17,6 +21,12 @@ use super::{
 };
 use crate::proto;
 
+pub(super) use tls::alpn;
+pub use tls::{
+    Alpn, CipherSuite, ClientAuth, Crl, Group, HANDSHAKE_TIMEOUT_DEFAULT, MAX_EARLY_DATA_MAX,
+    MAX_HANDSHAKES_PER_SOURCE_DEFAULT, SEND_TLS13_TICKETS_DEFAULT, SEND_TLS13_TICKETS_MAX, TlsSettings,
+    TlsVersion,
+};
 pub use trusted::{TRUSTED_PROXIES_MAX, TrustedProxies};
 
 /// Name of the header that carries the request's id, unless the listener has another.
@@ -81,7 +91,7 @@ pub enum TraceContext {
     Make,
 }
 
-/// An HTTP listener, checked. What a request asks of it is worked out once, when it is configured.
+/// An HTTP or HTTPS listener, checked. What a request asks of it is worked out once, when it is configured.
 #[derive(Clone, Debug)]
 pub struct HttpListener {
     key: ListenerKey,
@@ -99,22 +109,27 @@ pub struct HttpListener {
     trusted_proxies: TrustedProxies,
     sozu_id_header: Arc<str>,
     answers: Answers,
-    /// The message it came as: what is not above, and what reads back unchanged.
+    /// Of an HTTPS listener.
+    tls: Option<Arc<TlsSettings>>,
+    /// The message it came as, or what of it is not about TLS: what is not above, and what reads back
+    /// unchanged.
     wire: proto::HttpListenerConfig,
 }
 
 /// All else is made of the message.
 impl PartialEq for HttpListener {
     fn eq(&self, other: &Self) -> bool {
-        self.wire == other.wire
+        self.wire == other.wire && self.tls == other.tls
     }
 }
 
-/// Changes to an HTTP listener, checked: what is absent stays as it is.
+/// Changes to an HTTP or HTTPS listener, checked: what is absent stays as it is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpListenerPatch {
     address: SocketAddr,
     wire: proto::UpdateHttpListenerConfig,
+    /// What is about TLS, of an HTTPS listener.
+    tls: Option<Box<proto::UpdateHttpsListenerConfig>>,
 }
 
 impl ListenerKey {
@@ -210,11 +225,24 @@ impl HttpListener {
             trusted_proxies: TrustedProxies::parse(&wire.trusted_proxies)?,
             sozu_id_header: shared_id_header(wire.sozu_id_header.as_deref()),
             answers: Answers::from_wire(&wire.answers, older)?,
+            tls: None,
             wire,
         })
     }
 
-    /// What distinguishes it from all other HTTP listeners.
+    /// What it speaks: HTTP or HTTPS.
+    #[must_use]
+    pub fn kind(&self) -> ListenerKind {
+        if self.tls.is_some() { ListenerKind::Https } else { ListenerKind::Http }
+    }
+
+    /// Its TLS, if it is an HTTPS listener.
+    #[must_use]
+    pub fn tls(&self) -> Option<&TlsSettings> {
+        self.tls.as_deref()
+    }
+
+    /// What distinguishes it from all other listeners.
     #[must_use]
     pub fn key(&self) -> &ListenerKey {
         &self.key
@@ -359,26 +387,40 @@ impl HttpListener {
     pub fn patched(&self, patch: &HttpListenerPatch) -> Result<Self, OrderError> {
         let mut wire = self.wire.clone();
         patch.apply(&mut wire);
-        Self::from_wire(wire)
+        let mut patched = Self::from_wire(wire)?;
+        patched.tls = match (&self.tls, &patch.tls) {
+            (Some(tls), Some(patch)) => Some(tls.patched(patch, &self.wire.address)?.into()),
+            (tls, _) => tls.clone(),
+        };
+        Ok(patched)
     }
 
     /// The patch that makes this listener `to`, activation aside; none if a patch cannot say it (a
     /// setting that is to be absent again, another key).
     #[must_use]
     pub fn patch_to(&self, to: &Self) -> Option<HttpListenerPatch> {
-        if self.key != to.key {
+        if self.key != to.key || self.kind() != to.kind() {
             return None;
         }
-        let patch = HttpListenerPatch::between(self.address(), &self.wire, &to.wire);
+        let patch = HttpListenerPatch::between(self, to);
         let patched = self.patched(&patch).ok()?.with_active(to.active());
         (patched == *to).then_some(patch)
     }
 
     pub(super) fn notes(&self, notes: &mut Vec<String>) {
         answer::note_unused(&self.wire.answers, notes);
+        if let Some(tls) = &self.tls {
+            tls.notes(notes);
+        }
+    }
+
+    /// Whether all of it holds at `now`, in seconds since 1970; what is odd about it is noted.
+    pub(super) fn check_validity(&self, now: i64, notes: &mut Vec<String>) -> Result<(), OrderError> {
+        self.tls.as_ref().map_or(Ok(()), |tls| tls.check_validity(now, notes))
     }
 }
 
+/// What all HTTP listeners have.
 impl From<&HttpListener> for proto::HttpListenerConfig {
     fn from(listener: &HttpListener) -> Self {
         listener.wire.clone()
@@ -419,7 +461,7 @@ fn request_line(bytes: Option<u32>) -> Result<usize, OrderError> {
     }
 }
 
-fn listen_address(wire: &proto::SocketAddress) -> Result<SocketAddr, OrderError> {
+pub(super) fn listen_address(wire: &proto::SocketAddress) -> Result<SocketAddr, OrderError> {
     let address = address("address", wire)?;
     if address.port() == 0 {
         // Each worker slot binds its own socket: the kernel would choose a port for each.
@@ -451,7 +493,7 @@ fn check_name(field: &'static str, name: Option<&str>) -> Result<(), OrderError>
             Err(OrderError::invalid(field, name, "is longer than 128 bytes"))
         }
         Some(name) if !is_token(name) => Err(OrderError::invalid(field, name, "is not a token")),
-        Some(name) if field == "sozu_id_header" && has_meaning(name) => {
+        Some(name) if field != "sticky_name" && has_meaning(name) => {
             Err(OrderError::invalid(field, name, "is a field that HTTP gives another meaning"))
         }
         _ => Ok(()),

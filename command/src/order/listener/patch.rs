@@ -1,11 +1,11 @@
-//! Partial changes of an HTTP listener. All values are checked before any is written, so that a
+//! Partial changes of HTTP and HTTPS listeners. All values are checked before any is written, so that a
 //! refused patch changes nothing.
 
 use std::net::SocketAddr;
 
 use super::{
-    ForwardedHeaders, HttpListenerPatch, TraceContext, TrustedProxies, check_name, check_positive,
-    listen_address, public_address, request_line,
+    ForwardedHeaders, HttpListener, HttpListenerPatch, ListenerKind, TraceContext, TrustedProxies,
+    check_name, check_positive, listen_address, public_address, request_line, tls,
 };
 use crate::{
     order::{
@@ -51,6 +51,7 @@ macro_rules! shared_optional_settings {
         )
     };
 }
+pub(super) use shared_optional_settings;
 
 /// Likewise for the limits of HTTP/2 of which none makes sense as 0.
 macro_rules! h2_limits {
@@ -82,6 +83,7 @@ macro_rules! shared_required_settings {
         $apply!(expect_proxy, sticky_name, front_timeout, back_timeout, connect_timeout, request_timeout)
     };
 }
+pub(super) use shared_required_settings;
 
 /// Likewise for the bodies of the older form of custom answers.
 macro_rules! answer_bodies {
@@ -121,7 +123,13 @@ impl HttpListenerPatch {
         }
         Answers::from_wire(&wire.answers, answer::older(wire.http_answers.as_ref()))?;
         check_h2_limits(&wire)?;
-        Ok(Self { address, wire })
+        Ok(Self { address, wire, tls: None })
+    }
+
+    /// What it is for: an HTTP or an HTTPS listener.
+    #[must_use]
+    pub fn kind(&self) -> ListenerKind {
+        if self.tls.is_some() { ListenerKind::Https } else { ListenerKind::Http }
     }
 
     pub(in crate::order) fn notes(&self, notes: &mut Vec<String>) {
@@ -135,6 +143,14 @@ impl HttpListenerPatch {
         if h2_limits!(is_set) || wire.h2_stream_shrink_ratio.is_some() {
             notes.push("h2_* settings are kept but not served yet by this version".into());
         }
+        if let Some(tls) = &self.tls {
+            tls::patch::notes(tls, notes);
+        }
+    }
+
+    /// Whether all of it holds at `now`, in seconds since 1970.
+    pub(in crate::order) fn check_validity(&self, now: i64) -> Result<(), OrderError> {
+        self.tls.as_ref().map_or(Ok(()), |wire| tls::patch::check_validity(wire, now))
     }
 
     /// The listener it is for.
@@ -174,11 +190,8 @@ impl HttpListenerPatch {
     }
 
     /// A patch of all in which `to` differs, as far as a patch can say it.
-    pub(super) fn between(
-        address: SocketAddr,
-        from: &proto::HttpListenerConfig,
-        to: &proto::HttpListenerConfig,
-    ) -> Self {
+    pub(super) fn between(before: &HttpListener, after: &HttpListener) -> Self {
+        let (address, from, to) = (before.address(), &before.wire, &after.wire);
         let mut wire = proto::UpdateHttpListenerConfig { address: address.into(), ..Default::default() };
         macro_rules! take_optional {
             ($($field:ident),*) => {
@@ -208,7 +221,8 @@ impl HttpListenerPatch {
         if from.http_answers != to.http_answers {
             wire.http_answers = to.http_answers.clone();
         }
-        Self { address, wire }
+        let tls = before.tls().zip(after.tls()).map(|(from, to)| Box::new(from.patch_to(to)));
+        Self { address, wire, tls }
     }
 }
 

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use super::values::{any_orders, state};
 use crate::{
     order::{
-        Backend, BackendKey, Cluster, ClusterId, HttpFrontend, HttpListener, ListenerKey, Order, RulePosition,
+        Backend, BackendKey, Certificate, CertificateKey, Cluster, ClusterId, HttpFrontend, HttpListener,
+        ListenerKey, Order, RulePosition,
     },
     state::{ConfigState, Effect, read_state, write_state},
 };
@@ -18,6 +19,7 @@ struct Mirror {
     clusters: BTreeMap<ClusterId, Arc<Cluster>>,
     backends: BTreeMap<BackendKey, Arc<Backend>>,
     listeners: BTreeMap<ListenerKey, Arc<HttpListener>>,
+    certificates: BTreeMap<CertificateKey, Arc<Certificate>>,
     frontends: Vec<Arc<HttpFrontend>>,
 }
 
@@ -38,6 +40,12 @@ impl Mirror {
             Effect::HttpListenerRemoved(key) => {
                 assert!(self.listeners.remove(&key).is_some(), "it was there");
             }
+            Effect::CertificateSet(certificate) => {
+                self.certificates.insert(certificate.key_in_state(), certificate);
+            }
+            Effect::CertificateRemoved(key) => {
+                assert!(self.certificates.remove(&key).is_some(), "it was there");
+            }
             Effect::HttpFrontendAdded(frontend) => self.frontends.push(frontend),
             Effect::HttpFrontendRemoved(frontend) => {
                 let at =
@@ -47,8 +55,13 @@ impl Mirror {
         }
     }
 
-    fn list(frontends: &[&Arc<HttpFrontend>], position: RulePosition, port: u16) -> Vec<Arc<HttpFrontend>> {
-        let of_list = |it: &&&Arc<HttpFrontend>| it.position() == position && it.address().port() == port;
+    fn list(
+        frontends: &[&Arc<HttpFrontend>],
+        (https, position, port): (bool, RulePosition, u16),
+    ) -> Vec<Arc<HttpFrontend>> {
+        let of_list = |it: &&&Arc<HttpFrontend>| {
+            (it.is_https(), it.position(), it.address().port()) == (https, position, port)
+        };
         let mut list: Vec<_> = frontends.iter().filter(of_list).map(|it| Arc::clone(it)).collect();
         if position == RulePosition::Tree {
             list.sort_by(|one, other| one.identity().cmp(&other.identity()));
@@ -59,14 +72,17 @@ impl Mirror {
     fn check_agrees(&self, state: &ConfigState) {
         assert!(state.clusters().eq(self.clusters.values()));
         assert!(state.http_listeners().eq(self.listeners.values()));
+        assert!(state.certificates().eq(self.certificates.values()));
         let backends = state.clusters().flat_map(|cluster| state.backends(cluster.id()));
         assert!(backends.eq(self.backends.values()));
         let (ours, theirs): (Vec<_>, Vec<_>) =
             (self.frontends.iter().collect(), state.http_frontends().collect());
         assert_eq!(ours.len(), theirs.len());
         for position in [RulePosition::Pre, RulePosition::Tree, RulePosition::Post] {
-            for port in [80, 81] {
-                assert_eq!(Self::list(&ours, position, port), Self::list(&theirs, position, port));
+            for list in
+                [(false, position, 80), (false, position, 81), (true, position, 80), (true, position, 81)]
+            {
+                assert_eq!(Self::list(&ours, list), Self::list(&theirs, list));
             }
         }
     }

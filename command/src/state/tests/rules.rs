@@ -1,8 +1,8 @@
 //! The rules of each verb, as short scripts: each order is accepted, does nothing, or is refused.
 
 use super::values::{
-    activate, add_backend, add_cluster, add_frontend, add_listener, backend, cluster, frontend, listener,
-    local, order, remove_backend, remove_cluster, remove_frontend, state,
+    activate, add_backend, add_cluster, add_frontend, add_listener, backend, certificate, cluster,
+    fingerprint, frontend, listener, local, order, remove_backend, remove_cluster, remove_frontend, state,
 };
 use crate::{
     order::{ListenerKey, Order},
@@ -334,4 +334,189 @@ fn listeners_are_listed_under_their_keys() {
     let listed = state.list_listeners().http_listeners;
     let shown: Vec<_> = listed.iter().map(|(key, wire)| (key.as_str(), wire.active)).collect();
     assert_eq!(shown, [("127.0.0.1:80", true), ("127.0.0.1:80%eth0", false)]);
+}
+
+fn add_https_listener(port: u16) -> Order {
+    order(RequestType::AddHttpsListener(proto::HttpsListenerConfig {
+        address: local(port),
+        ..Default::default()
+    }))
+}
+
+#[test]
+fn an_address_speaks_one_protocol() {
+    let of_kind = |proxy| proto::RemoveListener { address: local(80), proxy, ..Default::default() };
+    let remove = |proxy| order(RequestType::RemoveListener(of_kind(proxy)));
+    let patch = proto::UpdateHttpsListenerConfig {
+        address: local(80),
+        handshake_timeout: Some(5),
+        ..Default::default()
+    };
+    let patch = || order(RequestType::UpdateHttpsListener(patch.clone()));
+    check(&[
+        (add_listener(80, None), "ok"),
+        (add_https_listener(80), "https listener 127.0.0.1:80 cannot be added: there is a http listener"),
+        (patch(), "https listener 127.0.0.1:80 does not exist"),
+        (remove(1), "https listener 127.0.0.1:80 does not exist"),
+        (remove(0), "ok"),
+        (add_https_listener(80), "ok"),
+        (add_https_listener(80), "https listener 127.0.0.1:80 already exists"),
+        (add_listener(80, None), "http listener 127.0.0.1:80 cannot be added: there is a https listener"),
+        (activate(80, None), "http listener 127.0.0.1:80 does not exist"),
+        (patch(), "ok"),
+        (patch(), "same"),
+    ]);
+}
+
+#[test]
+fn a_listener_of_another_kind_takes_the_place_in_a_diff() {
+    let (from, to) = (state(&[add_listener(80, None)]), state(&[add_https_listener(80)]));
+    let verbs: Vec<_> = from.diff(&to).iter().map(Order::verb).collect();
+    assert_eq!(verbs, ["remove_listener", "add_https_listener"]);
+}
+
+#[test]
+fn frontends_of_http_and_https_do_not_meet() {
+    let https = |path| RequestType::AddHttpsFrontend(frontend("a", "a.test", path));
+    let remove = RequestType::RemoveHttpsFrontend(frontend("a", "a.test", "/"));
+    let state = check(&[
+        (add_cluster("a"), "ok"),
+        (add_frontend("a", "a.test", "/"), "ok"),
+        (order(remove.clone()), "https frontend 127.0.0.1:80 host a.test path `/` does not exist"),
+        (order(https("/")), "ok"),
+        (order(https("/")), "https frontend 127.0.0.1:80 host a.test path `/` already exists"),
+        (order(https("/b")), "ok"),
+        (order(remove), "ok"),
+    ]);
+    let listed = state.list_frontends(&proto::FrontendFilters::default());
+    assert_eq!((listed.http_frontends.len(), listed.https_frontends.len()), (1, 1));
+    let https = proto::FrontendFilters { https: true, ..Default::default() };
+    let listed = state.list_frontends(&https);
+    assert_eq!((listed.http_frontends.len(), listed.https_frontends.len()), (0, 1));
+    let information = state.query_cluster_by_id("a").expect("there");
+    assert_eq!((information.http_frontends.len(), information.https_frontends.len()), (1, 1));
+}
+
+fn add_certificate(nth: usize, port: u16) -> Order {
+    order(RequestType::AddCertificate(certificate(nth, port)))
+}
+
+fn remove_certificate(nth: usize, port: u16) -> Order {
+    let (address, fingerprint) = (local(port), fingerprint(nth));
+    order(RequestType::RemoveCertificate(proto::RemoveCertificate { address, fingerprint }))
+}
+
+fn replace_certificate(new: usize, old: usize, port: u16, ocsp: &[u8]) -> Order {
+    let mut certificate = certificate(new, port);
+    certificate.certificate.ocsp_response = Some(ocsp.to_vec()).filter(|ocsp| !ocsp.is_empty());
+    order(RequestType::ReplaceCertificate(proto::ReplaceCertificate {
+        address: local(port),
+        new_certificate: certificate.certificate,
+        old_fingerprint: fingerprint(old),
+        new_expired_at: None,
+    }))
+}
+
+#[test]
+fn certificates_belong_to_addresses() {
+    let state = check(&[
+        (remove_certificate(0, 80), "same"),
+        (add_certificate(0, 80), "ok"),
+        (add_certificate(0, 80), "same"),
+        (add_certificate(0, 81), "ok"),
+        (add_certificate(1, 80), "ok"),
+        (remove_certificate(0, 80), "ok"),
+        (remove_certificate(0, 80), "same"),
+    ]);
+    let ports: Vec<_> = state.certificates().map(|it| it.address().port()).collect();
+    assert_eq!(ports, [80, 81]);
+}
+
+#[test]
+fn a_replacement_is_there_before_the_replaced_one_goes() {
+    check(&[
+        (replace_certificate(1, 0, 80, &[]), "cannot replace another: 127.0.0.1:80 has no certificates"),
+        (add_certificate(0, 80), "ok"),
+        (replace_certificate(0, 0, 80, &[]), "same"),
+        (replace_certificate(0, 0, 80, &[7]), "ok"),
+        (replace_certificate(0, 2, 80, &[7]), "same"),
+        (replace_certificate(1, 0, 80, &[]), "ok"),
+        (replace_certificate(1, 0, 80, &[]), "same"),
+    ]);
+    let mut state = state(&[add_certificate(0, 80)]);
+    let before = state.clone();
+    let change = state.apply(&replace_certificate(1, 0, 80, &[])).expect("accepted");
+    let told: Vec<_> = change.effects().iter().map(|it| matches!(it, Effect::CertificateSet(_))).collect();
+    assert_eq!(told, [true, false]);
+    state.undo(change);
+    assert_eq!(state, before);
+    state.check_invariants();
+}
+
+#[test]
+fn certificates_with_one_issuer_share_it() {
+    let state = state(&[add_certificate(0, 80), add_certificate(1, 81), add_certificate(0, 81)]);
+    let issuers: Vec<_> = state.certificates().map(|it| it.chain()[1].clone()).collect();
+    assert!(issuers.iter().all(|issuer| std::sync::Arc::ptr_eq(issuer, &issuers[0])));
+}
+
+#[test]
+fn certificates_are_found_by_name_and_fingerprint() {
+    let state = state(&[
+        add_https_listener(80),
+        add_https_listener(81),
+        add_certificate(0, 80),
+        add_certificate(1, 80),
+        add_certificate(1, 81),
+        add_certificate(2, 82),
+    ]);
+    let check = |domain: Option<&str>, of: Option<usize>, expected: &[(u16, usize)]| {
+        let filters = proto::QueryCertificatesFilters {
+            domain: domain.map(str::to_owned),
+            fingerprint: of.map(fingerprint),
+        };
+        let listed = state.summarise_certificates(&filters).expect("listed").certificates;
+        let mut found: Vec<_> = listed
+            .iter()
+            .flat_map(|it| it.certificate_summaries.iter().map(|one| (it.address.port, &one.fingerprint)))
+            .collect();
+        found.dedup();
+        let expected: Vec<_> =
+            expected.iter().map(|(port, nth)| (u32::from(*port), fingerprint(*nth))).collect();
+        let expected: Vec<_> = expected.iter().map(|(port, print)| (*port, print)).collect();
+        assert_eq!(found, expected, "{domain:?} {of:?}");
+        let full = state.query_certificates(&filters).expect("found");
+        assert!(full.certs.values().all(|it| it.key.is_empty()));
+        assert!(full.certs.keys().all(|print| expected.iter().any(|(_, it)| *it == print)));
+    };
+    check(Some("X.test"), None, &[(80, 0), (81, 1)]);
+    check(Some("y.test"), None, &[(80, 1), (81, 1)]);
+    check(Some("other.test"), None, &[(80, 1), (81, 1)]);
+    check(Some("a.other.test"), None, &[]);
+    check(None, Some(2), &[(82, 2)]);
+    check(Some("y.test"), Some(0), &[(80, 1), (81, 1)]);
+    let bad = proto::QueryCertificatesFilters { fingerprint: Some("x".into()), domain: None };
+    assert!(state.query_certificates(&bad).is_err());
+}
+
+#[test]
+fn private_keys_are_in_no_list() {
+    let certificate = certificate(0, 80).certificate;
+    let listener = RequestType::AddHttpsListener(proto::HttpsListenerConfig {
+        address: local(80),
+        certificate: Some(certificate.certificate.clone()),
+        certificate_chain: certificate.certificate_chain.clone(),
+        key: Some(certificate.key.clone()),
+        ..Default::default()
+    });
+    let mut tls = proto::BackendTls::default();
+    tls.client_certificate = Some(certificate.certificate.clone());
+    tls.client_key = Some(certificate.key.clone());
+    let secured = RequestType::AddCluster(proto::Cluster { tls: Some(tls), ..cluster("a") });
+    let state = state(&[order(listener), order(secured)]);
+    let listed = &state.list_listeners().https_listeners["127.0.0.1:80"];
+    assert!(listed.key.is_none() && listed.certificate.is_some());
+    let listed = state.query_cluster_by_id("a").and_then(|it| it.configuration).expect("there");
+    let listed = listed.tls.as_ref().expect("there");
+    assert!(listed.client_key.is_none() && listed.client_certificate.is_some());
 }

@@ -1,11 +1,11 @@
 //! Orders from a small universe, so that random ones meet, clash and repeat.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, sync::LazyLock};
 
 use proptest::{collection::vec, option, prelude::*};
 
 use crate::{
-    order::{Order, OrderError},
+    order::{Order, OrderError, certificate::testing},
     proto::{self, RulePosition, request::RequestType},
     state::ConfigState,
 };
@@ -155,10 +155,16 @@ fn any_backend() -> impl Strategy<Value = RequestType> {
 /// Few enough that two states often have the same one, with and without its cluster.
 fn any_frontend() -> impl Strategy<Value = RequestType> {
     let rule = (prop_oneof!["", "a", "b", "c"], prop_oneof![Just("x.test"), Just("*")], 0..2_i32);
-    let place = (0..3_i32, option::weighted(0.1, Just("GET".to_owned())), 80..82_u16);
+    let place = (0..3_i32, option::weighted(0.1, Just("GET".to_owned())), 80..82_u16, any::<bool>());
     let what = (option::weighted(0.2, 0..6_i32), any_predicates(), any_policy());
     (rule, place, what, prop::bool::weighted(0.3), any::<bool>()).prop_map(
-        |((id, host, kind), (position, method, port), (redirect, predicates, policy), remove, variant)| {
+        |(
+            (id, host, kind),
+            (position, method, port, https),
+            (redirect, predicates, policy),
+            remove,
+            variant,
+        )| {
             let wire = proto::RequestHttpFrontend {
                 address: local(port),
                 path: proto::PathRule { kind, value: "/p".into() },
@@ -181,7 +187,12 @@ fn any_frontend() -> impl Strategy<Value = RequestType> {
                     .collect(),
                 ..frontend(&id, host, "")
             };
+            let hsts = || policy.map(|_| proto::HstsConfig { enabled: Some(true), ..Default::default() });
             match (remove, variant) {
+                (false, _) if https => {
+                    RequestType::AddHttpsFrontend(proto::RequestHttpFrontend { hsts: hsts(), ..wire })
+                }
+                (true, _) if https => RequestType::RemoveHttpsFrontend(wire),
                 (false, false) => RequestType::AddHttpFrontend(wire),
                 (false, true) => RequestType::AddHttpFrontendWithHeaderPredicates(wire),
                 (true, false) => RequestType::RemoveHttpFrontend(wire),
@@ -213,50 +224,146 @@ fn any_listener() -> impl Strategy<Value = RequestType> {
     let key = (80..82_u16, option::weighted(0.3, Just("eth0".to_owned())));
     let settings = (1..3_u32, option::of(Just(local(8080))), option::of(1..3_u32), option::of(0..4_i32));
     let ours = (any_answers(), option::of(prop_oneof!["10\\.0\\.0\\.[01]", Just(String::new())]));
-    (key, settings, ours, 0..6).prop_map(|((port, interface), settings, (answers, trusted), verb)| {
-        let (timeout, public_address, limit, forwarded_headers) = settings;
-        let trusted = trusted.map(|text| Some(text).filter(|text| !text.is_empty()).into_iter().collect());
-        let address = local(port);
+    let tls = (any::<bool>(), any_tls());
+    (key, settings, ours, 0..6, tls).prop_map(
+        |((port, interface), settings, (answers, trusted), verb, tls)| {
+            let (https, tls) = tls;
+            let proxy = i32::from(https);
+            let (timeout, public_address, limit, forwarded_headers) = settings;
+            let trusted =
+                trusted.map(|text| Some(text).filter(|text| !text.is_empty()).into_iter().collect());
+            let address = local(port);
+            match verb {
+                0 | 1 if https => RequestType::AddHttpsListener(proto::HttpsListenerConfig {
+                    address,
+                    interface,
+                    front_timeout: timeout,
+                    public_address,
+                    answers,
+                    active: timeout == 1,
+                    trusted_proxies: trusted.unwrap_or_default(),
+                    ..tls
+                }),
+                2 if https => RequestType::UpdateHttpsListener(proto::UpdateHttpsListenerConfig {
+                    address,
+                    front_timeout: Some(timeout),
+                    answers,
+                    alpn_protocols: limit
+                        .map(|_| proto::AlpnProtocols { values: tls.alpn_protocols.clone() }),
+                    strict_sni_binding: tls.strict_sni_binding,
+                    hsts: tls.hsts,
+                    client_auth_policy: public_address.map(|_| proto::ClientAuthPolicy {
+                        client_auth: tls.client_auth,
+                        client_ca_certificates: tls.client_ca_certificates.clone(),
+                        client_ca_crls: Vec::new(),
+                    }),
+                    client_subject_header: Some(tls.client_subject_header.unwrap_or_default()),
+                    ..Default::default()
+                }),
+                0 | 1 => RequestType::AddHttpListener(proto::HttpListenerConfig {
+                    front_timeout: timeout,
+                    public_address,
+                    h2_max_concurrent_streams: limit,
+                    forwarded_headers,
+                    answers,
+                    active: timeout == 1,
+                    trusted_proxies: trusted.unwrap_or_default(),
+                    tunnel_timeout: limit,
+                    max_body_bytes: limit.map(u64::from),
+                    trace_context: forwarded_headers.map(|number| number % 2),
+                    ..listener(port, interface.as_deref())
+                }),
+                2 => RequestType::UpdateHttpListener(proto::UpdateHttpListenerConfig {
+                    address,
+                    front_timeout: Some(timeout),
+                    public_address,
+                    h2_max_concurrent_streams: limit,
+                    forwarded_headers,
+                    answers,
+                    trusted_proxies: trusted.map(|values| proto::TrustedProxies { values }),
+                    max_request_line: limit.map(|limit| 256 + limit),
+                    min_transfer_rate: limit.map(|limit| limit - 1),
+                    ..Default::default()
+                }),
+                3 => RequestType::RemoveListener(proto::RemoveListener { address, interface, proxy }),
+                4 => RequestType::ActivateListener(proto::ActivateListener {
+                    address,
+                    interface,
+                    proxy,
+                    ..Default::default()
+                }),
+                _ => RequestType::DeactivateListener(proto::DeactivateListener {
+                    address,
+                    interface,
+                    proxy,
+                    ..Default::default()
+                }),
+            }
+        },
+    )
+}
+
+/// A listener's own settings of TLS, in a message that is otherwise empty.
+fn any_tls() -> impl Strategy<Value = proto::HttpsListenerConfig> {
+    let client = (any::<bool>(), option::of(Just("X-Subject".to_owned())));
+    let of_tls = (option::of(any::<bool>()), option::of(any::<bool>()), option::weighted(0.2, 0..2_usize));
+    (of_tls, client, any::<bool>()).prop_map(|((strict, hsts, own), (asks, header), both)| {
+        let own = own.map(|nth| CERTIFICATES[nth].wire());
+        proto::HttpsListenerConfig {
+            address: local(80),
+            front_timeout: 60,
+            back_timeout: 30,
+            connect_timeout: 3,
+            request_timeout: 10,
+            alpn_protocols: both.then(|| "http/1.1".to_owned()).into_iter().collect(),
+            certificate: own.as_ref().map(|own| own.certificate.clone()),
+            certificate_chain: own.as_ref().map(|own| own.certificate_chain.clone()).unwrap_or_default(),
+            key: own.as_ref().map(|own| own.key.clone()),
+            strict_sni_binding: strict,
+            hsts: hsts.map(|enabled| proto::HstsConfig { enabled: Some(enabled), ..Default::default() }),
+            client_auth: asks.then_some(1),
+            client_ca_certificates: asks.then(|| testing::authority().pem).into_iter().collect(),
+            client_subject_header: header,
+            ..Default::default()
+        }
+    })
+}
+
+/// Two with the same issuer, one with none.
+static CERTIFICATES: LazyLock<[testing::Made; 3]> = LazyLock::new(|| {
+    [testing::leaf(&["x.test"]), testing::leaf(&["*.test", "y.test"]), testing::self_signed(&["x.test"])]
+});
+
+pub(super) fn certificate(nth: usize, port: u16) -> proto::AddCertificate {
+    proto::AddCertificate { address: local(port), certificate: CERTIFICATES[nth].wire(), expired_at: None }
+}
+
+pub(super) fn fingerprint(nth: usize) -> String {
+    match order(RequestType::AddCertificate(certificate(nth, 80))) {
+        Order::AddCertificate(certificate) => certificate.fingerprint().to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn any_certificate() -> impl Strategy<Value = RequestType> {
+    let which = (0..3_usize, 0..3_usize, 80..82_u16);
+    let beside = (option::weighted(0.3, 0..2_i64), option::weighted(0.3, Just(vec![1])), any::<bool>());
+    (which, beside, 0..4).prop_map(|((nth, other, port), (expired_at, ocsp_response, named), verb)| {
+        let mut wire = proto::AddCertificate { expired_at, ..certificate(nth, port) };
+        wire.certificate.ocsp_response = ocsp_response;
+        wire.certificate.names = named.then(|| "given.test".to_owned()).into_iter().collect();
+        let address = wire.address;
         match verb {
-            0 | 1 => RequestType::AddHttpListener(proto::HttpListenerConfig {
-                front_timeout: timeout,
-                public_address,
-                h2_max_concurrent_streams: limit,
-                forwarded_headers,
-                answers,
-                active: timeout == 1,
-                trusted_proxies: trusted.unwrap_or_default(),
-                tunnel_timeout: limit,
-                max_body_bytes: limit.map(u64::from),
-                trace_context: forwarded_headers.map(|number| number % 2),
-                ..listener(port, interface.as_deref())
-            }),
-            2 => RequestType::UpdateHttpListener(proto::UpdateHttpListenerConfig {
+            0 | 1 => RequestType::AddCertificate(wire),
+            2 => RequestType::ReplaceCertificate(proto::ReplaceCertificate {
                 address,
-                front_timeout: Some(timeout),
-                public_address,
-                h2_max_concurrent_streams: limit,
-                forwarded_headers,
-                answers,
-                trusted_proxies: trusted.map(|values| proto::TrustedProxies { values }),
-                max_request_line: limit.map(|limit| 256 + limit),
-                min_transfer_rate: limit.map(|limit| limit - 1),
-                ..Default::default()
+                new_certificate: wire.certificate,
+                old_fingerprint: fingerprint(other),
+                new_expired_at: expired_at,
             }),
-            3 => RequestType::RemoveListener(proto::RemoveListener {
+            _ => RequestType::RemoveCertificate(proto::RemoveCertificate {
                 address,
-                interface,
-                ..Default::default()
-            }),
-            4 => RequestType::ActivateListener(proto::ActivateListener {
-                address,
-                interface,
-                ..Default::default()
-            }),
-            _ => RequestType::DeactivateListener(proto::DeactivateListener {
-                address,
-                interface,
-                ..Default::default()
+                fingerprint: fingerprint(nth),
             }),
         }
     })
@@ -269,6 +376,7 @@ pub(super) fn any_order() -> impl Strategy<Value = Order> {
         4 => any_backend(),
         6 => any_frontend(),
         3 => any_listener(),
+        3 => any_certificate(),
     ]
     .prop_map(order)
 }
