@@ -33,6 +33,7 @@ mod queries;
 pub mod requests;
 pub mod rules;
 mod skip;
+pub mod tls;
 
 pub use binary::kakehi_binary;
 pub use cli::{Cli, CliOutput};

@@ -95,6 +95,35 @@ pub fn add_listener(address: SocketAddr) -> RequestType {
     RequestType::AddHttpListener(http_listener(address))
 }
 
+/// The settings of an HTTPS listener, with the protocol's defaults.
+pub fn https_listener(address: SocketAddr) -> proto::HttpsListenerConfig {
+    proto::HttpsListenerConfig {
+        address: wire_address(address),
+        sticky_name: "SOZUBALANCEID".into(),
+        front_timeout: 60,
+        back_timeout: 30,
+        connect_timeout: 3,
+        request_timeout: 10,
+        send_tls13_tickets: 4,
+        ..Default::default()
+    }
+}
+
+/// `ActivateListener` of an HTTPS listener.
+pub fn activate_https_listener(address: SocketAddr) -> RequestType {
+    RequestType::ActivateListener(proto::ActivateListener {
+        address: wire_address(address),
+        proxy: proto::ListenerType::Https.into(),
+        from_scm: false,
+        ..Default::default()
+    })
+}
+
+/// `AddHttpsFrontend` for `/` of a host.
+pub fn add_https_frontend(cluster: &str, listener: SocketAddr, hostname: &str) -> RequestType {
+    RequestType::AddHttpsFrontend(frontend(cluster, listener, hostname, "/"))
+}
+
 /// `ActivateListener`.
 pub fn activate_listener(address: SocketAddr) -> RequestType {
     RequestType::ActivateListener(proto::ActivateListener {

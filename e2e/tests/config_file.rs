@@ -143,7 +143,7 @@ fn what_is_not_served_yet_is_said() {
     };
     for (text, key) in [
         ("[[listeners]]\nprotocol = \"tcp\"\naddress = \"127.0.0.1:1\"\n".to_owned(), "tcp"),
-        ("[[listeners]]\nprotocol = \"https\"\naddress = \"127.0.0.1:1\"\n".to_owned(), "https"),
+        ("[[listeners]]\nprotocol = \"udp\"\naddress = \"127.0.0.1:1\"\n".to_owned(), "udp"),
         (format!("{listener}expect_proxy = true\n"), "expect_proxy"),
         (cluster("", "sticky_session = true"), "sticky_session"),
         (cluster("", "http2 = true"), "http2"),

@@ -35,6 +35,7 @@ pub fn forward(trusted: bool, forwarded: ForwardedHeaders) -> Forward<'static> {
         trace: None,
         host: None,
         path: None,
+        subject: None,
         edits: &[],
         prepared: &[],
     }
@@ -48,6 +49,7 @@ pub fn reply() -> Reply<'static> {
         client: Version::Http11,
         close: false,
         edits: &[],
+        hsts: None,
     }
 }
 

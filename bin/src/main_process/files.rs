@@ -18,6 +18,7 @@ use kakehi_command::order::Order;
 use kakehi_command::state::{ConfigState, STATE_RECORD_BYTES_MIN, read_state, write_state};
 use mio::Waker;
 
+use super::soundness::Soundness;
 use super::tasks::TaskId;
 use super::vetting::vet_keys;
 
@@ -213,13 +214,14 @@ pub(super) fn load(path: &Path, base: Snapshot, record_bytes_max: usize) -> Resu
     let file = File::open(path).map_err(|error| failed(&error))?;
     let records = read_state(BufReader::new(file), record_bytes_max.max(STATE_RECORD_BYTES_MIN));
     let Snapshot { mut state, revision } = base;
+    let soundness = Soundness::default();
     let (mut orders, mut refused) = (Vec::new(), 0);
     for (index, record) in records.enumerate() {
         let request = record.map_err(|error| failed(&error))?;
         let accepted = Order::from_request(&request).map_err(|error| error.to_string()).and_then(|order| {
             vet_keys(&order)?;
-            state.apply(&order).map_err(|error| error.to_string())?;
-            Ok(order)
+            let change = state.apply(&order).map_err(|error| error.to_string())?;
+            soundness.check_or_undo(&mut state, vec![change]).map(|_| order)
         });
         match accepted {
             Ok(order) => orders.push(order),
@@ -247,7 +249,8 @@ fn reload(source: &Source, base: &Snapshot) -> Result<Prepared, String> {
     };
     orders.iter().try_for_each(vet_keys)?;
     let mut target = ConfigState::default();
-    target.transact(&orders).map_err(|error| error.to_string())?;
+    let changes = target.transact(&orders).map_err(|error| error.to_string())?;
+    Soundness::default().check_or_undo(&mut target, changes)?;
     let orders = base.state.diff(&target);
     Ok(Prepared { base: base.revision, state: target, orders, refused: 0, notes })
 }

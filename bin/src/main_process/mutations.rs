@@ -44,8 +44,8 @@ impl Supervisor {
     /// One change.
     pub(super) fn change(&mut self, client: ClientId, verb: &'static str, order: Order) {
         let mut notes = order.notes();
-        if let Err(reason) = vet(&order, &mut notes) {
-            let text = format!("could not apply request on the main process state: {reason}");
+        if let Err(error) = vet(&order, &mut notes) {
+            let text = format!("could not apply request on the main process state: {error}");
             return self.refuse(client, verb, text);
         }
         let done = Done {
@@ -61,8 +61,14 @@ impl Supervisor {
                 return self.refuse(client, verb, text);
             }
         };
-        let orders: Rc<[Order]> = Rc::new([order]);
-        self.commit(client, verb, &orders, vec![change], done);
+        let state = &mut self.configuration.state;
+        match self.soundness.check_or_undo(state, vec![change]) {
+            Ok(changes) => {
+                let orders: Rc<[Order]> = Rc::new([order]);
+                self.commit(client, verb, &orders, changes, done);
+            }
+            Err(error) => self.refuse(client, verb, format!("nothing has changed: {error}")),
+        }
     }
 
     /// Several changes, all or none.
@@ -95,6 +101,13 @@ impl Supervisor {
             }
         }
         let changes = match self.configuration.state.transact(&orders) {
+            Ok(changes) => changes,
+            Err(error) => {
+                let text = format!("transaction refused, nothing has changed: {error}");
+                return self.refuse(client, verb, text);
+            }
+        };
+        let changes = match self.soundness.check_or_undo(&mut self.configuration.state, changes) {
             Ok(changes) => changes,
             Err(error) => {
                 let text = format!("transaction refused, nothing has changed: {error}");
@@ -393,14 +406,14 @@ fn event_of(order: &Order) -> Option<Event> {
         address: Some(key.address.into()),
         ..Default::default()
     };
-    let certificate = |kind: EventKind, address: SocketAddr| Event {
-        kind: kind.into(),
-        address: Some(address.into()),
-        ..Default::default()
-    };
     let cluster = |kind: EventKind, id: Option<String>| Event {
         kind: kind.into(),
         cluster_id: id,
+        ..Default::default()
+    };
+    let certificate = |kind: EventKind, address: SocketAddr| Event {
+        kind: kind.into(),
+        address: Some(address.into()),
         ..Default::default()
     };
     Some(match order {

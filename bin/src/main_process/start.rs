@@ -14,6 +14,7 @@ use kakehi_command::state::{ConfigState, TransactionError};
 use super::command_socket::{CommandSocket, CommandSocketError};
 use super::files::{self, Snapshot, Source};
 use super::sockets::ListenSockets;
+use super::soundness::Soundness;
 use super::supervisor::{Configuration, Prepared, Settings, Supervisor};
 use super::vetting::vet_keys;
 use super::workers::WorkerLog;
@@ -58,6 +59,9 @@ pub(crate) enum StartError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The configuration fits together, and yet can't be served.
+    #[error("the configuration cannot be served: {0}")]
+    Unsound(String),
     /// Too few file descriptors.
     #[error(transparent)]
     Descriptors(#[from] DescriptorError),
@@ -176,7 +180,9 @@ fn install_logger(config: &Config) -> Result<WorkerLog, StartError> {
 fn initial_state(config: &Config) -> Result<Configuration, StartError> {
     check_keys(&config.orders)?;
     let mut state = ConfigState::default();
-    state.transact(&config.orders)?;
+    config.orders.iter().try_for_each(vet_keys).map_err(StartError::Unsound)?;
+    let changes = state.transact(&config.orders)?;
+    Soundness::default().check_or_undo(&mut state, changes).map_err(StartError::Unsound)?;
     let mut configuration = Configuration { state, revision: 1, last_verb: "start" };
     if let Some(path) = config.saved_state.as_deref().filter(|path| is_wanted(path)) {
         let base = Snapshot { state: configuration.state, revision: configuration.revision };

@@ -28,9 +28,11 @@ use super::expiry::Expiry;
 use super::files::{FileThread, Source};
 use super::gather::Lost;
 use super::sockets::ListenSockets;
+use super::soundness::Soundness;
 use super::start::{OnReady, Ready, StartError};
 use super::stop::Stopping;
 use super::tasks::{Task, TaskId, Tasks, Work};
+use super::tickets::Tickets;
 use super::workers::{Fleet, FleetSettings, Worker, WorkerLog};
 use crate::process::signals::{Asked, Signals};
 
@@ -129,6 +131,8 @@ pub(super) struct Supervisor {
     pub(super) tasks: Tasks,
     pub(super) files: FileThread,
     pub(super) counts: BTreeMap<&'static str, i32>,
+    pub(super) tickets: Tickets,
+    pub(super) soundness: Soundness,
     pub(super) stopping: Option<Stopping>,
     pub(super) expiry: Expiry,
     /// How the last process ended, for the error if the start fails.
@@ -175,6 +179,8 @@ impl Supervisor {
             tasks: Tasks::default(),
             files,
             counts: BTreeMap::new(),
+            tickets: Tickets::new(now),
+            soundness: Soundness::default(),
             stopping: None,
             expiry: Expiry::new(now),
             last_end: String::new(),
@@ -225,6 +231,7 @@ impl Supervisor {
             self.clients.next_deadline(),
             self.tasks.next_deadline(),
             self.stop_deadline(),
+            Some(self.tickets.next_deadline()),
             Some(self.expiry.deadline()),
         ];
         let timeout = if self.clients.has_ready() {
@@ -282,6 +289,7 @@ impl Supervisor {
             self.clients.processing(client, note, self.now);
         }
         self.take_stop_deadline();
+        self.rotate_tickets();
         self.look_for_expiry();
         Ok(())
     }

@@ -157,6 +157,7 @@ impl Supervisor {
                 config: self.settings.server.clone(),
                 limits: self.settings.limits,
             }));
+            worker.send(self.tickets.message());
             worker.feed(Feed::new(Rc::clone(&orders), self.configuration.revision));
             let keys: Vec<_> = self.sockets.keys().cloned().collect();
             send_sockets(worker, &self.sockets, &keys);

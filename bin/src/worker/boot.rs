@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use kakehi_lib::server::{self, WorkerArguments};
+use kakehi_lib::tls::client_config::SystemAuthorities;
 use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::dup2_stdin;
 
@@ -42,9 +43,9 @@ pub(crate) fn run() -> ExitCode {
     if let Err(error) = signals::ignore_stop() {
         log::warn!("cannot block SIGINT and SIGTERM: {error}");
     }
-    warm_up();
+    let authorities = warm_up();
     harden();
-    match server::run(WorkerArguments { channel, set_log_filter }) {
+    match server::run(WorkerArguments { channel, set_log_filter, authorities }) {
         Ok(exit) => {
             log::debug!("worker ends: {exit:?}");
             ExitCode::SUCCESS
@@ -58,12 +59,18 @@ pub(crate) fn run() -> ExitCode {
 
 /// Lets libraries look up now what they look up in files when they are first used. They would do without, but
 /// not as well.
-pub(crate) fn warm_up() {
+pub(crate) fn warm_up() -> SystemAuthorities {
     // Its generator watches /dev/sysgenid, where there is one, so that clones of a virtual machine do not draw
     // the same keys.
     if aws_lc_rs::rand::fill(&mut [0]).is_err() {
         log::warn!("the kernel gives no randomness");
     }
+    // Whose certificates backends may have. A cluster that needs them is refused if there are none; main tells why.
+    let authorities = SystemAuthorities::default();
+    if let Err(error) = authorities.get() {
+        log::debug!("{error}");
+    }
+    authorities
 }
 
 /// Gives up what a worker does not need, unless it was told not to. Nothing of strangers has been read yet:

@@ -149,6 +149,8 @@ pub(super) static TOP: &[Key] = &[
     // Less than a page is no pipe, and the kernel's own bound is far below this one.
     key("splice_pipe_capacity_bytes", Integer { min: 4096, max: BUFFER_BYTES_MAX }, "1048576", Yes),
     key("max_splice_pipes", up_to(U16), "256", Yes),
+    key("max_record_buffers", from_one(U32), "1000", Yes),
+    key("max_handshakes", from_one(U32), "1000", Yes),
     key("front_timeout", from_one(U32), "60", Yes),
     key("back_timeout", from_one(U32), "30", Yes),
     key("connect_timeout", from_one(U32), "3", Yes),
@@ -222,7 +224,7 @@ pub(super) static LISTENER: &[Key] = &[
     key("client_subject_header", Text, "", HTTPS),
     key("max_early_data", up_to(MAX_EARLY_DATA_MAX as u64), "0", HTTPS),
     key("handshake_timeout", from_one(U32), "10", HTTPS),
-    key("max_handshakes_per_source", up_to(U32), "64", HTTPS),
+    key("max_handshakes_per_source", up_to(U32), "500", HTTPS),
     key("alpn_protocols", TextsOf(&["h2", "http/1.1"]), "[\"h2\", \"http/1.1\"]", HTTPS),
     key("strict_sni_binding", Flag, "true", HTTPS),
     key("disable_http11", Flag, "false", HTTPS),

@@ -112,6 +112,10 @@ pub struct Config {
     pub splice_pipe_capacity_bytes: usize,
     /// Pipes for splicing that a worker may have; 0: it never splices. Ours.
     pub max_splice_pipes: usize,
+    /// Buffers of a worker for TLS records of which a part came, or went. Ours.
+    pub max_record_buffers: usize,
+    /// TLS handshakes of clients that a worker has under way at a time. Ours.
+    pub max_handshakes: usize,
     /// Bytes of a user's name and password in a request, decoded.
     pub basic_auth_max_credential_bytes: usize,
     /// How long a client may be silent.
@@ -312,6 +316,8 @@ impl Config {
             splice_pipe_bytes: self.splice_pipe_capacity_bytes as u64,
             splice_pipes_max: self.max_splice_pipes as u64,
             basic_auth_bytes_max: self.basic_auth_max_credential_bytes as u64,
+            record_buffers_max: self.max_record_buffers as u64,
+            handshakes_max: self.max_handshakes as u64,
         }
     }
 }

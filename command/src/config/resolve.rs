@@ -69,6 +69,8 @@ pub(super) fn settings(
             .expect("the declared range is that of u8"),
         splice_pipe_capacity_bytes: size(top, "splice_pipe_capacity_bytes"),
         max_splice_pipes: size(top, "max_splice_pipes"),
+        max_record_buffers: size(top, "max_record_buffers"),
+        max_handshakes: size(top, "max_handshakes"),
         basic_auth_max_credential_bytes: credential_bytes(top, diagnostics),
         front_timeout: timeout(top, "front_timeout"),
         back_timeout: timeout(top, "back_timeout"),

@@ -1,5 +1,7 @@
 //! HTTP Strict Transport Security (RFC 6797): what clients are told to remember.
 
+use std::fmt;
+
 use super::OrderError;
 use crate::proto;
 
@@ -37,14 +39,7 @@ impl Hsts {
     /// The value of `Strict-Transport-Security`; none: the policy is off.
     #[must_use]
     pub fn header_value(&self) -> Option<String> {
-        let mut value = format!("max-age={}", self.max_age()?);
-        if self.wire.include_subdomains == Some(true) {
-            value.push_str("; includeSubDomains");
-        }
-        if self.wire.preload == Some(true) {
-            value.push_str("; preload");
-        }
-        Some(value)
+        self.enabled.then(|| self.to_string())
     }
 
     /// Whether a backend's own header gives way.
@@ -76,6 +71,20 @@ impl Hsts {
                     .into(),
             );
         }
+    }
+}
+
+/// The value of `Strict-Transport-Security`; of a policy that is off, one that makes clients forget.
+impl fmt::Display for Hsts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "max-age={}", self.max_age().unwrap_or(0))?;
+        if self.wire.include_subdomains == Some(true) {
+            f.write_str("; includeSubDomains")?;
+        }
+        if self.wire.preload == Some(true) {
+            f.write_str("; preload")?;
+        }
+        Ok(())
     }
 }
 

@@ -56,6 +56,10 @@ pub struct LimitsConfig {
     pub splice_pipes_max: u64,
     #[prost(uint64, required, tag = "7")]
     pub basic_auth_bytes_max: u64,
+    #[prost(uint64, required, tag = "8")]
+    pub record_buffers_max: u64,
+    #[prost(uint64, required, tag = "9")]
+    pub handshakes_max: u64,
 }
 /// A revision of the state, or a part of one: a worker gathers the parts and
 /// applies them in one loop turn when the last has come.

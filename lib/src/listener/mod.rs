@@ -7,13 +7,22 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use kakehi_command::order::{HttpFrontend, HttpListener, ListenerKey};
+use kakehi_command::order::{
+    Certificate, CertificateKey, HttpFrontend, HttpListener, ListenerKey, ListenerKind,
+};
 use slab::Slab;
 
 use crate::net::Token;
+use crate::net::secure::Acceptor;
 use crate::policy::Rewriter;
 use crate::routing::{Fields, RouteError, Router};
 use crate::session::backends::ClusterKey;
+use crate::tls::server_config::{Shared as SharedTls, server_config};
+use crate::tls::settings::{default_entry, server_settings};
+
+mod certificates;
+
+use certificates::AddressCertificates;
 
 /// Index of a listener in the table. Valid while its sessions are counted.
 pub type ListenerIndex = usize;
@@ -29,15 +38,15 @@ pub struct Route {
     pub rewriter: Option<Box<Rewriter>>,
 }
 
-/// Whose rules a table has: those of HTTPS listeners or of HTTP ones, at which address.
+/// Whose rules: those of HTTPS listeners are others than those of HTTP ones.
 type Place = (bool, SocketAddr);
 
-/// The rules of one address, for one kind of listener.
+/// The rules of one address.
 #[derive(Debug)]
 struct RouteTable {
     place: Place,
     router: Router<Route>,
-    /// Listeners of this kind at this address: more than one only if they are bound to interfaces.
+    /// Listeners at this address: more than one only if they are bound to interfaces.
     listeners: usize,
 }
 
@@ -45,6 +54,8 @@ struct RouteTable {
 #[derive(Debug)]
 pub struct Listener<L> {
     config: Arc<HttpListener>,
+    /// With TLS: what its clients are served with.
+    acceptor: Option<Acceptor>,
     /// Another one for each of its settings, and for each listener.
     generation: u64,
     /// Index of the rules of its address.
@@ -58,6 +69,11 @@ impl<L> Listener<L> {
     /// Its settings now.
     pub fn config(&self) -> &Arc<HttpListener> {
         &self.config
+    }
+
+    /// What its clients are served with, if it has TLS.
+    pub fn acceptor(&self) -> Option<&Acceptor> {
+        self.acceptor.as_ref()
     }
 
     /// What was derived from its settings holds as long as this is the same.
@@ -78,6 +94,8 @@ pub struct Listeners<L> {
     by_key: HashMap<ListenerKey, ListenerIndex>,
     route_tables: Slab<RouteTable>,
     tables_by_place: HashMap<Place, usize>,
+    certificates: AddressCertificates,
+    tls: SharedTls,
     /// Settings that listeners have had.
     generations: u64,
     /// Sockets that came before, or without, the order that activates their listener.
@@ -91,6 +109,8 @@ impl<L> Default for Listeners<L> {
             by_key: HashMap::new(),
             route_tables: Slab::new(),
             tables_by_place: HashMap::new(),
+            certificates: AddressCertificates::default(),
+            tls: SharedTls::default(),
             generations: 0,
             waiting: HashMap::new(),
         }
@@ -98,27 +118,60 @@ impl<L> Default for Listeners<L> {
 }
 
 impl<L> Listeners<L> {
-    /// Adds a listener or replaces its settings; running sessions see them from their next request on.
-    pub fn set(&mut self, config: Arc<HttpListener>) -> ListenerIndex {
+    /// What all its TLS listeners share.
+    pub fn tls(&self) -> &SharedTls {
+        &self.tls
+    }
+
+    /// Adds a certificate, or replaces what is known of it: from the next handshake on.
+    ///
+    /// # Errors
+    /// Its key is not its own, or of a kind that can't be served.
+    pub fn set_certificate(&mut self, certificate: &Arc<Certificate>) -> Result<(), String> {
+        self.certificates.set(certificate)
+    }
+
+    /// Removes a certificate: from the next handshake on.
+    pub fn remove_certificate(&mut self, key: &CertificateKey) {
+        self.certificates.remove(key);
+    }
+
+    fn acceptor(&mut self, config: &HttpListener) -> Result<Option<Acceptor>, String> {
+        let Some(settings) = server_settings(config) else { return Ok(None) };
+        let table = self.certificates.table(config.address());
+        let config = server_config(&settings, &self.tls, table, default_entry(config)?)
+            .map_err(|error| error.to_string())?;
+        Ok(Some(Acceptor { config, choices: self.tls.choices.clone() }))
+    }
+
+    /// Adds a listener or replaces its settings; running sessions see them from their next request on, those of TLS
+    /// from the next connection on.
+    ///
+    /// # Errors
+    /// rustls has no use for its settings.
+    pub fn set(&mut self, config: Arc<HttpListener>) -> Result<ListenerIndex, String> {
+        let acceptor = self.acceptor(&config)?;
         if let Some(&index) = self.by_key.get(config.key())
             && let Some(listener) = self.entries.get_mut(index)
         {
             listener.config = config;
+            listener.acceptor = acceptor;
             self.generations += 1;
             listener.generation = self.generations;
-            return index;
+            return Ok(index);
         }
         let key = config.key().clone();
-        let routes = self.route_table((config.tls().is_some(), key.address));
+        let routes = self.route_table((config.kind() == ListenerKind::Https, key.address));
         if let Some(table) = self.route_tables.get_mut(routes) {
             table.listeners += 1;
         }
         self.generations += 1;
         let generation = self.generations;
-        let listener = Listener { config, generation, routes, socket: None, sessions: 0, removed: false };
+        let listener =
+            Listener { config, acceptor, generation, routes, socket: None, sessions: 0, removed: false };
         let index = self.entries.insert(listener);
         self.by_key.insert(key, index);
-        index
+        Ok(index)
     }
 
     /// Removes a listener that accepts no more.
@@ -138,6 +191,8 @@ impl<L> Listeners<L> {
                 table.listeners = table.listeners.saturating_sub(1);
             }
             self.forget_table_if_unused(listener.routes);
+            drop(listener);
+            self.certificates.forget_unused();
         }
     }
 

@@ -47,9 +47,48 @@ metrics! {
     ClientConnectionsMax "client.connections_max" Gauge Connections "The most client connections that may be open."
     ListenerAcceptedTotal "listener.accepted.total" Count Connections "Client connections accepted, on all listeners."
     ListenerAcceptedHttp "listener.accepted.http" Count Connections "Client connections accepted on HTTP listeners."
+    ListenerAcceptedHttps "listener.accepted.https" Count Connections "Client connections accepted on HTTPS listeners."
     ListenerConnectionCapped "listener.connection_capped" Count Connections "Client connections turned away at a limit."
     ListenerConnectionNoBuffer "listener.connection_no_buffer" Count Connections "Client connections turned away because no buffer was left."
     AcceptErrors "accept.errors" Count Events "Times that accepting failed for want of descriptors or memory."
+
+    // TLS.
+    ProtocolTlsHandshake "protocol.tls.handshake" Gauge Connections "Handshakes of clients that are under way."
+    TlsHandshakesDone "tls.handshakes.done" Count Connections "Handshakes of clients that were completed."
+    TlsHandshakesResumed "tls.handshakes.resumed" Count Connections "Handshakes of clients that went on from an earlier connection."
+    TlsHandshakesCapped "tls.handshakes.capped" Count Connections "Client connections turned away because as many handshakes as may be were under way."
+    TlsHandshakesCappedBySource "tls.handshakes.capped_by_source" Count Connections "Client connections turned away because as many handshakes as may be were under way from their address."
+    TlsHandshakeTimeouts "tls.handshake.failed.timeout" Count Connections "Handshakes of clients that took too long."
+    TlsFailedAlertReceived "tls.handshake.failed.alert_received" Count Connections "Handshakes of clients that failed because the client sent an alert."
+    TlsFailedDecryptError "tls.handshake.failed.decrypt_error" Count Connections "Handshakes of clients that failed because something could not be decrypted."
+    TlsFailedInappropriateHandshakeMessage "tls.handshake.failed.inappropriate_handshake_message" Count Connections "Handshakes of clients that failed because a handshake message came that was not awaited."
+    TlsFailedInappropriateMessage "tls.handshake.failed.inappropriate_message" Count Connections "Handshakes of clients that failed because a record of a kind came that was not awaited."
+    TlsFailedInvalidCertificate "tls.handshake.failed.invalid_certificate" Count Connections "Handshakes of clients that failed because the client's certificate is not good, or revoked."
+    TlsFailedInvalidMessage "tls.handshake.failed.invalid_message" Count Connections "Handshakes of clients that failed because a message could not be read."
+    TlsFailedNoAlpn "tls.handshake.failed.no_alpn" Count Connections "Handshakes of clients that failed because no application protocol is in common."
+    TlsFailedNoCertificatesPresented "tls.handshake.failed.no_certificates_present" Count Connections "Handshakes of clients that failed because the client must show a certificate and has none."
+    TlsFailedOversizedRecord "tls.handshake.failed.oversized_record" Count Connections "Handshakes of clients that failed because a record or message is longer than any may be."
+    TlsFailedPeerIncompatible "tls.handshake.failed.peer_incompatible" Count Connections "Handshakes of clients that failed because version, suite, group or signature are not in common."
+    TlsFailedPeerMisbehaved "tls.handshake.failed.peer_misbehaved" Count Connections "Handshakes of clients that failed because the client broke the protocol."
+    TlsFailedNoCertificate "tls.handshake.failed.no_certificate" Count Connections "Handshakes of clients that failed because there is no certificate for the client's name."
+    TlsFailedClosed "tls.handshake.failed.closed" Count Connections "Handshakes of clients that failed because the client left."
+    TlsFailedOther "tls.handshake.failed.other" Count Connections "Handshakes of clients that failed because of anything else."
+    TlsCipher13Aes128 "tls.cipher.TLS13_AES_128_GCM_SHA256" Count Connections "Handshakes of clients that led to TLS13_AES_128_GCM_SHA256."
+    TlsCipher13Aes256 "tls.cipher.TLS13_AES_256_GCM_SHA384" Count Connections "Handshakes of clients that led to TLS13_AES_256_GCM_SHA384."
+    TlsCipher13Chacha20 "tls.cipher.TLS13_CHACHA20_POLY1305_SHA256" Count Connections "Handshakes of clients that led to TLS13_CHACHA20_POLY1305_SHA256."
+    TlsCipherEcdsaAes128 "tls.cipher.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256" Count Connections "Handshakes of clients that led to TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256."
+    TlsCipherEcdsaAes256 "tls.cipher.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384" Count Connections "Handshakes of clients that led to TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384."
+    TlsCipherEcdsaChacha20 "tls.cipher.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256" Count Connections "Handshakes of clients that led to TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256."
+    TlsCipherRsaAes128 "tls.cipher.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256" Count Connections "Handshakes of clients that led to TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256."
+    TlsCipherRsaAes256 "tls.cipher.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384" Count Connections "Handshakes of clients that led to TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384."
+    TlsCipherRsaChacha20 "tls.cipher.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256" Count Connections "Handshakes of clients that led to TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256."
+    TlsCipherUnsupported "tls.cipher.Unsupported" Count Connections "Handshakes of clients that led to a suite without a series of its own."
+    TlsVersion12 "tls.version.TLSv1_2" Count Connections "Handshakes of clients that led to TLS 1.2."
+    TlsVersion13 "tls.version.TLSv1_3" Count Connections "Handshakes of clients that led to TLS 1.3."
+    TlsDefaultCertUsed "tls.default_cert_used" Count Connections "Clients that were shown the listener's default certificate."
+    TlsBroken "tls.records.violations" Count Connections "Established connections of clients ended because of what their records were."
+    TlsRecordBuffers "tls.record_buffers" Gauge Buffers "Buffers that hold a part of a TLS record."
+    TlsRecordsEvicted "tls.records.evicted" Count Connections "Connections cut that held a part of a TLS record, because its buffer was needed."
 
     // Requests.
     Requests "requests" Count Requests "Requests whose head was read."
@@ -98,6 +137,7 @@ metrics! {
     Http408Errors "http.408.errors" Count Requests "Requests answered 408 by us: too slow."
     Http413Errors "http.413.errors" Count Requests "Requests answered 413 by us: too large."
     Http414Errors "http.414.errors" Count Requests "Requests answered 414 by us: request line too long."
+    Http421Errors "http.421.errors" Count Requests "Requests answered 421 by us: not a host of the connection's certificate."
     Http431Errors "http.431.errors" Count Requests "Requests answered 431 by us: head too large."
     Http501Errors "http.501.errors" Count Requests "Requests answered 501 by us: coding not known."
     Http502Errors "http.502.errors" Count Requests "Requests answered 502 by us: response unusable."
@@ -118,6 +158,9 @@ metrics! {
     BackendPoolSize "backend.pool.size" Gauge Connections "Idle connections kept open to backends."
     BackendRetryStaleUpstream "backend.retry.stale_upstream" Count Requests "Requests sent again because a kept connection had died."
     H1BackendEofBeforeMessageComplete "h1.backend_eof_before_message_complete" Count Requests "Responses cut short by the backend."
+
+    BackendTlsDone "backend.tls.handshakes" Count Connections "TLS handshakes with backends that were completed."
+    BackendTlsFailed "backend.tls.failed" Count Connections "Connections to backends that failed in TLS: a handshake, most likely for the certificate, or a record."
 
     // Traffic.
     BytesIn "bytes_in" Count Bytes "Bytes received from clients."
@@ -198,6 +241,7 @@ impl Metric {
             408 => Self::Http408Errors,
             413 => Self::Http413Errors,
             414 => Self::Http414Errors,
+            421 => Self::Http421Errors,
             431 => Self::Http431Errors,
             501 => Self::Http501Errors,
             502 => Self::Http502Errors,

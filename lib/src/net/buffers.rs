@@ -42,11 +42,13 @@ pub enum Use {
     Response,
     /// A head for a client, an answer of our own included.
     Answer,
+    /// A TLS record: from a pool of their own ([`super::secure::Room`]).
+    Record,
 }
 
 impl Use {
     /// All uses, those that may take the most first.
-    pub const ALL: [Use; 4] = [Use::Answer, Use::Response, Use::Head, Use::Request];
+    pub const ALL: [Use; 5] = [Use::Answer, Use::Response, Use::Head, Use::Request, Use::Record];
 }
 
 /// A bounded stock of equal buffers.
@@ -71,7 +73,8 @@ impl BufferPool {
         let min = min.min(max);
         let mut free = Vec::with_capacity(max);
         free.resize_with(min, || vec![0; buffer_bytes].into_boxed_slice());
-        let limits = [Use::Request, Use::Head, Use::Response, Use::Answer].map(|wanted| limit(max, wanted));
+        let limits = [Use::Request, Use::Head, Use::Response, Use::Answer, Use::Record]
+            .map(|wanted| limit(max, wanted));
         Self { free, buffer_bytes, allocated: min, capacity: max, limits, in_use: 0 }
     }
 
@@ -148,7 +151,7 @@ fn limit(capacity: usize, wanted: Use) -> usize {
         Use::Request => for_responses + (capacity / HEAD_RESERVE_DIVISOR).max(1),
         Use::Head => for_responses,
         Use::Response => (capacity / RESPONSE_RESERVE_DIVISOR).max(1),
-        Use::Answer => 0,
+        Use::Answer | Use::Record => 0,
     };
     // A pool too small to share is better used than not.
     capacity.saturating_sub(reserve).max(capacity.min(1))

@@ -1,8 +1,8 @@
 //! The only room that speaks to the kernel.
 //!
 //! [`Network`] and [`Stream`] are what sessions see of it; [`kernel`] implements them on mio, the
-//! simulator in memory. [`Peer`] adds what every session needs: remembered readiness, so that a
-//! socket is registered once and never re-armed.
+//! simulator in memory. [`socket::Socket`] adds what every session needs: remembered readiness, so that a
+//! socket is registered once and never re-armed. [`Peer`] adds TLS ([`secure`]), where there is some.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,10 +13,13 @@ pub mod kernel;
 pub mod peer;
 pub mod pipes;
 pub mod request_id;
+pub mod secure;
+pub mod socket;
 mod unacknowledged;
 
-pub use peer::{Peer, Read, Write};
+pub use peer::Peer;
 pub use pipes::Pipes;
+pub use socket::{Read, Write};
 
 /// Names a registered socket in the loop: an index into the worker's token table.
 pub type Token = usize;

@@ -1,91 +1,42 @@
-//! A stream with its remembered readiness.
+//! One side of a session: a socket, and the TLS connection over it if there is one.
 //!
-//! Sockets are registered once, for both directions, edge-triggered. A flag is set by an event and
-//! cleared by the call that finds nothing more to do, so that no call is made that would only say
-//! "try again" (one avoidable system call is 2-3% of a request).
-
-use std::io;
+//! Whoever reads and writes here need not know which it is, but for two things: what is secured can't pass
+//! through a pipe of the kernel, and it needs buffers of its own ([`Read::Thirsty`], [`Write::Thirsty`]).
 
 use super::buffers::Buffer;
-use super::{Network, Ready, Stream, Token};
+use super::secure::{Facts, News, Tls};
+use super::socket::Socket;
+use super::{Network, Read, Ready, Stream, Token, Write};
 
-/// What a read gave.
-#[derive(Debug)]
-pub enum Read {
-    /// This many bytes came, at least one.
-    Bytes(usize),
-    /// Nothing now; an event will tell.
-    Nothing,
-    /// The peer has ended its direction.
-    End,
-    /// The connection is broken.
-    Failed(io::Error),
-}
-
-/// What a write gave.
-#[derive(Debug)]
-pub enum Write {
-    /// This many bytes were taken.
-    Bytes(usize),
-    /// Nothing now; an event will tell.
-    Nothing,
-    /// The connection is broken, or could not be made.
-    Failed(io::Error),
-}
-
-/// One side of a session: the stream and what is known of it.
+/// See the module.
 #[derive(Debug)]
 pub struct Peer<S> {
-    /// None in a place that a peer was taken from.
-    stream: Option<S>,
-    token: Token,
-    readable: bool,
-    writable: bool,
-    /// The peer has ended its direction or is gone: reads go on until they say so.
-    ending: bool,
-    gone: bool,
-    watched: bool,
+    socket: Socket<S>,
+    tls: Option<Box<Tls>>,
 }
 
 impl<S: Stream> Peer<S> {
     /// A stream that was just accepted: bytes may be there already, so it is watched only once it
     /// has to wait.
     pub fn accepted(stream: S, token: Token) -> Self {
-        Self {
-            stream: Some(stream),
-            token,
-            readable: true,
-            writable: true,
-            ending: false,
-            gone: false,
-            watched: false,
-        }
+        Self { socket: Socket::accepted(stream, token), tls: None }
     }
 
     /// A stream that is being connected, and watched. A write finds out whether it stands.
     pub fn connecting(stream: S, token: Token) -> Self {
-        Self {
-            stream: Some(stream),
-            token,
-            readable: false,
-            writable: true,
-            ending: false,
-            gone: false,
-            watched: true,
-        }
+        Self { socket: Socket::connecting(stream, token), tls: None }
     }
 
     /// A place for a peer.
     pub fn vacant() -> Self {
-        Self {
-            stream: None,
-            token: Token::MAX,
-            readable: false,
-            writable: false,
-            ending: false,
-            gone: false,
-            watched: false,
-        }
+        Self { socket: Socket::vacant(), tls: None }
+    }
+
+    /// The same, with TLS over it from its first byte on.
+    #[must_use]
+    pub fn secured(mut self, tls: Box<Tls>) -> Self {
+        self.tls = Some(tls);
+        self
     }
 
     /// Takes the peer out of its place.
@@ -95,35 +46,63 @@ impl<S: Stream> Peer<S> {
 
     /// The name under which events for this stream come.
     pub fn token(&self) -> Token {
-        self.token
+        self.socket.token()
     }
 
     /// Takes in what an event said.
     pub fn note(&mut self, ready: Ready) {
-        self.readable |= ready.readable || ready.read_closed || ready.gone;
-        self.writable |= ready.writable || ready.gone;
-        self.ending |= ready.read_closed || ready.gone;
-        self.gone |= ready.gone;
+        self.socket.note(ready);
     }
 
-    /// Whether a read may give something.
+    /// Whether a read may give something, or does something else that is due.
     pub fn is_readable(&self) -> bool {
-        self.readable
+        self.socket.is_readable()
+            || self.tls.as_ref().is_some_and(|tls| tls.wants_turn(self.socket.is_writable()))
     }
 
     /// Whether a write may take something.
     pub fn is_writable(&self) -> bool {
-        self.writable
+        self.socket.is_writable()
     }
 
     /// Whether the peer was seen to be gone in both directions.
     pub fn is_gone(&self) -> bool {
-        self.gone
+        self.socket.is_gone()
     }
 
     /// Whether the peer was seen to end its direction (the bytes before may not have been read).
     pub fn is_ending(&self) -> bool {
-        self.ending
+        self.socket.is_ending() || self.tls.as_ref().is_some_and(|tls| tls.is_ended())
+    }
+
+    /// What the TLS connection is, once its handshake is over.
+    pub fn facts(&self) -> Option<&Facts> {
+        self.tls.as_ref().and_then(|tls| tls.facts())
+    }
+
+    /// Whether it has TLS.
+    pub fn is_secured(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Whether a TLS handshake is under way.
+    pub fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
+    /// How the handshake went, told once.
+    pub fn take_news(&mut self) -> Option<News> {
+        self.tls.as_mut().and_then(|tls| tls.take_news())
+    }
+
+    /// Whether it holds a buffer of the pool of TLS records.
+    pub fn holds_record(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.holds_record())
+    }
+
+    /// Whether bytes were taken from a writer whom a write has not told yet: what they were can't be taken back.
+    pub fn has_begun_write(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.has_begun_write())
     }
 
     /// Reads into the buffer's free space; the buffer must not be full.
@@ -131,176 +110,115 @@ impl<S: Stream> Peer<S> {
         if buffer.space().len() < buffer.capacity() / 4 {
             buffer.compact();
         }
-        let space = buffer.space();
-        let room = space.len();
-        debug_assert!(room > 0, "a read needs room, else its 0 looks like the end");
-        if !self.readable || room == 0 {
-            return Read::Nothing;
+        let read = match &mut self.tls {
+            None => self.socket.read(buffer.space()),
+            Some(tls) => tls.read(&mut self.socket, buffer.space()),
+        };
+        if let Read::Bytes(count) = read {
+            buffer.filled(count);
         }
-        loop {
-            let Some(stream) = &mut self.stream else { return Read::End };
-            match stream.read(space) {
-                Ok(0) => {
-                    self.readable = false;
-                    return Read::End;
-                }
-                Ok(count) => {
-                    // A short read has drained the socket, unless its end is waiting behind the bytes:
-                    // both came as one edge, and no other event will tell.
-                    if count < room && !self.ending {
-                        self.readable = false;
-                    }
-                    buffer.filled(count);
-                    return Read::Bytes(count);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.readable = false;
-                    return Read::Nothing;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.readable = false;
-                    return Read::Failed(error);
-                }
-            }
+        read
+    }
+
+    /// Writes `first`, then `second`, as far as the socket takes them. After `Nothing` the same bytes have to be
+    /// offered again, others may follow them: a secured connection may hold them in a record already.
+    pub fn write(&mut self, first: &[u8], second: &[u8]) -> Write {
+        match &mut self.tls {
+            None => self.socket.write(first, second),
+            Some(tls) => tls.write(&mut self.socket, first, second),
         }
     }
 
-    /// Writes `first`, then `second`, as far as the socket takes them.
-    pub fn write(&mut self, first: &[u8], second: &[u8]) -> Write {
-        if !self.writable {
-            return Write::Nothing;
+    /// Sends what was kept back to go with the next write, which may be long in coming.
+    pub fn flush(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.flush(&mut self.socket);
         }
-        loop {
-            let Some(stream) = &mut self.stream else { return Write::Nothing };
-            let written = match (first.is_empty(), second.is_empty()) {
-                (false, false) => stream.write_pair(first, second),
-                (true, _) => stream.write(second),
-                (_, true) => stream.write(first),
-            };
-            match written {
-                // There was something to write: who takes none of it would be asked for ever.
-                Ok(0) => return Write::Failed(io::ErrorKind::WriteZero.into()),
-                Ok(count) => {
-                    if count < first.len() + second.len() {
-                        self.writable = false;
-                    }
-                    return Write::Bytes(count);
-                }
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected) =>
-                {
-                    self.writable = false;
-                    return Write::Nothing;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.writable = false;
-                    return Write::Failed(error);
-                }
-            }
-        }
+    }
+
+    /// Whether its bytes can pass through a pipe of the kernel.
+    pub fn can_splice(&self) -> bool {
+        self.tls.is_none()
     }
 
     /// Moves bytes into an empty pipe, at most `max`.
     pub fn fill(&mut self, pipe: &mut S::Pipe, max: usize) -> Read {
-        debug_assert!(max > 0, "a read needs room, else its 0 looks like the end");
-        if !self.readable || max == 0 {
-            return Read::Nothing;
-        }
-        loop {
-            let Some(stream) = &mut self.stream else { return Read::End };
-            match stream.fill(pipe, max) {
-                Ok(0) => {
-                    self.readable = false;
-                    return Read::End;
-                }
-                // Fewer than `max` says little: a pipe is full by pieces as well as by bytes.
-                Ok(count) => return Read::Bytes(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.readable = false;
-                    return Read::Nothing;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.readable = false;
-                    return Read::Failed(error);
-                }
-            }
-        }
+        debug_assert!(self.can_splice(), "records have to be opened");
+        self.socket.fill(pipe, max)
     }
 
     /// Moves bytes out of a pipe that holds `held`.
     pub fn drain(&mut self, pipe: &mut S::Pipe, held: usize) -> Write {
-        if !self.writable {
-            return Write::Nothing;
-        }
-        loop {
-            let Some(stream) = &mut self.stream else { return Write::Nothing };
-            match stream.drain(pipe, held) {
-                Ok(0) => return Write::Failed(io::ErrorKind::WriteZero.into()),
-                // Short or not: only an error tells that the socket has no room.
-                Ok(count) => return Write::Bytes(count),
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected) =>
-                {
-                    self.writable = false;
-                    return Write::Nothing;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.writable = false;
-                    return Write::Failed(error);
-                }
-            }
-        }
+        debug_assert!(self.can_splice(), "records have to be sealed");
+        self.socket.drain(pipe, held)
     }
 
-    /// Bytes that were written and that the peer's kernel has not acknowledged, if that is known.
+    /// Reads a part of a long body from `source` and seals it at once; see [`Tls::seal_from`]. None if it has to go
+    /// another way.
+    pub fn seal_from(&mut self, source: &mut Self, max: usize) -> Option<Read> {
+        let plain = source.tls.is_none();
+        self.tls.as_mut().filter(|_| plain)?.seal_from(&mut source.socket, max)
+    }
+
+    /// Bytes that were written and that the peer's kernel has not acknowledged, if that is known; of a secured
+    /// connection about as many.
     pub fn unacknowledged(&mut self) -> Option<u64> {
-        self.stream.as_mut()?.unacknowledged()
+        self.socket.unacknowledged()
     }
 
     /// Ends our direction.
     pub fn shutdown_write(&mut self) {
-        // A peer that is gone already needs no farewell.
-        let _ = self.stream.as_mut().map(Stream::shutdown_write);
+        self.farewell();
+        self.socket.shutdown_write();
+    }
+
+    /// Tells a TLS peer that what it got is all there is (RFC 8446 §6.1). Needed before a connection is closed
+    /// that is not to look cut.
+    pub fn farewell(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.close_notify(&mut self.socket);
+        }
     }
 
     /// Whether nothing can be read now, not even an end: asks the kernel, since an event may be under way.
     pub fn is_quiet(&mut self) -> bool {
-        self.stream.as_mut().is_some_and(Stream::is_quiet)
+        match &mut self.tls {
+            None => self.socket.is_quiet(),
+            Some(tls) => tls.is_quiet(&mut self.socket),
+        }
     }
 
     /// Whether everything that came was read. Asks the kernel only if the last read does not tell: what went
     /// through a pipe may have been all there was, or not.
     pub fn is_read_out(&mut self) -> bool {
-        if self.readable && !self.ending && self.is_quiet() {
-            self.readable = false;
+        match &mut self.tls {
+            None => self.socket.is_read_out(),
+            Some(tls) => {
+                !self.socket.is_readable() && !tls.wants_turn(false) || tls.is_quiet(&mut self.socket)
+            }
         }
-        !self.readable
     }
 
     /// Makes closing the connection a reset: the peer must not take what it got for the whole.
     pub fn abort(&mut self) {
-        if let Some(stream) = &mut self.stream {
-            stream.abort();
+        self.leave();
+        self.socket.abort();
+    }
+
+    /// From here on no farewell is sent: the peer must see that this was not the whole.
+    pub fn leave(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.leave();
         }
     }
 
     /// Whether events come for it.
     pub fn is_watched(&self) -> bool {
-        self.watched
+        self.socket.is_watched()
     }
 
     /// Sees to it that an event comes when a direction that has to wait becomes ready.
-    pub fn watch<N: Network<Stream = S>>(&mut self, net: &mut N) -> io::Result<()> {
-        if self.watched || (self.readable && self.writable) {
-            return Ok(());
-        }
-        let Some(stream) = &mut self.stream else { return Ok(()) };
-        net.watch(stream, self.token)?;
-        self.watched = true;
-        Ok(())
+    pub fn watch<N: Network<Stream = S>>(&mut self, net: &mut N) -> std::io::Result<()> {
+        self.socket.watch(net)
     }
 }

@@ -23,6 +23,7 @@ use super::worker::{Configuration, Worker};
 use crate::metrics::Metric;
 use crate::net::kernel::{Kernel, adopt_listener};
 use crate::session::Settings;
+use crate::tls::settings::ticket_keys;
 
 /// Frames that are handled in one turn before traffic has its own.
 const FRAMES_PER_TURN_MAX: usize = 256;
@@ -144,8 +145,10 @@ impl Control {
                 worker.start();
                 self.send(from_worker::Message::Ready(Ready { revision: worker.state().1 }))?;
             }
+            Some(to_worker::Message::TicketKeys(keys)) => {
+                worker.set_ticket_keys(ticket_keys(&keys));
+            }
             Some(to_worker::Message::Query(query)) => self.answer(query, worker)?,
-            Some(to_worker::Message::TicketKeys(_)) => {}
             Some(to_worker::Message::Stop(stop)) => {
                 return Ok(if stop.hard { Wish::Stop } else { Wish::Drain });
             }
@@ -296,6 +299,8 @@ pub(super) fn configuration(boot: &Boot, seed: u64) -> Configuration {
             splice_pipe_bytes: count(limits.splice_pipe_bytes),
             splice_pipes_max: usize::try_from(limits.splice_pipes_max).unwrap_or(usize::MAX),
             basic_auth_bytes_max: count(limits.basic_auth_bytes_max),
+            record_buffers_max: count(limits.record_buffers_max),
+            handshakes_max: count(limits.handshakes_max),
         },
         buffers_min: count(config.min_buffers),
         buffers_max: count(config.max_buffers),

@@ -20,6 +20,7 @@ pub mod worker;
 pub use worker::Worker;
 
 use crate::net::kernel::{Kernel, readiness};
+use crate::tls::client_config::SystemAuthorities;
 use control::{Control, ControlError, Wish};
 
 /// Events taken from the kernel at a time.
@@ -35,6 +36,8 @@ pub struct WorkerArguments {
     pub channel: UnixStream,
     /// Changes what this process logs; says what is wrong with the filter.
     pub set_log_filter: fn(&str) -> Result<(), String>,
+    /// Whose certificates the system takes; read already, if this process may not open files any more.
+    pub authorities: SystemAuthorities,
 }
 
 /// How a worker ended.
@@ -87,6 +90,7 @@ pub fn run(arguments: WorkerArguments) -> Result<Exit, WorkerError> {
     let seed = RandomState::new().hash_one(boot.worker_id);
     let configuration = control::configuration(&boot, seed);
     let mut worker = Worker::new(Kernel::new(registry), configuration, now());
+    worker.take_authorities(arguments.authorities);
     serve(&mut poll, &mut events, &mut control, &mut worker)
 }
 

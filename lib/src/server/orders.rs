@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kakehi_command::order::{HttpListener, ListenerKey, Order};
+use kakehi_command::order::{BackendTls, HttpListener, ListenerKey, Order};
 use kakehi_command::proto::Request;
 use kakehi_command::state::Effect;
+use rustls::pki_types::ServerName;
 
 use crate::net::Network;
 use crate::session::Owner;
+use crate::session::backends::Secured;
+use crate::tls::client_config::{SystemAuthorities, client_config};
+use crate::tls::server_config::Shared as SharedTls;
+use crate::tls::settings::client_settings;
 
 use super::worker::Worker;
 
@@ -40,7 +45,13 @@ impl<N: Network> Worker<N> {
     fn take_effect(&mut self, effect: &Effect, touched: &mut Listeners) -> Result<(), String> {
         let shared = &mut self.shared;
         match effect {
-            Effect::ClusterSet(cluster) => shared.backends.set_cluster(cluster.clone()),
+            Effect::ClusterSet(cluster) => {
+                let (tls, system) = (shared.listeners.tls(), &shared.authorities);
+                let secure = |settings: &BackendTls| secured(settings, tls, system);
+                for peer in shared.backends.set_cluster(cluster.clone(), secure)? {
+                    shared.release_token(peer.token());
+                }
+            }
             Effect::ClusterRemoved(id) => shared.backends.remove_cluster(id),
             Effect::BackendSet(backend) => shared.backends.set_backend(backend.clone(), shared.now),
             Effect::BackendRemoved(key) => {
@@ -58,13 +69,14 @@ impl<N: Network> Worker<N> {
                     shared.backends.release(cluster);
                 }
             }
+            Effect::CertificateSet(certificate) => shared.listeners.set_certificate(certificate)?,
+            Effect::CertificateRemoved(key) => shared.listeners.remove_certificate(key),
             Effect::HttpListenerSet(listener) => {
                 touched.insert(listener.key().clone(), Some(listener.clone()));
             }
             Effect::HttpListenerRemoved(key) => {
                 touched.insert(key.clone(), None);
             }
-            Effect::CertificateSet(_) | Effect::CertificateRemoved(_) => {}
         }
         Ok(())
     }
@@ -85,7 +97,7 @@ impl<N: Network> Worker<N> {
         match listener {
             Some(listener) => {
                 let active = listener.active();
-                let index = self.shared.listeners.set(listener);
+                let index = self.shared.listeners.set(listener)?;
                 if active {
                     return self.open_listener(index);
                 }
@@ -117,8 +129,7 @@ impl<N: Network> Worker<N> {
     fn open_listener(&mut self, index: usize) -> Result<(), String> {
         let shared = &mut self.shared;
         let Some(entry) = shared.listeners.get_mut(index) else { return Ok(()) };
-        // Without TLS an HTTPS listener would speak in the clear.
-        if entry.socket_mut().is_some() || entry.config().tls().is_some() {
+        if entry.socket_mut().is_some() {
             return Ok(());
         }
         let key = entry.config().key().clone();
@@ -134,4 +145,13 @@ impl<N: Network> Worker<N> {
         shared.listeners.open(index, socket, token);
         Ok(())
     }
+}
+
+/// What rustls needs to speak to the backends of a cluster.
+fn secured(settings: &BackendTls, tls: &SharedTls, system: &SystemAuthorities) -> Result<Secured, String> {
+    let name = settings.server_name().map(|name| ServerName::try_from(name.to_owned())).transpose();
+    let name = name.map_err(|error| format!("tls.server_name: {error}"))?;
+    let settings = client_settings(settings).map_err(|error| format!("tls.client_certificate: {error}"))?;
+    let config = client_config(&settings, tls, system).map_err(|error| format!("tls: {error}"))?;
+    Ok(Secured { config, name })
 }

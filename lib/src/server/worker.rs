@@ -17,17 +17,24 @@ use crate::metrics::{Metric, Metrics};
 use crate::net::buffers::{BufferPool, Use};
 use crate::net::kernel::swallow;
 use crate::net::request_id::RequestIds;
+use crate::net::secure::{Crowded, Room, Tls};
 use crate::net::{Network, Pipes, Ready, Stream, Token};
 use crate::session::backends::{BackendKey, Backends};
 use crate::session::http::answer::BARE_503;
 use crate::session::http::{Drive, HttpSession};
 use crate::session::table::{Resting, Sessions};
 use crate::session::{Hold, Owner, Scratch, Settings, Shared};
+use crate::tls::client_config::SystemAuthorities;
+use crate::tls::ticket_keys::TicketKeys;
 
 use super::timers::TimerWheel;
 
 /// Connections that one listener may bring in one turn.
 const ACCEPTS_PER_TURN_MAX: usize = 64;
+
+/// Steps of TLS handshakes in one turn: the dear one is some 200 us, so that all others wait for two milliseconds at
+/// most.
+const HANDSHAKE_STEPS_PER_TURN_MAX: usize = 8;
 
 /// Sessions that go on in one turn after having used up their share in an earlier one.
 const YIELDED_PER_TURN_MAX: usize = 64;
@@ -46,6 +53,9 @@ const HELD_UP_SLACK: usize = 1024;
 
 /// Resolution of all timeouts. They are configured in seconds.
 const TIMER_TICK: Duration = Duration::from_millis(50);
+
+/// An alert before any handshake: fatal, internal_error (RFC 8446 §6, §5.1 for the version).
+const BARE_ALERT: &[u8] = &[21, 3, 1, 0, 2, 2, 80];
 
 /// What a worker is made of, besides its network.
 #[derive(Debug, Clone)]
@@ -92,6 +102,10 @@ impl<N: Network> Worker<N> {
         let mut metrics = Metrics::default();
         metrics.set(Metric::BufferCapacity, buffers.capacity());
         metrics.set(Metric::ClientConnectionsMax, configuration.settings.connections_max);
+        let settings = &configuration.settings;
+        let listeners = Listeners::default();
+        let secrets = listeners.tls().secrets.clone();
+        let room = Room::new(settings.record_buffers_max, settings.handshakes_max, secrets);
         let shared = Shared {
             now,
             asked: now,
@@ -101,13 +115,16 @@ impl<N: Network> Worker<N> {
             released: Vec::new(),
             timers: TimerWheel::new(now, TIMER_TICK),
             buffers,
+            authorities: SystemAuthorities::default(),
+            room,
+            handshakes_left: HANDSHAKE_STEPS_PER_TURN_MAX,
             pipes: Pipes::new(
                 configuration.settings.splice_pipes_max,
                 configuration.settings.splice_pipe_bytes,
             ),
             thirsty: Default::default(),
             held_up: Default::default(),
-            listeners: Listeners::default(),
+            listeners,
             backends: Backends::default(),
             metrics,
             ids: RequestIds::new(u128::from(seed) << 64 | u128::from(seed.rotate_left(32))),
@@ -132,12 +149,24 @@ impl<N: Network> Worker<N> {
         }
     }
 
+    /// Whose certificates the system takes, as read already.
+    pub fn take_authorities(&mut self, authorities: SystemAuthorities) {
+        self.shared.authorities = authorities;
+    }
+
+    /// What session tickets are sealed and opened with from now on.
+    pub fn set_ticket_keys(&mut self, keys: TicketKeys) {
+        self.shared.listeners.tls().ticket_keys.replace(keys);
+    }
+
     /// Begins a turn: tells its time, and when the poll was asked for the events that it will be given.
     pub fn tick(&mut self, asked: Instant, now: Instant, unix_ms: u64) {
         self.shared.reuse_tokens();
+        self.shared.handshakes_left = HANDSHAKE_STEPS_PER_TURN_MAX;
         self.shared.asked = asked;
         self.shared.now = now;
         self.shared.unix_ms = unix_ms;
+        self.shared.listeners.tls().clock.set(unix_ms / 1000);
     }
 
     /// A token for a socket that is not a session's.
@@ -229,7 +258,7 @@ impl<N: Network> Worker<N> {
         self.evict_held_up();
         for purpose in Use::ALL {
             for _ in 0..self.shared.thirsty[purpose as usize].len() {
-                if !self.shared.buffers.has_room(purpose) {
+                if !self.shared.has_room(purpose) {
                     break;
                 }
                 let Some(index) = self.shared.thirsty[purpose as usize].pop_front() else { break };
@@ -241,7 +270,7 @@ impl<N: Network> Worker<N> {
         }
         let shared = &self.shared;
         let waits = |purpose: Use| !shared.thirsty[purpose as usize].is_empty();
-        let quenchable = Use::ALL.iter().any(|&purpose| waits(purpose) && shared.buffers.has_room(purpose));
+        let quenchable = Use::ALL.iter().any(|&purpose| waits(purpose) && shared.has_room(purpose));
         !self.yielded.is_empty() || !self.crowded.is_empty() || quenchable
     }
 
@@ -249,7 +278,7 @@ impl<N: Network> Worker<N> {
     fn evict_held_up(&mut self) {
         for purpose in Use::ALL {
             for _ in 0..self.shared.thirsty[purpose as usize].len() {
-                if self.shared.buffers.has_room(purpose) || !self.evict_one() {
+                if self.shared.has_room(purpose) || !self.evict_one(purpose) {
                     break;
                 }
             }
@@ -263,8 +292,8 @@ impl<N: Network> Worker<N> {
     }
 
     /// The one that is held up for longest, half heads before others; false if none is for long enough.
-    fn evict_one(&mut self) -> bool {
-        for hold in Hold::ALL {
+    fn evict_one(&mut self, purpose: Use) -> bool {
+        for hold in Hold::ALL.into_iter().filter(|hold| hold.frees(purpose)) {
             while let Some(&entry) = self.shared.held_up[hold as usize].front() {
                 let (index, since) = entry;
                 let current = is_held_up(&self.sessions, hold, entry);
@@ -393,25 +422,53 @@ impl<N: Network> Worker<N> {
 
     fn accepted(&mut self, listener: ListenerIndex, mut stream: N::Stream, address: std::net::SocketAddr) {
         self.shared.metrics.incr(Metric::ListenerAcceptedTotal);
-        self.shared.metrics.incr(Metric::ListenerAcceptedHttp);
+        let secured = self.shared.listeners.get(listener).is_some_and(|entry| entry.acceptor().is_some());
+        self.shared.metrics.incr(if secured {
+            Metric::ListenerAcceptedHttps
+        } else {
+            Metric::ListenerAcceptedHttp
+        });
         let full = self.sessions.len() >= self.shared.settings.connections_max;
         let parched = self.is_parched();
         if full || parched {
-            // At once and in words: read what came, so that the refusal is not reset away, and go.
             let reason =
                 if full { Metric::ListenerConnectionCapped } else { Metric::ListenerConnectionNoBuffer };
             self.shared.metrics.incr(reason);
-            swallow(&mut stream, &mut self.scratch);
-            let _ = stream.write(BARE_503);
-            let _ = stream.shutdown_write();
+            refuse(&mut stream, secured, &mut self.scratch);
             return;
         }
+        let tls = match self.begin_tls(listener, address.ip()) {
+            Ok(tls) => tls,
+            Err(reason) => {
+                self.shared.metrics.incr(reason);
+                refuse(&mut stream, true, &mut self.scratch);
+                return;
+            }
+        };
         let index = self.sessions.next_index();
         let token = self.shared.owners.insert(Owner::Front(index));
-        self.sessions.insert(Resting::accepted(stream, token, address, listener, self.shared.now));
+        self.sessions.insert(Resting::accepted(stream, token, address, listener, self.shared.now, tls));
         self.shared.listeners.session_opened(listener);
         self.shared.metrics.set(Metric::ClientConnections, self.sessions.len());
         self.dispatch(index, HttpSession::drive);
+    }
+
+    /// TLS for a connection that was just accepted, if its listener has it; otherwise the metric that says why it is
+    /// refused.
+    fn begin_tls(
+        &mut self,
+        listener: ListenerIndex,
+        source: std::net::IpAddr,
+    ) -> Result<Option<Box<Tls>>, Metric> {
+        let Some(entry) = self.shared.listeners.get(listener) else { return Ok(None) };
+        let Some(acceptor) = entry.acceptor() else { return Ok(None) };
+        let per_source = entry.config().tls().and_then(|tls| tls.max_handshakes_per_source());
+        let room = &self.shared.room;
+        let permit = room.permit(source, per_source).map_err(|crowded| match crowded {
+            Crowded::Worker => Metric::TlsHandshakesCapped,
+            Crowded::Source => Metric::TlsHandshakesCappedBySource,
+        })?;
+        Tls::accept(room, acceptor, permit).map(Some).map_err(|_| Metric::TlsHandshakesCapped)
     }
 
     /// Whether sessions wait for buffers, and nobody knows how long. Where clients hold them up it is known: one
@@ -482,6 +539,7 @@ impl<N: Network> Worker<N> {
         self.shared.backends.check_invariants();
         self.shared.listeners.check_invariants();
         self.shared.buffers.check_invariants();
+        self.shared.room.check_invariants();
         self.sessions.check_invariants();
         if self.sessions.is_empty() {
             assert_eq!(self.shared.backends.active_count(), 0, "no session, no active back");
@@ -510,6 +568,13 @@ impl<N: Network> Worker<N> {
         assert_eq!(idle, self.shared.backends.idle_count(), "each pooled back has a token");
         assert_eq!(timers, self.shared.timers.len(), "no timer without a socket");
     }
+}
+
+/// At once and in words, as far as its protocol has some: read what came, so that the refusal is not reset away, and go.
+fn refuse<S: Stream>(stream: &mut S, secured: bool, scratch: &mut [u8]) {
+    swallow(stream, scratch);
+    let _ = stream.write(if secured { BARE_ALERT } else { BARE_503 });
+    let _ = stream.shutdown_write();
 }
 
 /// Whether an entry of the queue of those that are held up still holds.

@@ -9,6 +9,7 @@
 //! the source again in the same turn, or is woken by the socket's edge.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
@@ -18,8 +19,10 @@ use crate::listener::Listeners;
 use crate::metrics::{Metric, Metrics};
 use crate::net::buffers::{Buffer, BufferPool, Use};
 use crate::net::request_id::RequestIds;
+use crate::net::secure::Room;
 use crate::net::{Network, Peer, Pipes, Stream, Token};
 use crate::server::timers::TimerWheel;
+use crate::tls::client_config::SystemAuthorities;
 
 pub mod backends;
 pub mod http;
@@ -61,6 +64,10 @@ pub struct Settings {
     pub splice_pipe_bytes: usize,
     /// Pipes for splicing at a time; 0: none (`max_splice_pipes`).
     pub splice_pipes_max: usize,
+    /// Buffers for TLS records at a time (`max_record_buffers`).
+    pub record_buffers_max: usize,
+    /// TLS handshakes of clients at a time (`max_handshakes`).
+    pub handshakes_max: usize,
     /// Bytes of a user's name and password in a request, decoded (`basic_auth_max_credential_bytes`).
     pub basic_auth_bytes_max: usize,
 }
@@ -79,19 +86,26 @@ pub enum Hold {
     Unused,
     /// The client takes nothing of its answer, or of what its tunnel brings.
     Stall,
+    /// A part of a TLS record came, or went.
+    Record,
 }
 
 impl Hold {
     /// All of them, those that are given up first.
-    pub const ALL: [Hold; 3] = [Hold::HalfHead, Hold::Unused, Hold::Stall];
+    pub const ALL: [Hold; 4] = [Hold::HalfHead, Hold::Unused, Hold::Stall, Hold::Record];
 
     /// How long a session may be held up before its buffers are given to others, if there are no more: a
     /// client on a bad line is silent for that long.
     pub fn age_min(self) -> Duration {
         match self {
             Self::HalfHead => Duration::from_millis(500),
-            Self::Unused | Self::Stall => Duration::from_secs(1),
+            Self::Unused | Self::Stall | Self::Record => Duration::from_secs(1),
         }
+    }
+
+    /// Whether its end gives what is wanted for this use.
+    pub fn frees(self, purpose: Use) -> bool {
+        (self == Self::Record) == (purpose == Use::Record)
     }
 }
 
@@ -131,6 +145,12 @@ pub struct Shared<N: Network> {
     pub timers: TimerWheel,
     /// All memory that holds peers' bytes.
     pub buffers: BufferPool,
+    /// Whose certificates the system takes.
+    pub authorities: SystemAuthorities,
+    /// What TLS connections share.
+    pub room: Rc<Room>,
+    /// Steps of TLS handshakes that may still be taken in this turn.
+    pub handshakes_left: usize,
     /// Where long bodies pass through the kernel.
     pub pipes: Pipes<<N::Stream as Stream>::Pipe>,
     /// Sessions that wait for a buffer, by what for (`Use as usize`), in the order in which they asked.
@@ -157,6 +177,14 @@ pub struct Shared<N: Network> {
 }
 
 impl<N: Network> Shared<N> {
+    /// Whether there is a buffer for this use.
+    pub fn has_room(&self, purpose: Use) -> bool {
+        match purpose {
+            Use::Record => self.room.has_buffer(),
+            _ => self.buffers.has_room(purpose),
+        }
+    }
+
     /// Takes a buffer, if the pool still has one for this use.
     pub fn buffer(&mut self, purpose: Use) -> Option<Buffer> {
         self.buffers.checkout(purpose)
@@ -176,6 +204,8 @@ impl<N: Network> Shared<N> {
         self.metrics.set(Metric::BackendConnections, self.backends.active_count());
         self.metrics.set(Metric::BackendPoolSize, self.backends.idle_count());
         self.metrics.set(Metric::SplicePipes, self.pipes.in_use());
+        self.metrics.set(Metric::TlsRecordBuffers, self.room.buffers_in_use());
+        self.metrics.set(Metric::ProtocolTlsHandshake, self.room.handshakes());
     }
 
     /// A connect to this backend failed: it is left alone for a while.

@@ -11,6 +11,7 @@ use slab::Slab;
 use super::http::HttpSession;
 use super::http::request::Prepared;
 use crate::listener::ListenerIndex;
+use crate::net::secure::Tls;
 use crate::net::{Peer, Stream, Token};
 
 /// A connection that waits for its client's next request, or its first.
@@ -35,9 +36,14 @@ impl<S: Stream> Resting<S> {
         address: SocketAddr,
         listener: ListenerIndex,
         now: Instant,
+        tls: Option<Box<Tls>>,
     ) -> Self {
+        let front = Peer::accepted(stream, token);
         Self {
-            front: Peer::accepted(stream, token),
+            front: match tls {
+                Some(tls) => front.secured(tls),
+                None => front,
+            },
             address,
             listener,
             requests: 0,

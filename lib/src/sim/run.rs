@@ -245,6 +245,8 @@ impl Run {
                 connection_attempts_max: 3,
                 splice_pipe_bytes: rng.pick(&[50, 100, 3000, 150_000]),
                 splice_pipes_max: setting.pipes_max,
+                record_buffers_max: 64,
+                handshakes_max: 64,
                 basic_auth_bytes_max: 4096,
             },
             buffers_min: 1,

@@ -9,9 +9,9 @@ mod name_table;
 mod tests;
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use rustls::SignatureScheme;
 
 use self::name_table::NameTable;
@@ -27,7 +27,8 @@ const HOST_BYTES_MAX: usize = 253;
 /// The certificates of one listening address.
 #[derive(Debug, Default)]
 pub struct Certificates {
-    entries: HashMap<Fingerprint, Arc<Entry>, foldhash::fast::RandomState>,
+    /// A tree: a hash table of all certificates would move all of them in one step, when it doubles.
+    entries: BTreeMap<Fingerprint, Arc<Entry>>,
     exact: NameTable,
     /// By what follows the wildcard.
     wildcards: NameTable,
@@ -165,7 +166,7 @@ impl Certificates {
         self.entries.get(fingerprint)
     }
 
-    /// All of them, in no order.
+    /// All of them, by fingerprint.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
         self.entries.values()
     }

@@ -1,6 +1,8 @@
-//! What is counted of handshakes: why they fail, and what they agree on.
+//! Why handshakes fail, as coarse as it is counted.
 
-use rustls::{CipherSuite, Error, ProtocolVersion};
+use std::fmt;
+
+use rustls::Error;
 
 /// Why a handshake failed, as coarse as it is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,6 +29,10 @@ pub enum Failure {
     PeerIncompatible,
     /// The peer broke the protocol.
     PeerMisbehaved,
+    /// There is no certificate for the name that the client sent, or for none.
+    NoCertificate,
+    /// The peer left before the handshake was over.
+    Closed,
     /// Anything else; that no certificate was chosen is told by [`Choice`](super::resolver::Choice).
     Other,
 }
@@ -59,103 +65,44 @@ impl Failure {
             _ => Self::Other,
         }
     }
-
-    /// What it is counted as.
-    pub fn metric_name(self) -> &'static str {
-        match self {
-            Self::AlertReceived => "tls.handshake.failed.alert_received",
-            Self::DecryptError => "tls.handshake.failed.decrypt_error",
-            Self::InappropriateHandshakeMessage => "tls.handshake.failed.inappropriate_handshake_message",
-            Self::InappropriateMessage => "tls.handshake.failed.inappropriate_message",
-            Self::InvalidCertificate => "tls.handshake.failed.invalid_certificate",
-            Self::InvalidMessage => "tls.handshake.failed.invalid_message",
-            Self::NoAlpn => "tls.handshake.failed.no_alpn",
-            Self::NoCertificatesPresented => "tls.handshake.failed.no_certificates_present",
-            Self::OversizedRecord => "tls.handshake.failed.oversized_record",
-            Self::PeerIncompatible => "tls.handshake.failed.peer_incompatible",
-            Self::PeerMisbehaved => "tls.handshake.failed.peer_misbehaved",
-            Self::Other => "tls.handshake.failed.other",
-        }
-    }
 }
 
-/// What a connection of this version is counted as.
-pub fn version_metric(version: ProtocolVersion) -> &'static str {
-    match version {
-        ProtocolVersion::SSLv2 => "tls.version.SSLv2",
-        ProtocolVersion::SSLv3 => "tls.version.SSLv3",
-        ProtocolVersion::TLSv1_0 => "tls.version.TLSv1_0",
-        ProtocolVersion::TLSv1_1 => "tls.version.TLSv1_1",
-        ProtocolVersion::TLSv1_2 => "tls.version.TLSv1_2",
-        ProtocolVersion::TLSv1_3 => "tls.version.TLSv1_3",
-        ProtocolVersion::DTLSv1_0 => "tls.version.DTLSv1_0",
-        ProtocolVersion::DTLSv1_2 => "tls.version.DTLSv1_2",
-        ProtocolVersion::DTLSv1_3 => "tls.version.DTLSv1_3",
-        ProtocolVersion::Unknown(_) => "tls.version.Unknown",
-        _ => "tls.version.unimplemented",
-    }
-}
-
-/// What a connection with this cipher suite is counted as.
-pub fn cipher_metric(suite: CipherSuite) -> &'static str {
-    match suite {
-        CipherSuite::TLS13_AES_128_GCM_SHA256 => "tls.cipher.TLS13_AES_128_GCM_SHA256",
-        CipherSuite::TLS13_AES_256_GCM_SHA384 => "tls.cipher.TLS13_AES_256_GCM_SHA384",
-        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "tls.cipher.TLS13_CHACHA20_POLY1305_SHA256",
-        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 => {
-            "tls.cipher.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
-        }
-        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 => {
-            "tls.cipher.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"
-        }
-        CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 => {
-            "tls.cipher.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"
-        }
-        CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => {
-            "tls.cipher.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"
-        }
-        CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => {
-            "tls.cipher.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"
-        }
-        CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => {
-            "tls.cipher.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256"
-        }
-        _ => "tls.cipher.Unsupported",
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AlertReceived => "the peer sent an alert",
+            Self::DecryptError => "something could not be decrypted",
+            Self::InappropriateHandshakeMessage => "a handshake message came that was not awaited",
+            Self::InappropriateMessage => "a record of a kind came that was not awaited",
+            Self::InvalidCertificate => "the peer's certificate is not good, or revoked",
+            Self::InvalidMessage => "a message could not be read",
+            Self::NoAlpn => "no application protocol is in common",
+            Self::NoCertificatesPresented => "the peer must show a certificate and has none",
+            Self::OversizedRecord => "a record or message is longer than any may be",
+            Self::PeerIncompatible => "version, suite, group or signature are not in common",
+            Self::PeerMisbehaved => "the peer broke the protocol",
+            Self::NoCertificate => "there is no certificate for the name that the client sent, or for none",
+            Self::Closed => "the peer left before it was over",
+            Self::Other => "of something else",
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use rustls::crypto::aws_lc_rs::ALL_CIPHER_SUITES;
     use rustls::{AlertDescription, CertificateError, InvalidMessage, PeerIncompatible};
 
     use super::*;
 
     #[test]
     fn errors_have_reasons() {
-        let check = |error: Error, name| assert_eq!(Failure::of(&error).metric_name(), name, "{error}");
-        check(Error::AlertReceived(AlertDescription::UnknownCA), "tls.handshake.failed.alert_received");
-        check(CertificateError::Revoked.into(), "tls.handshake.failed.invalid_certificate");
-        check(InvalidMessage::InvalidCcs.into(), "tls.handshake.failed.invalid_message");
-        check(PeerIncompatible::NoKxGroupsInCommon.into(), "tls.handshake.failed.peer_incompatible");
-        check(Error::NoApplicationProtocol, "tls.handshake.failed.no_alpn");
-        check(Error::NoCertificatesPresented, "tls.handshake.failed.no_certificates_present");
-        check(Error::General("anything".to_owned()), "tls.handshake.failed.other");
-    }
-
-    #[test]
-    fn every_suite_that_is_spoken_is_counted_by_its_name() {
-        for suite in ALL_CIPHER_SUITES {
-            assert_eq!(cipher_metric(suite.suite()), format!("tls.cipher.{:?}", suite.suite()));
-        }
-        assert_eq!(cipher_metric(CipherSuite::TLS_NULL_WITH_NULL_NULL), "tls.cipher.Unsupported");
-    }
-
-    #[test]
-    fn versions_are_counted_by_name() {
-        for version in [ProtocolVersion::TLSv1_2, ProtocolVersion::TLSv1_3, ProtocolVersion::SSLv3] {
-            assert_eq!(version_metric(version), format!("tls.version.{version:?}"));
-        }
-        assert_eq!(version_metric(ProtocolVersion::Unknown(7)), "tls.version.Unknown");
+        let check = |error: Error, reason| assert_eq!(Failure::of(&error), reason, "{error}");
+        check(Error::AlertReceived(AlertDescription::UnknownCA), Failure::AlertReceived);
+        check(CertificateError::Revoked.into(), Failure::InvalidCertificate);
+        check(InvalidMessage::InvalidCcs.into(), Failure::InvalidMessage);
+        check(PeerIncompatible::NoKxGroupsInCommon.into(), Failure::PeerIncompatible);
+        check(Error::NoApplicationProtocol, Failure::NoAlpn);
+        check(Error::NoCertificatesPresented, Failure::NoCertificatesPresented);
+        check(Error::General("anything".to_owned()), Failure::Other);
     }
 }

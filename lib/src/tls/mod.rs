@@ -18,6 +18,7 @@ pub mod provider;
 pub mod resolver;
 pub mod secrets;
 pub mod server_config;
+pub mod settings;
 mod slot;
 pub mod subject;
 #[cfg(test)]

@@ -58,9 +58,10 @@ impl Resolver {
         let found = hello.server_name().and_then(|name| {
             self.certificates.read(|table| table.resolve(name, hello.signature_schemes(), now).cloned())
         });
+        let server_name = hello.server_name().map(Box::from);
         match (found, &self.default) {
-            (Some(entry), _) => Some(Served { entry, is_default: false }),
-            (None, Some(entry)) => Some(Served { entry: entry.clone(), is_default: true }),
+            (Some(entry), _) => Some(Served { entry, is_default: false, server_name }),
+            (None, Some(entry)) => Some(Served { entry: entry.clone(), is_default: true, server_name }),
             (None, None) => None,
         }
     }
@@ -115,14 +116,15 @@ pub struct Served {
     pub entry: Arc<Entry>,
     /// Whether it is the listener's default, for want of one for the client's name.
     pub is_default: bool,
+    /// The name that the client asked for.
+    pub server_name: Option<Box<str>>,
 }
 
 impl Served {
-    /// Whether a request may be for `host` (without port) on a connection that began with `server_name`, if
-    /// authority and certificate must agree: `host` is covered by the certificate's names. If the default was
-    /// served for a name that it need not cover, `host` is that name.
-    pub fn covers(&self, server_name: Option<&str>, host: &str) -> bool {
-        match server_name {
+    /// Whether a request may be for `host` (without port), if authority and certificate must agree: `host` is covered
+    /// by the certificate's names. If the default was served for a name that it need not cover, `host` is that name.
+    pub fn covers(&self, host: &str) -> bool {
+        match self.server_name.as_deref() {
             Some(server_name) if self.is_default => is_same_host(server_name, host),
             _ => covers(self.entry.names(), host),
         }

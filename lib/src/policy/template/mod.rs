@@ -8,7 +8,7 @@ mod escape;
 
 use std::fmt::{self, Write};
 
-use kakehi_command::order::{AnswerTemplate, Part, Variable};
+use kakehi_command::order::{AnswerTemplate, Hsts, Part, Variable};
 
 use super::redirect::UriText;
 use crate::protocol::h1::error::HeadTooLarge;
@@ -53,6 +53,8 @@ pub struct Values<'a> {
     pub retry_after: &'a str,
     /// The name under which the template is configured.
     pub template_name: &'a str,
+    /// The policy that clients are told (RFC 6797), unless the template has one of its own.
+    pub hsts: Option<&'a Hsts>,
 }
 
 impl<'a> Values<'a> {
@@ -106,6 +108,10 @@ pub fn write_template(
         let mut length = Counter(0);
         write!(length, "{body}").map_err(|fmt::Error| HeadTooLarge)?;
         out.formatted_field("Content-Length", format_args!("{}", length.0))?;
+    }
+    let own_hsts = |name: &str| name.eq_ignore_ascii_case("Strict-Transport-Security");
+    if let Some(hsts) = values.hsts.filter(|_| !template.fields().iter().any(|(name, _)| own_hsts(name))) {
+        out.formatted_field("Strict-Transport-Security", format_args!("{hsts}"))?;
     }
     if close || template.closes() {
         out.field("Connection", b"close")?;

@@ -96,6 +96,7 @@ fn each_variable_has_its_value() {
         www_authenticate: "challenge",
         retry_after: "1",
         template_name: "name",
+        hsts: None,
     };
     let check = |status: u16, text: &str, expected: &str| {
         let text = format!("HTTP/1.1 {status} x\r\nContent-Type: text/plain\r\n\r\n{text}");

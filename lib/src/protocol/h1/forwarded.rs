@@ -41,6 +41,8 @@ pub struct Forward<'a> {
     pub host: Option<&'a [u8]>,
     /// The target to ask for instead of the client's.
     pub path: Option<&'a [u8]>,
+    /// Who the client has proved to be.
+    pub subject: Option<Subject<'a>>,
     /// What the operator adds and removes; those of responses are passed over.
     pub edits: &'a [HeaderEdit],
     /// What [`prepare`](Self::prepare) made for this peer and these settings; empty if nothing is.
@@ -49,6 +51,15 @@ pub struct Forward<'a> {
 
 /// Longest text of [`Forward::prepare`]: IPv6 addresses in every field fit.
 const PREPARED_BYTES_MAX: usize = 512;
+
+/// The field that tells who a client has proved to be (TLS client certificates).
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// Its name; a client's own field of that name, or of one that looks like it, is dropped.
+    pub header: &'a str,
+    /// The subject of the client's certificate; none if it showed none.
+    pub value: Option<&'a str>,
+}
 
 /// A trace that begins here. Neither id may be 0 (Trace Context §3.2.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

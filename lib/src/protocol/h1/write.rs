@@ -9,11 +9,11 @@
 //!   understood, once each.
 //! - The operator's edits come last: what is to be removed is left out, what is to be added follows.
 
-use kakehi_command::order::HeaderEdit;
+use kakehi_command::order::{HeaderEdit, Hsts};
 
 use super::error::HeadTooLarge;
 use super::fields::looks_like;
-use super::forwarded::Forward;
+use super::forwarded::{Forward, Subject};
 use super::head::{RequestHead, ResponseHead};
 use super::head_writer::FieldCopier;
 use crate::protocol::http::field::Field;
@@ -101,6 +101,9 @@ pub fn write_request(
         out.push(b"\r\n")?;
     }
     out.field(forward.sozu_id_header, forward.request_id)?;
+    if let Some(Subject { header, value: Some(value) }) = forward.subject {
+        out.field(header, value.as_bytes())?;
+    }
     add_edits(&mut out, forward.edits.iter().filter(|edit| edit.request))?;
     if let Some(protocol) = head.upgrade {
         upgrade(&mut out, protocol)?;
@@ -126,6 +129,7 @@ fn copy_request_fields(
             || (kind == Field::XRequestId && field.value.is_empty())
             || (new_trace && matches!(kind, Field::TraceParent | Field::TraceState))
             || looks_like(forward.sozu_id_header.as_bytes(), field.name)
+            || forward.subject.is_some_and(|it| looks_like(it.header.as_bytes(), field.name))
             || is_removed(forward.edits.iter().filter(|edit| edit.request), field.name);
         if !dropped {
             has_request_id |= kind == Field::XRequestId;
@@ -151,6 +155,8 @@ pub struct Reply<'a> {
     pub close: bool,
     /// What the operator adds and removes; those of requests are passed over.
     pub edits: &'a [HeaderEdit],
+    /// The policy that clients are told (RFC 6797); only over TLS, and only one that is enabled.
+    pub hsts: Option<&'a Hsts>,
 }
 
 impl Reply<'_> {
@@ -163,6 +169,13 @@ impl Reply<'_> {
             }
         }
     }
+}
+
+/// RFC 6797 §6.1.
+const HSTS: &str = "Strict-Transport-Security";
+
+fn has_hsts(head: &ResponseHead<'_, '_>) -> bool {
+    head.fields.iter().any(|field| field.name.eq_ignore_ascii_case(HSTS.as_bytes()))
 }
 
 /// Writes the head of a final response as the client shall see it, or that of a 101 which was asked for;
@@ -178,7 +191,8 @@ pub fn write_response(
     let mut out = HeadWriter::new(out);
     status_line(&mut out, head)?;
     let trailers = head.framing == Framing::Chunked && reply.relay() == Relay::Keep;
-    copy_response_fields(&mut out, head, trailers, reply.sozu_id_header, reply.edits)?;
+    let hsts = reply.hsts.filter(|hsts| hsts.forces() || !has_hsts(head));
+    copy_response_fields(&mut out, head, trailers, reply, hsts.is_some())?;
     let delimited = match (head.framing, head.content_length_of_absent_body) {
         (Framing::None, Some(length)) => Framing::Length(length),
         (Framing::Chunked, _) if reply.relay() == Relay::Strip => Framing::UntilClose,
@@ -193,6 +207,9 @@ pub fn write_response(
         out.push(b"Connection: keep-alive\r\n")?;
     }
     out.field(reply.sozu_id_header, reply.request_id)?;
+    if let Some(hsts) = hsts {
+        out.formatted_field(HSTS, format_args!("{hsts}"))?;
+    }
     add_edits(&mut out, reply.edits.iter().filter(|edit| edit.response))?;
     out.push(b"\r\n")?;
     Ok(out.len())
@@ -204,7 +221,15 @@ pub fn write_informational(out: &mut [u8], head: &ResponseHead<'_, '_>) -> Resul
     debug_assert!(head.is_informational());
     let mut out = HeadWriter::new(out);
     status_line(&mut out, head)?;
-    copy_response_fields(&mut out, head, false, "", &[])?;
+    let nothing_added = Reply {
+        sozu_id_header: "",
+        request_id: &[],
+        client: Version::Http11,
+        close: false,
+        edits: &[],
+        hsts: None,
+    };
+    copy_response_fields(&mut out, head, false, &nothing_added, false)?;
     out.push(b"\r\n")?;
     Ok(out.len())
 }
@@ -219,20 +244,21 @@ fn status_line(out: &mut HeadWriter<'_>, head: &ResponseHead<'_, '_>) -> Result<
 }
 
 /// Copies what of a backend's fields is meant for the client; `Trailer` only if trailers will come,
-/// nothing of the name `id_header`, and nothing that the operator removes.
+/// nothing of the name that our id has, no policy if ours takes its place, and nothing that the operator removes.
 fn copy_response_fields(
     out: &mut HeadWriter<'_>,
     head: &ResponseHead<'_, '_>,
     trailers: bool,
-    id_header: &str,
-    edits: &[HeaderEdit],
+    reply: &Reply<'_>,
+    own_hsts: bool,
 ) -> Result<(), HeadTooLarge> {
     let mut copier = FieldCopier::new(head.input);
     for (field, &kind) in head.fields.iter().zip(head.kinds) {
         let dropped = is_ours(kind)
             || (kind == Field::Trailer && !trailers)
-            || looks_like(id_header.as_bytes(), field.name)
-            || is_removed(edits.iter().filter(|edit| edit.response), field.name);
+            || looks_like(reply.sozu_id_header.as_bytes(), field.name)
+            || (own_hsts && field.name.eq_ignore_ascii_case(HSTS.as_bytes()))
+            || is_removed(reply.edits.iter().filter(|edit| edit.response), field.name);
         if !dropped {
             copier.copy(out, field)?;
         }

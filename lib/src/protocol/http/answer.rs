@@ -6,6 +6,8 @@
 
 use std::fmt::{self, Write};
 
+use kakehi_command::order::Hsts;
+
 use super::reason_phrase;
 use crate::protocol::h1::error::HeadTooLarge;
 use crate::protocol::h1::write::HeadWriter;
@@ -35,6 +37,8 @@ pub struct Answer<'a> {
     pub location: Option<&'a str>,
     /// `WWW-Authenticate` of a 401; likewise.
     pub challenge: Option<&'a str>,
+    /// The policy that clients are told (RFC 6797).
+    pub hsts: Option<&'a Hsts>,
     /// Whether the connection is closed after it.
     pub close: bool,
     /// Whether to leave out the body, as for `HEAD` (RFC 9110 §9.3.2).
@@ -53,6 +57,7 @@ impl<'a> Answer<'a> {
             message: "",
             location: None,
             challenge: None,
+            hsts: None,
             close: true,
             head_only: false,
         }
@@ -93,6 +98,9 @@ fn try_write(
     out.formatted(format_args!("HTTP/1.1 {:03} {reason}\r\n", answer.status))?;
     if !(300..400).contains(&answer.status) {
         out.field("Cache-Control", b"no-cache")?;
+    }
+    if let Some(hsts) = answer.hsts {
+        out.formatted_field("Strict-Transport-Security", format_args!("{hsts}"))?;
     }
     for (name, value) in [("Location", answer.location), ("WWW-Authenticate", answer.challenge)] {
         if let Some(value) = value.filter(|text| !text.bytes().any(|byte| byte.is_ascii_control())) {

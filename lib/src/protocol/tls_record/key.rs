@@ -11,6 +11,7 @@ use std::fmt;
 
 use aws_lc_rs::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{KeyType, Prk};
+use rustls::ConnectionTrafficSecrets;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::suite::Suite;
@@ -48,6 +49,27 @@ impl TrafficSecret {
     /// The secret itself, for whoever moves it to another process.
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()
+    }
+
+    /// The secret that follows (RFC 8446 §7.2).
+    pub fn next(&self, suite: Suite) -> Option<Self> {
+        let mut secret = self.clone();
+        let next = secret.bytes.get_mut(..secret.length)?;
+        self.expand(suite, b"traffic upd", next).ok()?;
+        Some(secret)
+    }
+
+    /// Whether these are the keys that are made of it.
+    pub fn yields(&self, suite: Suite, keys: &ConnectionTrafficSecrets) -> bool {
+        use ConnectionTrafficSecrets as Keys;
+        let (Keys::Aes128Gcm { iv, .. } | Keys::Aes256Gcm { iv, .. } | Keys::Chacha20Poly1305 { iv, .. }) =
+            keys
+        else {
+            return false;
+        };
+        let mut own = Zeroizing::new([0; NONCE_LEN]);
+        // Keys of two secrets share no bit but by chance: 96 of them tell.
+        self.expand(suite, b"iv", own.as_mut_slice()).is_ok() && iv.as_ref() == own.as_slice()
     }
 
     /// HKDF-Expand-Label without a context (RFC 8446 §7.1).
@@ -139,9 +161,7 @@ impl Direction {
 
     /// The keys that follow (RFC 8446 §7.2).
     pub(super) fn next(&self, suite: Suite) -> Result<Self, Underivable> {
-        let mut secret = self.traffic.secret.clone();
-        let next = secret.bytes.get_mut(..secret.length).ok_or(Underivable)?;
-        self.traffic.secret.expand(suite, b"traffic upd", next)?;
+        let secret = self.traffic.secret.next(suite).ok_or(Underivable)?;
         Self::new(suite, Traffic { secret, sequence: 0 })
     }
 

@@ -130,6 +130,8 @@ fn serve(clients: Vec<Scripted>, connections_max: usize, buffers_max: usize) -> 
         connection_attempts_max: 3,
         splice_pipe_bytes: 65536,
         splice_pipes_max: 4,
+        record_buffers_max: 64,
+        handshakes_max: 64,
         basic_auth_bytes_max: 4096,
     };
     let configuration = Configuration { settings, buffers_min: 0, buffers_max, buffer_bytes: 2048, seed: 1 };

@@ -12,7 +12,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kakehi_command::order::{Backend, BackendKey as BackendIdentity, Cluster, ClusterId};
+use kakehi_command::order::{Backend, BackendKey as BackendIdentity, BackendTls, Cluster, ClusterId};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use slab::Slab;
 
 use crate::balancing::RoundRobin;
@@ -36,10 +38,28 @@ impl ClusterKey {
     }
 }
 
+/// How the backends of a cluster are spoken to over TLS.
+#[derive(Debug)]
+pub struct Secured {
+    /// For rustls.
+    pub config: Arc<ClientConfig>,
+    /// Who they have to prove to be; none: whose address they have.
+    pub name: Option<ServerName<'static>>,
+}
+
+impl Secured {
+    /// Who the backend at this address has to prove to be.
+    pub fn name_of(&self, address: SocketAddr) -> ServerName<'static> {
+        self.name.clone().unwrap_or_else(|| ServerName::IpAddress(address.ip().into()))
+    }
+}
+
 #[derive(Debug)]
 struct ClusterEntry {
     id: ClusterId,
     config: Option<Arc<Cluster>>,
+    /// With TLS: how its backends are spoken to.
+    secured: Option<Arc<Secured>>,
     members: Vec<BackendKey>,
     rotation: RoundRobin,
     /// Routes that lead here and requests on their way.
@@ -132,12 +152,43 @@ impl<S> Default for Backends<S> {
 }
 
 impl<S: Stream> Backends<S> {
-    /// Adds a cluster or replaces its settings.
-    pub fn set_cluster(&mut self, cluster: Arc<Cluster>) {
+    /// Adds a cluster or replaces its settings. Gives the idle connections that these are not for: they are to be
+    /// closed.
+    ///
+    /// # Errors
+    /// `secure` has no use for what it says of TLS; nothing has changed.
+    pub fn set_cluster(
+        &mut self,
+        cluster: Arc<Cluster>,
+        secure: impl FnOnce(&BackendTls) -> Result<Secured, String>,
+    ) -> Result<Vec<Peer<S>>, String> {
+        let known = self.by_id.get(cluster.id()).and_then(|key| self.clusters.get(key.index()));
+        let before = known.and_then(|entry| entry.config.as_ref()).and_then(|config| config.tls());
+        let same = before == cluster.tls();
+        let secured = match cluster.tls() {
+            Some(tls) if !same => Some(Arc::new(secure(tls)?)),
+            _ => None,
+        };
         let key = self.entry(cluster.id());
-        if let Some(entry) = self.clusters.get_mut(key.index()) {
-            entry.config = Some(cluster);
+        let Some(entry) = self.clusters.get_mut(key.index()) else { return Ok(Vec::new()) };
+        entry.config = Some(cluster);
+        if same {
+            return Ok(Vec::new());
         }
+        entry.secured = secured;
+        let mut closed = Vec::new();
+        for &member in &entry.members {
+            if let Some(node) = self.nodes.get_mut(member) {
+                self.idle -= node.idle.len();
+                closed.extend(node.idle.drain(..).map(|idle| idle.peer));
+            }
+        }
+        Ok(closed)
+    }
+
+    /// How the backends of a cluster are spoken to over TLS; none: in the clear.
+    pub fn secured(&self, key: ClusterKey) -> Option<&Arc<Secured>> {
+        self.clusters.get(key.index())?.secured.as_ref()
     }
 
     /// Forgets a cluster; its backends are removed by effects of their own.
@@ -156,6 +207,7 @@ impl<S: Stream> Backends<S> {
         let index = self.clusters.insert(ClusterEntry {
             id: id.clone(),
             config: None,
+            secured: None,
             members: Vec::new(),
             rotation: RoundRobin::default(),
             holders: 0,

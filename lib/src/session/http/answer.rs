@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kakehi_command::order::{AnswerTemplate, Cluster, ClusterId, FrontendPolicy, HttpFrontend, HttpListener};
+use kakehi_command::order::{
+    AnswerTemplate, Cluster, ClusterId, FrontendPolicy, Hsts, HttpFrontend, HttpListener,
+};
 
 use crate::metrics::Metric;
 use crate::net::Network;
@@ -43,6 +45,8 @@ struct Details {
     capacity: Option<u64>,
     /// How long was waited, in seconds.
     duration: Option<u64>,
+    /// The frontend that it is the answer of.
+    frontend: Option<Arc<HttpFrontend>>,
     /// The frontend, if it has a template for its redirects.
     template: Option<Arc<HttpFrontend>>,
 }
@@ -106,6 +110,11 @@ impl Refusal {
         self.with(|details| details.template = frontend)
     }
 
+    /// The rule that it is the answer of.
+    pub(super) fn of_frontend(self, frontend: &Arc<HttpFrontend>) -> Self {
+        self.with(|details| details.frontend = Some(frontend.clone()))
+    }
+
     /// The operator's template: the frontend's, else the cluster's, else the listener's.
     fn template_of<'t>(
         &'t self,
@@ -134,6 +143,8 @@ pub(super) struct About<'a> {
     pub(super) head_only: bool,
     /// The whole request was read, and its client may send another.
     pub(super) may_keep: bool,
+    /// The frontend of the request, where the refusal names none.
+    pub(super) frontend: Option<&'a HttpFrontend>,
 }
 
 /// Writes the answer into a buffer, if one is free, and tells whether the connection may go on after it.
@@ -147,6 +158,7 @@ pub(super) fn write<N: Network>(
     let mut out = shared.buffer(Use::Answer)?;
     let details = &*refusal.details;
     let may_keep = about.may_keep && !shared.draining;
+    let hsts = hsts(listener, details.frontend.as_deref().or(about.frontend));
     let cluster = details.cluster.as_ref().and_then(|id| shared.backends.key(id));
     let cluster = cluster.and_then(|key| shared.backends.cluster(key)).map(|config| &**config);
     if let Some(template) = refusal.template_of(cluster, listener) {
@@ -166,6 +178,7 @@ pub(super) fn write<N: Network>(
             redirect_location: details.location.as_deref().unwrap_or_default(),
             www_authenticate: details.challenge.as_deref().unwrap_or_default(),
             template_name: &status,
+            hsts,
             ..Values::default()
         };
         match write_template(out.space(), template, &values, !keep, about.head_only) {
@@ -190,6 +203,7 @@ pub(super) fn write<N: Network>(
         message: &details.message,
         location: details.location.as_deref(),
         challenge: details.challenge.as_deref(),
+        hsts,
         close: !keep,
         head_only: about.head_only,
     };
@@ -209,6 +223,13 @@ pub(super) fn write<N: Network>(
     out.filled(count);
     tally(status, shared);
     Some((out, false))
+}
+
+/// The policy that clients of this listener are told: the rule's, else the listener's. Never without TLS (RFC 6797 §7.2).
+pub(super) fn hsts<'a>(listener: &'a HttpListener, frontend: Option<&'a HttpFrontend>) -> Option<&'a Hsts> {
+    let tls = listener.tls()?;
+    let own = frontend.and_then(HttpFrontend::policy).and_then(FrontendPolicy::hsts);
+    own.or_else(|| tls.hsts()).filter(|hsts| hsts.enabled())
 }
 
 /// Counts an answer of ours that is going to be sent.

@@ -22,6 +22,8 @@ const LINGERING_TIME_MAX: Duration = Duration::from_secs(2);
 /// Who is being waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Awaited {
+    /// The client: the end of a TLS handshake, since the accept.
+    Handshake,
     /// The client: the end of a head, since its first byte (or the accept).
     Head,
     /// The client: another request.
@@ -91,6 +93,10 @@ impl<S: Stream> HttpSession<S> {
     fn deadline<N: Network<Stream = S>>(&self, shared: &Shared<N>) -> Option<(Awaited, Instant)> {
         let config = shared.listeners.get(self.listener)?.config();
         Some(match self.stage {
+            Stage::Head if self.front.is_handshaking() => {
+                let time = config.tls().map_or(config.request_timeout(), |tls| tls.handshake_timeout());
+                (Awaited::Handshake, self.head_since.unwrap_or(self.front_active) + time)
+            }
             Stage::Head => match self.head_since {
                 Some(since) => (Awaited::Head, since + config.request_timeout()),
                 None => (Awaited::NextRequest, self.front_active + config.front_timeout()),
@@ -147,7 +153,7 @@ impl<S: Stream> HttpSession<S> {
             None => Step::End,
         };
         match step {
-            Step::Again => self.drive(shared),
+            Step::Again | Step::Yield => self.drive(shared),
             Step::Wait => {
                 if self.front.watch(&mut shared.net).is_err() {
                     self.finish(shared);
@@ -192,6 +198,10 @@ impl<S: Stream> HttpSession<S> {
     fn expire<N: Network<Stream = S>>(&mut self, awaited: Awaited, shared: &mut Shared<N>) -> Step {
         match awaited {
             Awaited::Close | Awaited::NextRequest => Step::End,
+            Awaited::Handshake => {
+                shared.metrics.incr(Metric::TlsHandshakeTimeouts);
+                Step::End
+            }
             Awaited::Tunnel => {
                 shared.metrics.incr(Metric::TunnelTimeouts);
                 Step::End

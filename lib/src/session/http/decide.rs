@@ -6,11 +6,14 @@
 
 use std::fmt::Write;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use kakehi_command::order::{FrontendPolicy, Redirect, TrustedProxies};
+use kakehi_command::order::{FrontendPolicy, HttpListener, Redirect, TrustedProxies};
 
 use super::answer::Refusal;
-use crate::listener::{ListenerIndex, Listeners, Route};
+use super::request::Origin;
+use crate::listener::{Listeners, Route};
+use crate::net::secure::Facts;
 use crate::policy::auth;
 use crate::policy::redirect::{Location, is_https};
 use crate::protocol::h1::head::RequestHead;
@@ -19,6 +22,16 @@ use crate::protocol::http::field::Field;
 use crate::routing::Fields;
 use crate::session::backends::{Backends, ClusterKey};
 use crate::session::{Scratch, Settings};
+
+/// The host that is asked for has to be one that the connection's certificate stands for, if the listener is strict:
+/// what a name is reached by may have other rules for clients (RFC 9110 §7.4, §15.5.20).
+fn misdirected(host: &str, listener: Option<&Arc<HttpListener>>, tls: Option<&Facts>) -> Option<Refusal> {
+    let facts = tls?;
+    let strict = listener?.tls()?.strict_sni_binding();
+    let served = facts.served.as_ref()?;
+    let fits = !strict || served.covers(host);
+    (!fits).then(|| Refusal::new(421, "this connection's certificate is not for this host"))
+}
 
 /// What becomes of a request.
 pub(super) enum Verdict<'r> {
@@ -64,15 +77,19 @@ fn authorization<'b>(head: &RequestHead<'_, 'b>) -> Option<&'b [u8]> {
 
 pub(super) fn decide<'r, L, S: crate::net::Stream>(
     head: &RequestHead<'_, '_>,
-    peer: IpAddr,
-    listener: ListenerIndex,
+    origin: Origin<'_>,
     listeners: &'r Listeners<L>,
     backends: &Backends<S>,
     settings: &Settings,
     scratch: &mut Scratch,
 ) -> Verdict<'r> {
+    let Origin { peer, listener, tls, .. } = origin;
+    let peer = peer.ip();
     if head.method == "CONNECT" {
         return Verdict::Answer(Refusal::new(400, "CONNECT is not served"));
+    }
+    if let Some(refusal) = misdirected(head.host, listeners.get(listener).map(|entry| entry.config()), tls) {
+        return Verdict::Answer(refusal);
     }
     let path = head.target.route_path();
     let trusted_proxies = listeners.get(listener).map(|entry| entry.config().trusted_proxies());
@@ -90,18 +107,21 @@ pub(super) fn decide<'r, L, S: crate::net::Stream>(
         return Verdict::Close;
     }
     if let Some(status) = redirect.status() {
-        return Verdict::Answer(redirected(status, head, route, https_port, scratch));
+        let secured = tls.is_some();
+        let refusal = redirected(status, head, route, https_port, secured, scratch);
+        return Verdict::Answer(refusal.of_frontend(&route.frontend));
     }
     let challenge = config.and_then(|config| config.www_authenticate());
     let denied = |challenge: Option<&str>| {
         Refusal::new(401, "this frontend denies access")
             .cluster(route.frontend.cluster_id())
+            .of_frontend(&route.frontend)
             .challenge(challenge)
     };
     let (Some(cluster), true) = (route.cluster, redirect == Redirect::Forward) else {
         return Verdict::Answer(denied(challenge));
     };
-    if config.is_some_and(|config| config.https_redirect()) {
+    if tls.is_none() && config.is_some_and(|config| config.https_redirect()) {
         let location = Location { https: true, host: head.host, port: https_port, path };
         let refusal = Refusal::new(301, "this host is served over https");
         let refusal = refusal.cluster(route.frontend.cluster_id()).location(location.to_string());
@@ -175,6 +195,7 @@ fn redirected(
     head: &RequestHead<'_, '_>,
     route: &Route,
     https_port: Option<u16>,
+    secured: bool,
     scratch: &mut Scratch,
 ) -> Refusal {
     let policy = route.frontend.policy();
@@ -188,7 +209,7 @@ fn redirected(
     let path = text(rewrites_path, &scratch.path, head.target.route_path());
     let scheme = policy.map(FrontendPolicy::redirect_scheme).unwrap_or_default();
     let location = Location {
-        https: is_https(scheme, false),
+        https: is_https(scheme, secured),
         host: &host,
         port: policy.and_then(FrontendPolicy::rewrite_port).or(https_port),
         path: &path,

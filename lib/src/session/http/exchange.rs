@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::sync::Arc;
 
 use kakehi_command::order::{HeaderEdit, HttpFrontend};
 
@@ -12,6 +13,7 @@ use super::{Back, HttpSession, Step, flow, no_body, take_buffer};
 use crate::metrics::Metric;
 use crate::net::buffers::Use;
 use crate::net::request_id::RequestId;
+use crate::net::secure::Tls;
 use crate::net::{Network, Peer, Read, Stream};
 use crate::protocol::http::{RequestMethod, Version};
 use crate::session::backends::{BackendKey, ClusterKey, Reuse};
@@ -103,6 +105,11 @@ impl Exchange {
     /// The protocol that the client would change to.
     pub(super) fn upgrade(&self) -> Option<&[u8]> {
         self.facts.upgrade.as_deref()
+    }
+
+    /// The frontend, if it has a say in the answer.
+    pub(super) fn editor(&self) -> Option<&Arc<HttpFrontend>> {
+        self.facts.editor.as_ref()
     }
 
     /// What the operator adds to the answer and removes from it.
@@ -223,7 +230,8 @@ impl<S: Stream> HttpSession<S> {
                     *owner = Owner::Back(self.index);
                 }
                 let since = shared.now;
-                self.back = Some(Back { peer, key, reused: true, connected: true, since });
+                let secured = shared.backends.secured(cluster).cloned();
+                self.back = Some(Back { peer, key, secured, reused: true, connected: true, since });
                 break;
             }
             if exchange.attempts >= attempts_max {
@@ -235,7 +243,7 @@ impl<S: Stream> HttpSession<S> {
             }
             exchange.attempts += 1;
             shared.metrics.incr(Metric::BackendPoolMiss);
-            if let Some(back) = connect(self.index, key, shared) {
+            if let Some(back) = connect(self.index, cluster, key, shared) {
                 self.back = Some(back);
                 break;
             }
@@ -330,6 +338,10 @@ impl<S: Stream> HttpSession<S> {
             }
         }
         match flush {
+            Flush::Thirsty => {
+                self.thirst(Use::Record, shared);
+                Ok(written > 0)
+            }
             Flush::Done | Flush::Blocked => {
                 if !self.could_replay() && !self.request.has_output() {
                     shared.give_back(&mut self.request.head);
@@ -354,7 +366,9 @@ impl<S: Stream> HttpSession<S> {
             return Ok(false);
         }
         let mut spliced = None;
-        if self.request.may_splice(&shared.pipes) {
+        let can_splice =
+            self.front.can_splice() && self.back.as_ref().is_some_and(|back| back.peer.can_splice());
+        if can_splice && self.request.may_splice(&shared.pipes) {
             shared.give_back(&mut self.request.bytes);
             spliced = self.request.splice(&mut self.front, &mut shared.net, &mut shared.pipes);
         }
@@ -383,6 +397,10 @@ impl<S: Stream> HttpSession<S> {
                 }
                 Ok(false)
             }
+            Read::Thirsty => {
+                self.thirst(Use::Record, shared);
+                Ok(false)
+            }
             Read::End | Read::Failed(_) => {
                 shared.metrics.incr(Metric::HttpCloseRequestIncomplete);
                 Err(Trouble::FrontGone)
@@ -407,7 +425,8 @@ impl<S: Stream> HttpSession<S> {
         let written = self.request.written;
         exchange.facts.idempotent
             || written == 0
-            || back.peer.unacknowledged().is_some_and(|unseen| unseen >= written)
+            // Of records no byte count tells what of it was seen.
+            || (!back.peer.is_secured() && back.peer.unacknowledged().is_some_and(|unseen| unseen >= written))
     }
 
     /// The back ended before it answered: replay, or tell the client.
@@ -452,6 +471,7 @@ impl<S: Stream> HttpSession<S> {
 /// Starts a connection to a backend; none if the kernel refuses at once.
 fn connect<S: Stream, N: Network<Stream = S>>(
     index: usize,
+    cluster: ClusterKey,
     key: BackendKey,
     shared: &mut Shared<N>,
 ) -> Option<Back<S>> {
@@ -468,8 +488,21 @@ fn connect<S: Stream, N: Network<Stream = S>>(
     match connected {
         Ok(stream) => {
             shared.backends.opened(key);
-            let peer = Peer::connecting(stream, token);
-            Some(Back { peer, key, reused: false, connected: false, since: shared.now })
+            let mut peer = Peer::connecting(stream, token);
+            let secured = shared.backends.secured(cluster).cloned();
+            if let Some(secured) = &secured {
+                let tls = Tls::connect(&shared.room, &secured.config, secured.name_of(address));
+                match tls {
+                    Ok(tls) => peer = peer.secured(tls),
+                    Err(failure) => {
+                        log::warn!("TLS to {address}: {failure}");
+                        shared.backends.closed(key);
+                        shared.release_token(token);
+                        return None;
+                    }
+                }
+            }
+            Some(Back { peer, key, secured, reused: false, connected: false, since: shared.now })
         }
         Err(error) => {
             log::debug!("connect to {address}: {error}");

@@ -25,6 +25,8 @@ pub(super) enum Flush {
     Done,
     /// The sink takes no more now.
     Blocked,
+    /// The sink would, but for want of a buffer for a TLS record.
+    Thirsty,
     /// The sink is broken.
     Failed(std::io::Error),
 }
@@ -52,6 +54,8 @@ pub(super) struct Flow<P> {
     /// How much of `bytes` may be written to the sink.
     ready: usize,
     pipe: Option<Spliced<P>>,
+    /// Bytes that the sink has sealed, and has not sent all of.
+    sealed: usize,
     /// What delimits the body.
     pub(super) body: BodyReader,
     /// Body bytes were written that are not held any more: `head` alone can't repeat the message.
@@ -70,6 +74,7 @@ impl<P> Flow<P> {
             bytes: None,
             ready: 0,
             pipe: None,
+            sealed: 0,
             body: no_body(),
             spilled: false,
             written: 0,
@@ -136,7 +141,7 @@ impl<P> Flow<P> {
     }
 
     fn piped(&self) -> usize {
-        self.pipe.as_ref().map_or(0, |spliced| spliced.held)
+        self.pipe.as_ref().map_or(0, |spliced| spliced.held) + self.sealed
     }
 
     /// Whether something waits to be written.
@@ -151,7 +156,11 @@ impl<P> Flow<P> {
 
     /// Whether it holds neither bytes nor anything to hold them in.
     pub(super) fn holds_nothing(&self) -> bool {
-        self.head.is_none() && self.bytes.is_none() && self.pipe.is_none() && self.ready == 0
+        self.head.is_none()
+            && self.bytes.is_none()
+            && self.pipe.is_none()
+            && self.ready == 0
+            && self.sealed == 0
     }
 
     /// Whether all that it holds of the source is what it can't use yet.
@@ -205,6 +214,24 @@ impl<P> Flow<P> {
         Some(read)
     }
 
+    /// Moves bytes from the source into records of the sink; none if they have to go another way.
+    pub(super) fn seal_through<S: Stream>(
+        &mut self,
+        source: &mut Peer<S>,
+        sink: &mut Peer<S>,
+    ) -> Option<Read> {
+        debug_assert_eq!(self.sealed, 0, "what was sealed is sent first");
+        let max = usize::try_from(self.body.may_pass()).unwrap_or(usize::MAX);
+        let read = sink.seal_from(source, max)?;
+        if let Read::Bytes(count) = read {
+            self.sealed = count;
+            self.spilled = true;
+            self.body_bytes += count as u64;
+            self.body.passed(count as u64);
+        }
+        Some(read)
+    }
+
     /// Gives the pipe back, or throws it away if something is left in it.
     pub(super) fn release_pipe(&mut self, pipes: &mut Pipes<P>) {
         match self.pipe.take() {
@@ -237,6 +264,19 @@ impl<P> Flow<P> {
                     self.written += count as u64;
                 }
                 Write::Nothing => return Flush::Blocked,
+                Write::Thirsty => return Flush::Thirsty,
+                Write::Failed(error) => return Flush::Failed(error),
+            }
+        }
+        if self.sealed > 0 {
+            match sink.write(&[], &[]) {
+                Write::Bytes(count) => {
+                    debug_assert_eq!(count, self.sealed, "all of it is told at once");
+                    self.written += count as u64;
+                    self.sealed = 0;
+                }
+                Write::Nothing => return Flush::Blocked,
+                Write::Thirsty => return Flush::Thirsty,
                 Write::Failed(error) => return Flush::Failed(error),
             }
         }
@@ -285,7 +325,7 @@ impl<P> Spliced<P> {
         while self.held > 0 {
             match sink.drain(&mut self.pipe, self.held) {
                 Write::Bytes(count) => self.held -= count.min(self.held),
-                Write::Nothing => {
+                Write::Nothing | Write::Thirsty => {
                     self.window = (self.window / 2).max(pipes.window_bytes_min());
                     return Flush::Blocked;
                 }
@@ -304,4 +344,5 @@ pub(super) fn release<N: Network>(flow: &mut Flow<<N::Stream as Stream>::Pipe>, 
     flow.release_pipe(&mut shared.pipes);
     flow.sent = 0;
     flow.ready = 0;
+    flow.sealed = 0;
 }

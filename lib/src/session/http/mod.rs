@@ -15,6 +15,7 @@
 //! what happened (`Trouble`); what follows from it is decided there.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::listener::ListenerIndex;
@@ -25,17 +26,19 @@ use crate::protocol::h1::body::{BodyReader, Relay};
 use crate::protocol::h1::scan::HeadScanner;
 use crate::protocol::http::{Framing, RequestMethod};
 
-use super::backends::BackendKey;
+use super::backends::{BackendKey, Secured};
 use super::table::Resting;
-use super::{Hold, Owner, Shared};
+use super::{Owner, Shared};
 
 pub(crate) mod answer;
 mod deadline;
 mod decide;
 mod exchange;
 mod flow;
+mod hold;
 pub(super) mod request;
 mod response;
+mod secured;
 mod tunnel;
 
 use answer::{About, Refusal};
@@ -83,6 +86,8 @@ enum Step {
     Again,
     /// Nothing can move before an event.
     Wait,
+    /// There is more to do, once others have had their turn.
+    Yield,
     /// The connection is over.
     End,
 }
@@ -92,6 +97,8 @@ enum Step {
 struct Back<S> {
     peer: Peer<S>,
     key: BackendKey,
+    /// How it is secured.
+    secured: Option<Arc<Secured>>,
     /// It served another request before: it may have been closed in the meantime.
     reused: bool,
     /// The kernel took a byte: the connection stands.
@@ -137,6 +144,8 @@ pub struct HttpSession<S: Stream> {
     unused: Option<(Instant, u64)>,
     /// In the queue of those that stall since then, when so many bytes had been written.
     stall: Option<(Instant, u64)>,
+    /// In the queue of those that hold a record since then, when so many bytes had come and gone.
+    record: Option<(Instant, u64)>,
     /// After the answer of ours that is being written, the connection goes on.
     keep_after_answer: bool,
     timer_at: Option<Instant>,
@@ -174,6 +183,7 @@ impl<S: Stream> HttpSession<S> {
             half_head: None,
             unused: None,
             stall: None,
+            record: None,
             keep_after_answer: false,
             timer_at: None,
             thirsty: Default::default(),
@@ -199,6 +209,7 @@ impl<S: Stream> HttpSession<S> {
         self.half_head = None;
         self.unused = None;
         self.stall = None;
+        self.record = None;
     }
 
     /// What is left of the session if all that it does is to wait for a request.
@@ -238,6 +249,7 @@ impl<S: Stream> HttpSession<S> {
             && self.tunnel.is_none()
             && !self.queued
             && self.thirsty == [false; Use::ALL.len()]
+            && !self.front.holds_record()
     }
 
     /// The token of the front.
@@ -295,6 +307,7 @@ impl<S: Stream> HttpSession<S> {
             match step {
                 Step::Again => {}
                 Step::Wait => return self.settle(shared),
+                Step::Yield => return Drive::Yielded,
                 Step::End => {
                     self.finish(shared);
                     return Drive::Finished;
@@ -306,6 +319,9 @@ impl<S: Stream> HttpSession<S> {
 
     /// Before waiting: events and the timer must be able to wake the session.
     fn settle<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Drive {
+        if self.stage == Stage::Head {
+            self.front.flush();
+        }
         if !self.needs_no_watch()
             && let Err(error) = self.front.watch(&mut shared.net)
         {
@@ -316,44 +332,6 @@ impl<S: Stream> HttpSession<S> {
         self.arm(shared);
         self.note_hold(shared);
         Drive::Waiting
-    }
-
-    /// Puts the session into the queue of those that are held up by their client, if it has come to that.
-    fn note_hold<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
-        if self.stage == Stage::Head
-            && let (Some(since), None) = (self.head_since, self.half_head)
-            && self.is_half_head()
-        {
-            self.half_head = Some(since);
-            shared.held_up[Hold::HalfHead as usize].push_back((self.index, since));
-        }
-        let body_bytes = self.request.body_bytes;
-        if !self.holds_unused() {
-            self.unused = None;
-        } else if self.unused.is_none_or(|(_, before)| before != body_bytes) {
-            self.unused = Some((shared.now, body_bytes));
-            shared.held_up[Hold::Unused as usize].push_back((self.index, shared.now));
-        }
-        let written = self.response.written;
-        if self.stalls() && self.stall.is_none_or(|(_, before)| before != written) {
-            self.stall = Some((shared.now, written));
-            shared.held_up[Hold::Stall as usize].push_back((self.index, shared.now));
-        }
-    }
-
-    /// Whether a part of a head is all that is held. One that waits for a buffer to go on is whole.
-    fn is_half_head(&self) -> bool {
-        self.stage == Stage::Head && self.request.bytes.is_some() && !self.thirsty[Use::Head as usize]
-    }
-
-    /// Whether a buffer is held for bytes that are of no use before something else comes.
-    fn holds_unused(&self) -> bool {
-        self.stage == Stage::Exchange && self.request.holds_unused()
-    }
-
-    /// Whether buffers are held for bytes that the client has to take.
-    fn stalls(&self) -> bool {
-        self.response.has_output() && (self.response.head.is_some() || self.response.bytes.is_some())
     }
 
     /// Whether the front has nothing more to say before it is closed: its only request was read, and its
@@ -367,45 +345,6 @@ impl<S: Stream> HttpSession<S> {
             && !self.front.is_watched()
     }
 
-    /// Whether its client has held it up since then, and nothing has moved.
-    pub fn is_held_up(&self, hold: Hold, since: Instant) -> bool {
-        match hold {
-            Hold::HalfHead => self.head_since == Some(since) && self.is_half_head(),
-            Hold::Unused => self.unused == Some((since, self.request.body_bytes)) && self.holds_unused(),
-            Hold::Stall => self.stall == Some((since, self.response.written)) && self.stalls(),
-        }
-    }
-
-    /// Its buffers are needed for others.
-    pub fn evict<N: Network<Stream = S>>(&mut self, hold: Hold, shared: &mut Shared<N>) -> Drive {
-        if hold == Hold::Stall {
-            shared.metrics.incr(Metric::StalledEvicted);
-            self.cut(shared);
-            self.finish(shared);
-            return Drive::Finished;
-        }
-        shared.metrics.incr(Metric::HalfHeadsEvicted);
-        let text = "too many requests are half sent: this one took longest";
-        let step = if hold == Hold::Unused {
-            if self.forgo_rest(shared) {
-                return Drive::Waiting;
-            }
-            self.expire_exchange(503, text, shared)
-        } else {
-            self.refuse(&Refusal::new(503, text), shared)
-        };
-        match step {
-            Step::End => {
-                self.finish(shared);
-                Drive::Finished
-            }
-            Step::Again | Step::Wait => {
-                shared.give_back(&mut self.request.bytes);
-                self.drive(shared)
-            }
-        }
-    }
-
     /// Gives back all that the session holds. Nothing may be done with it afterwards.
     pub fn finish<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
         self.drop_back(shared);
@@ -414,6 +353,7 @@ impl<S: Stream> HttpSession<S> {
         for flow in [&mut self.request, &mut self.response] {
             flow::release(flow, shared);
         }
+        self.front.farewell();
         shared.release_token(self.front.token());
     }
 
@@ -449,11 +389,22 @@ impl<S: Stream> HttpSession<S> {
         if !self.front.is_readable() {
             return if shared.draining && self.is_idle() { Step::End } else { Step::Wait };
         }
+        if self.front.is_handshaking() {
+            // Each costs as much as a good many requests: those who are served already come first.
+            if shared.handshakes_left == 0 {
+                return Step::Yield;
+            }
+            shared.handshakes_left -= 1;
+        }
         let Some(bytes) = take_buffer(&mut self.request.bytes, Use::Request, shared) else {
             self.thirst(Use::Request, shared);
             return Step::Wait;
         };
-        match self.front.read(bytes) {
+        let read = self.front.read(bytes);
+        if let Some(news) = self.front.take_news() {
+            secured::tell(news, &self.front, self.address, shared);
+        }
+        match read {
             Read::Bytes(count) => {
                 self.front_active = shared.now;
                 self.head_since.get_or_insert(shared.now);
@@ -465,6 +416,10 @@ impl<S: Stream> HttpSession<S> {
                     shared.give_back(&mut self.request.bytes);
                 }
                 if shared.draining && self.is_idle() { Step::End } else { Step::Wait }
+            }
+            Read::Thirsty => {
+                self.thirst(Use::Record, shared);
+                Step::Wait
             }
             Read::End | Read::Failed(_) => {
                 if !self.request.is_drained() {
@@ -480,7 +435,8 @@ impl<S: Stream> HttpSession<S> {
         if self.requests > 0 {
             self.prepared.update(self.address, self.listener, shared);
         }
-        let origin = Origin { peer: self.address, listener: self.listener, prepared: &self.prepared };
+        let tls = self.front.facts();
+        let origin = Origin { peer: self.address, listener: self.listener, tls, prepared: &self.prepared };
         match request::begin(self.request.unparsed(), origin, shared) {
             Begin::Partial => None,
             Begin::Forward { head, facts, consumed } => {
@@ -545,7 +501,8 @@ impl<S: Stream> HttpSession<S> {
         let head_only =
             self.exchange.as_ref().is_some_and(|exchange| exchange.method() == RequestMethod::Head);
         let route = self.request.head.as_ref().map(|head| answer::route_of(head.data())).unwrap_or_default();
-        let about = About { route: &route, head_only, may_keep: false };
+        let frontend = self.exchange.as_ref().and_then(Exchange::editor).map(|editor| &**editor);
+        let about = About { route: &route, head_only, may_keep: false, frontend };
         match answer::write(refusal, &listener, shared, about, id) {
             Some((answer, _)) => self.begin_answer(answer, false),
             None => self.refuse_bare(shared),
@@ -568,6 +525,10 @@ impl<S: Stream> HttpSession<S> {
         }
         match flush {
             Flush::Blocked => Step::Wait,
+            Flush::Thirsty => {
+                self.thirst(Use::Record, shared);
+                Step::Wait
+            }
             Flush::Failed(_) => Step::End,
             Flush::Done => {
                 self.end_exchange(shared);
@@ -615,6 +576,10 @@ impl<S: Stream> HttpSession<S> {
                 Step::Again
             }
             Read::Nothing => Step::Again,
+            Read::Thirsty => {
+                self.thirst(Use::Record, shared);
+                Step::Wait
+            }
             Read::End | Read::Failed(_) => Step::End,
         }
     }
@@ -634,6 +599,7 @@ impl<S: Stream> HttpSession<S> {
     /// Ends an answer of which the client got a part: it must see that this was not the whole.
     fn cut<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
         self.drop_back(shared);
+        self.front.leave();
         if self.exchange.as_ref().is_some_and(|exchange| exchange.until_close) {
             // An orderly end would be the end of the answer (RFC 9112 §8).
             self.front.abort();
@@ -644,7 +610,8 @@ impl<S: Stream> HttpSession<S> {
     /// Whether the client has not seen any byte of an answer to this request.
     fn may_answer(&self) -> bool {
         let informed = self.exchange.as_ref().is_some_and(Exchange::only_informed);
-        self.response.written == 0 || (informed && !self.response.has_output())
+        !self.front.has_begun_write()
+            && (self.response.written == 0 || (informed && !self.response.has_output()))
     }
 
     fn end_exchange<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
@@ -656,7 +623,8 @@ impl<S: Stream> HttpSession<S> {
 
     /// Closes the back connection.
     fn drop_back<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
-        if let Some(back) = self.back.take() {
+        if let Some(mut back) = self.back.take() {
+            back.peer.farewell();
             shared.backends.closed(back.key);
             shared.release_token(back.peer.token());
         }
@@ -702,7 +670,13 @@ impl<S: Stream> HttpSession<S> {
 
     /// Keeps the back connection for others if it is at a message boundary.
     fn pool_back<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
-        let reusable = self.exchange.as_ref().is_some_and(Exchange::keeps_back)
+        let secured = self.exchange.as_ref().and_then(|it| shared.backends.secured(it.cluster()));
+        let is_current = match (secured, self.back.as_ref().and_then(|back| back.secured.as_ref())) {
+            (Some(now), Some(then)) => Arc::ptr_eq(now, then),
+            (now, then) => now.is_none() && then.is_none(),
+        };
+        let reusable = is_current
+            && self.exchange.as_ref().is_some_and(Exchange::keeps_back)
             && self.response.is_drained()
             && !shared.draining
             && self.back.as_mut().is_some_and(|back| !back.peer.is_ending() && back.peer.is_read_out());

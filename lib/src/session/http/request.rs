@@ -12,8 +12,9 @@ use crate::metrics::Metric;
 use crate::net::Network;
 use crate::net::buffers::{Buffer, Use};
 use crate::net::request_id::RequestId;
+use crate::net::secure::Facts as TlsFacts;
 use crate::protocol::h1::body::Relay;
-use crate::protocol::h1::forwarded::{Forward, NewTrace};
+use crate::protocol::h1::forwarded::{Forward, NewTrace, Subject};
 use crate::protocol::h1::head::{FieldStorage, Parsed, RequestHead, parse_request};
 use crate::protocol::h1::write::write_request;
 use crate::protocol::http::{Framing, HeadLimits, RequestMethod, Version, is_idempotent};
@@ -71,6 +72,8 @@ pub(super) enum Begin {
 pub(super) struct Origin<'a> {
     pub(super) peer: SocketAddr,
     pub(super) listener: ListenerIndex,
+    /// What its TLS connection is, if it has one.
+    pub(super) tls: Option<&'a TlsFacts>,
     /// What is known from an earlier request on the connection.
     pub(super) prepared: &'a Prepared,
 }
@@ -120,7 +123,7 @@ pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin<'_>, shared: &mut S
             shared.metrics.incr(Metric::HttpFrontendParseErrors);
             let refusal = Refusal::new(error.status(), error.to_string()).phase("request head");
             let id = shared.ids.next(shared.unix_ms);
-            return answered(&refusal, origin.listener, shared, None, id, 0);
+            return answered(&refusal, origin, shared, None, id, 0);
         }
     };
     if !shared.buffers.has_room(Use::Head) {
@@ -131,8 +134,7 @@ pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin<'_>, shared: &mut S
     let id = shared.ids.next(shared.unix_ms);
     let verdict = decide::decide(
         &head,
-        origin.peer.ip(),
-        origin.listener,
+        origin,
         &shared.listeners,
         &shared.backends,
         &shared.settings,
@@ -141,7 +143,7 @@ pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin<'_>, shared: &mut S
     let decided = match verdict {
         Verdict::Forward(decided) => decided,
         Verdict::Answer(refusal) => {
-            return answered(&refusal, origin.listener, shared, Some(&head), id, consumed);
+            return answered(&refusal, origin, shared, Some(&head), id, consumed);
         }
         Verdict::Close => {
             shared.metrics.incr(Metric::HttpSilentCloses);
@@ -151,15 +153,20 @@ pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin<'_>, shared: &mut S
     let cluster = decided.cluster;
     let policy = decided.route.frontend.policy();
     let edits = policy.map(|policy| policy.header_edits()).unwrap_or_default();
-    let editor = edits.iter().any(|edit| edit.response).then(|| decided.route.frontend.clone());
-    let relay = Relay::chunks(edits.iter().any(|edit| edit.request), listener.sozu_id_header());
+    let has_say = edits.iter().any(|edit| edit.response)
+        || (origin.tls.is_some() && policy.is_some_and(|policy| policy.hsts().is_some()));
+    let editor = has_say.then(|| decided.route.frontend.clone());
+    let subject = subject(listener, origin.tls);
+    let edited = edits.iter().any(|edit| edit.request) || subject.is_some();
+    let relay = Relay::chunks(edited, listener.sozu_id_header());
     let Some(mut out) = shared.buffers.checkout(Use::Head) else {
         let refusal = Refusal::new(503, "no buffer is free");
-        return answered(&refusal, origin.listener, shared, Some(&head), id, consumed);
+        return answered(&refusal, origin, shared, Some(&head), id, consumed);
     };
     let forward = Forward {
         host: decided.rewrites_host.then_some(&*shared.scratch.host),
         path: decided.rewrites_path.then_some(&*shared.scratch.path),
+        subject,
         edits,
         trace: match listener.trace_context() {
             TraceContext::Pass => None,
@@ -176,7 +183,7 @@ pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin<'_>, shared: &mut S
             shared.buffers.give_back(out);
             let text = "the head does not fit into one buffer with the forwarding fields added";
             let refusal = Refusal::new(431, text);
-            return answered(&refusal, origin.listener, shared, Some(&head), id, consumed);
+            return answered(&refusal, origin, shared, Some(&head), id, consumed);
         }
     }
     let facts = Facts {
@@ -204,7 +211,7 @@ fn forward<'a>(peer: SocketAddr, listener: &'a HttpListener, id: &'a RequestId) 
         peer,
         trusted: !trusted_proxies.is_empty() && trusted_proxies.contains(peer.ip()),
         public: listener.advertised_address(),
-        https: false,
+        https: listener.tls().is_some(),
         forwarded: listener.forwarded_headers(),
         send_x_real_ip: listener.send_x_real_ip(),
         elide_x_real_ip: listener.elide_x_real_ip(),
@@ -213,20 +220,27 @@ fn forward<'a>(peer: SocketAddr, listener: &'a HttpListener, id: &'a RequestId) 
         trace: None,
         host: None,
         path: None,
+        subject: None,
         edits: &[],
         prepared: &[],
     }
 }
 
+/// The field that tells who the client is, where the listener has one.
+fn subject<'a>(listener: &'a HttpListener, tls: Option<&'a TlsFacts>) -> Option<Subject<'a>> {
+    let header = listener.tls()?.client_subject_header()?;
+    Some(Subject { header, value: tls.and_then(|facts| facts.subject.as_deref()) })
+}
+
 fn answered<N: Network>(
     refusal: &Refusal,
-    listener: ListenerIndex,
+    origin: Origin<'_>,
     shared: &mut Shared<N>,
     head: Option<&RequestHead<'_, '_>>,
     id: RequestId,
     consumed: usize,
 ) -> Begin {
-    let Some(listener) = shared.listeners.get(listener).map(|entry| entry.config().clone()) else {
+    let Some(listener) = shared.listeners.get(origin.listener).map(|entry| entry.config().clone()) else {
         return Begin::Close;
     };
     let route = head.map(|head| format!("{}{}", head.authority, head.target.path())).unwrap_or_default();
@@ -234,6 +248,7 @@ fn answered<N: Network>(
         route: &route,
         head_only: head.is_some_and(|head| head.method_kind() == RequestMethod::Head),
         // Behind the head is the next request, and the client may send it.
+        frontend: None,
         may_keep: head.is_some_and(|head| {
             head.keep_alive && head.framing.is_empty() && head.version == Version::Http11
         }),

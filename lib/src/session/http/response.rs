@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 
+use kakehi_command::order::HttpListener;
+
 use super::exchange::{Exchange, Progress, Trouble};
 use super::flow::Flush;
-use super::{HttpSession, no_body, take_buffer};
+use super::{HttpSession, answer, no_body, secured, take_buffer};
 use crate::metrics::Metric;
 use crate::net::buffers::{Buffer, Use};
 use crate::net::{Network, Read, Stream};
@@ -73,6 +75,10 @@ impl<S: Stream> HttpSession<S> {
         match flush {
             Flush::Failed(_) => Err(Trouble::FrontGone),
             Flush::Blocked => Ok(written > 0),
+            Flush::Thirsty => {
+                self.thirst(Use::Record, shared);
+                Ok(written > 0)
+            }
             Flush::Done => {
                 shared.give_back(&mut self.response.head);
                 if self.response.is_drained() {
@@ -87,8 +93,10 @@ impl<S: Stream> HttpSession<S> {
         if !self.back.as_ref().is_some_and(|back| back.peer.is_readable()) {
             return Ok(false);
         }
-        let may_splice = self.progress() == Progress::Flowing && self.response.may_splice(&shared.pipes);
+        let flowing = self.progress() == Progress::Flowing;
         let Some(back) = self.back.as_mut() else { return Err(Trouble::Cut) };
+        let long = flowing && back.peer.can_splice() && self.response.may_splice(&shared.pipes);
+        let may_splice = long && self.front.can_splice();
         let mut spliced = None;
         if may_splice {
             shared.give_back(&mut self.response.bytes);
@@ -96,6 +104,10 @@ impl<S: Stream> HttpSession<S> {
         }
         if let Some(Read::Bytes(count)) = spliced {
             shared.metrics.add(Metric::BytesSpliced, count);
+        }
+        if long && !may_splice {
+            shared.give_back(&mut self.response.bytes);
+            spliced = self.response.seal_through(&mut back.peer, &mut self.front);
         }
         let read = match spliced {
             Some(read) => read,
@@ -107,6 +119,11 @@ impl<S: Stream> HttpSession<S> {
                 back.peer.read(bytes)
             }
         };
+        // Once the handshake is over the request can go.
+        let news = back.peer.take_news();
+        if let Some(news) = news {
+            secured::tell_of_backend(news, shared);
+        }
         match read {
             Read::Bytes(_) if back.reused && self.request.written == 0 => {
                 // Nothing was asked yet: whatever this answers, it is not for our client.
@@ -129,6 +146,10 @@ impl<S: Stream> HttpSession<S> {
                 if self.response.is_drained() {
                     shared.give_back(&mut self.response.bytes);
                 }
+                Ok(news.is_some())
+            }
+            Read::Thirsty => {
+                self.thirst(Use::Record, shared);
                 Ok(false)
             }
             Read::End => self.response_ended(false, shared),
@@ -180,8 +201,8 @@ impl<S: Stream> HttpSession<S> {
         let Some(listener) = shared.listeners.get(self.listener) else { return Err(Trouble::Cut) };
         let limits =
             HeadLimits { fields_max: shared.settings.header_fields_max, request_line_max: usize::MAX };
-        let sozu_id_header = listener.config().sozu_id_header();
-        let rewritten = rewrite(self.response.unparsed(), &mut out, exchange, last, limits, sozu_id_header);
+        let config = listener.config();
+        let rewritten = rewrite(self.response.unparsed(), &mut out, exchange, last, limits, config);
         match rewritten {
             Rewritten::Switch { consumed } => {
                 self.response.drop_unparsed(consumed);
@@ -266,7 +287,7 @@ fn rewrite(
     exchange: &mut Exchange,
     last: bool,
     limits: HeadLimits,
-    sozu_id_header: &str,
+    listener: &HttpListener,
 ) -> Rewritten {
     let mut storage = FieldStorage::new();
     let asked = Asked { method: exchange.method(), upgrade: exchange.upgrade() };
@@ -298,11 +319,12 @@ fn rewrite(
     exchange.keep_back &= head.keep_alive && head.framing != Framing::UntilClose;
     let id = exchange.id();
     let reply = Reply {
-        sozu_id_header,
+        sozu_id_header: listener.sozu_id_header(),
         request_id: id.as_bytes(),
         client: version,
         close: !exchange.keep_front,
         edits: exchange.edits(),
+        hsts: answer::hsts(listener, exchange.editor().map(|editor| &**editor)),
     };
     let Ok(count) = write_response(out.space(), &head, &reply) else { return Rewritten::TooLarge };
     out.filled(count);

@@ -50,6 +50,8 @@ struct Relayed {
     moved: bool,
     /// There is no buffer for it now.
     thirsty: bool,
+    /// There is none for a TLS record.
+    wants_record: bool,
 }
 
 impl<S: Stream> HttpSession<S> {
@@ -92,6 +94,9 @@ impl<S: Stream> HttpSession<S> {
         for (relayed, purpose) in [(up, Use::Request), (down, Use::Response)] {
             if relayed.thirsty {
                 self.thirst(purpose, shared);
+            }
+            if relayed.wants_record {
+                self.thirst(Use::Record, shared);
             }
         }
         let bytes = up.read > 0 || up.written > 0 || down.read > 0 || down.written > 0;
@@ -144,6 +149,10 @@ fn relay<N: Network>(
                 return relayed;
             }
             Flush::Blocked => return relayed,
+            Flush::Thirsty => {
+                relayed.wants_record = true;
+                return relayed;
+            }
             Flush::Done => {}
         }
     }
@@ -164,7 +173,7 @@ fn relay<N: Network>(
         return relayed;
     }
     let mut read = None;
-    if direction.bulk {
+    if direction.bulk && source.can_splice() && sink.can_splice() {
         shared.give_back(&mut flow.bytes);
         read = flow.splice(source, &mut shared.net, &mut shared.pipes);
     }
@@ -190,6 +199,7 @@ fn relay<N: Network>(
             }
         }
         Read::Nothing => relayed.moved = true,
+        Read::Thirsty => relayed.wants_record = true,
         // What came before a break is passed on like what came before an end.
         Read::End | Read::Failed(_) => {
             direction.ended = true;
@@ -218,6 +228,7 @@ fn discard<N: Network>(
     bytes.clear();
     match source.read(bytes) {
         Read::Bytes(count) => relayed.read = count,
+        Read::Thirsty => relayed.wants_record = true,
         Read::Nothing | Read::End | Read::Failed(_) => relayed.moved = true,
     }
     bytes.clear();

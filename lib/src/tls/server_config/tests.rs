@@ -122,7 +122,7 @@ fn certificates_are_chosen_by_name_and_told() {
         connect(&client, &config, name).expect("a handshake");
         let Some(Choice::Served(served)) = worker.shared.choices.take() else { panic!("{name} is served") };
         assert_eq!((served.entry.fingerprint()[0], served.is_default), (expected, false), "{name}");
-        assert!(served.covers(Some(name), name) && !served.covers(Some(name), "other.test"));
+        assert!(served.covers(name) && !served.covers("other.test"));
         assert!(worker.shared.choices.take().is_none(), "it is told once");
     };
     check("a.test", 1);
@@ -151,12 +151,12 @@ fn the_default_is_for_those_without_a_name_or_with_an_unknown_one() {
     assert!(!served("a.test").is_default);
     let by_default = served("c.test");
     assert!(by_default.is_default);
-    assert!(by_default.covers(Some("c.test"), "C.test."), "what the client asked for");
-    assert!(!by_default.covers(Some("c.test"), "d.test"), "even if the certificate is for it");
+    assert!(by_default.covers("C.test."), "what the client asked for");
+    assert!(!by_default.covers("d.test"), "even if the certificate is for it");
     // A client that connects to an address sends no name (RFC 6066 §3).
     let by_default = served("192.0.2.1");
     assert!(by_default.is_default);
-    assert!(by_default.covers(None, "d.test") && !by_default.covers(None, "c.test"));
+    assert!(by_default.covers("d.test") && !by_default.covers("c.test"));
 }
 
 #[test]

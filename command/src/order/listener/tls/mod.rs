@@ -26,7 +26,7 @@ pub const SEND_TLS13_TICKETS_MAX: u64 = 16;
 /// How long a handshake may take, in seconds, unless the listener says otherwise.
 pub const HANDSHAKE_TIMEOUT_DEFAULT: u32 = 10;
 /// Handshakes of one source that a worker has under way, unless the listener says otherwise.
-pub const MAX_HANDSHAKES_PER_SOURCE_DEFAULT: u32 = 64;
+pub const MAX_HANDSHAKES_PER_SOURCE_DEFAULT: u32 = 500;
 /// Most early data, in bytes: what a worker may have to hold before a client is known to be alive.
 pub const MAX_EARLY_DATA_MAX: u32 = 16 * 1024;
 

@@ -30,13 +30,14 @@ fn forward() -> Forward<'static> {
         trace: None,
         host: None,
         path: None,
+        subject: None,
         edits: &[],
         prepared: b"",
     }
 }
 
 fn reply(client: Version, close: bool) -> Reply<'static> {
-    Reply { sozu_id_header: "Sozu-Id", request_id: ID.as_bytes(), client, close, edits: &[] }
+    Reply { sozu_id_header: "Sozu-Id", request_id: ID.as_bytes(), client, close, edits: &[], hsts: None }
 }
 
 /// Runs `write` on a buffer that is large enough and returns what it wrote.
