@@ -56,6 +56,8 @@ fn told(mut socket: &TcpStream) -> Vec<u8> {
 fn handshakes_past_the_limit_are_refused_and_those_served_stay() {
     let site = site("max_handshakes = 8", Some(0));
     let mut served = site.authority.client().connect(site.address, "a.test").expect("the first");
+    // Its handshake is over for the proxy, too.
+    assert_eq!(served.get("a.test", "/").expect("an answer").text(), "a");
     let idle: Vec<_> =
         (0..8).map(|_| connect_from(Ipv4Addr::LOCALHOST, site.address).expect("accepted")).collect();
     await_value("eight handshakes", || (site.metric("protocol.tls.handshake") == 8).then_some(()));

@@ -179,7 +179,7 @@ impl Tls {
         let engine = Engine::client(config.clone(), name).map_err(|error| Failure::of(&error))?;
         let mut tls = Self::begin(room, engine, None, None);
         // The first word is ours.
-        tls.feed(0);
+        tls.feed();
         Ok(tls)
     }
 
@@ -328,6 +328,9 @@ impl Tls {
         if let Read::Bytes(count) = read {
             inbound.records.end += count;
             inbound.partial = false;
+            if let State::Handshake(handshake) = &mut self.state {
+                handshake.bytes += count;
+            }
         }
         read
     }
@@ -342,7 +345,7 @@ impl Tls {
             State::Handshake(_) | State::Legacy(_) => {
                 let came = self.inbound.as_ref().map_or(0, |inbound| inbound.records.len());
                 if came > 0 {
-                    self.feed(came);
+                    self.feed();
                 }
                 let sent = self.send_flight_unless_deferred(socket);
                 return match sent {
@@ -363,12 +366,12 @@ impl Tls {
         })
     }
 
-    /// Lets rustls see the `came` bytes that were not opened yet.
-    fn feed(&mut self, came: usize) {
+    /// Lets rustls see what was not opened yet.
+    fn feed(&mut self) {
         let room = self.room.clone();
         let mut flight = std::mem::take(&mut *room.flight.borrow_mut());
         let mut plain = std::mem::take(&mut *room.plain.borrow_mut());
-        let fed = self.feed_into(came, &mut flight, &mut plain);
+        let fed = self.feed_into(&mut flight, &mut plain);
         if !flight.is_empty() {
             self.queue(&flight);
         }
@@ -391,11 +394,10 @@ impl Tls {
         *room.plain.borrow_mut() = plain;
     }
 
-    fn feed_into(&mut self, came: usize, flight: &mut Vec<u8>, plain: &mut Vec<u8>) -> Result<Fed, Failure> {
+    fn feed_into(&mut self, flight: &mut Vec<u8>, plain: &mut Vec<u8>) -> Result<Fed, Failure> {
         let bytes = rest_of(&mut self.inbound);
         match &mut self.state {
             State::Handshake(handshake) => {
-                handshake.bytes += came;
                 let fed = handshake.engine.feed(bytes, flight, plain);
                 handshake.overhear(&self.room);
                 let fed = fed.map_err(|error| handshake.failure(&error))?;

@@ -76,7 +76,7 @@ impl Site {
     fn client(&self, version: &'static rustls::SupportedProtocolVersion) -> Arc<ClientConfig> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.der.clone().into()).expect("a certificate");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = crate::tls::provider::provider(&[], &[]);
         let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[version])
             .expect("a version")
@@ -428,4 +428,14 @@ fn long_bodies_are_sealed_by_several_records() {
         assert!(pair.received == body);
         pair.room.check_invariants();
     }
+}
+
+#[test]
+fn a_hello_may_come_byte_by_byte() {
+    let mut pair = Pair::new(&rustls::version::TLS13, 1, usize::MAX);
+    pair.turn_client();
+    let hello = pair.to_server.borrow().bytes.len();
+    assert!(hello * hello / 2 > HANDSHAKE_BYTES_MAX, "{hello} bytes, with a hybrid key share");
+    pair.run();
+    assert_eq!(pair.server.take_news(), Some(News::Established));
 }
