@@ -26,15 +26,17 @@ use rustls::pki_types::ServerName;
 use rustls::{CipherSuite, ClientConfig, ProtocolVersion, ServerConfig};
 
 use self::engine::{Engine, Fed};
+use self::inbound::{Inbound, open_records, record_bytes, rest_of};
 use self::room::{Held, LONG_BYTES, PLAIN_BYTES_MAX, RECORD_BYTES_MAX};
 use super::socket::Socket;
 use super::{Read, Stream, Write};
-use crate::protocol::tls_record::{Opened, RecordLayer, Violation};
+use crate::protocol::tls_record::{RecordLayer, Violation};
 use crate::tls::failure::Failure;
 use crate::tls::resolver::{Choice, Choices, Served};
 use crate::tls::secrets::TrafficSecrets;
 
 mod engine;
+mod inbound;
 mod room;
 mod takeover;
 
@@ -115,20 +117,10 @@ struct Handshake {
     refused: bool,
     secrets: Option<TrafficSecrets>,
     bytes: usize,
+    /// Of what was not consumed rustls has seen so many bytes: the beginning of a message.
+    seen: usize,
     /// Counts it, while it is under way.
     _permit: Option<Permit>,
-}
-
-/// What came: `[ .. | data | .. | records not opened ]`.
-#[derive(Debug)]
-struct Inbound {
-    held: Held,
-    /// Opened, and not read yet.
-    data: std::ops::Range<usize>,
-    /// Not opened yet.
-    records: std::ops::Range<usize>,
-    /// The last look found no whole record.
-    partial: bool,
 }
 
 /// What is to be sent before anything else.
@@ -196,6 +188,7 @@ impl Tls {
             refused: false,
             secrets: None,
             bytes: 0,
+            seen: 0,
             _permit: permit,
         };
         Box::new(Self {
@@ -243,9 +236,7 @@ impl Tls {
     /// Whether a read gives something, or gets something on its way, without a word from the socket but that it
     /// takes bytes.
     pub fn wants_turn(&self, writable: bool) -> bool {
-        let unread = self.inbound.as_ref().is_some_and(|inbound| {
-            !inbound.data.is_empty() || (!inbound.records.is_empty() && !inbound.partial)
-        });
+        let unread = self.inbound.as_ref().is_some_and(Inbound::has_unread);
         let due = matches!(self.outbound, Outbound::Flight { deferred: false, .. });
         unread || (due && writable)
     }
@@ -267,7 +258,8 @@ impl Tls {
             if let Err(failed) = self.open(socket) {
                 return failed;
             }
-            if self.ended || self.inbound.as_ref().is_some_and(|inbound| !inbound.data.is_empty()) {
+            // Or a handshake is over, and what is behind it has not been looked at.
+            if self.ended || self.inbound.as_ref().is_some_and(Inbound::has_unread) {
                 continue;
             }
             match self.receive(socket) {
@@ -345,7 +337,8 @@ impl Tls {
             State::Handshake(_) | State::Legacy(_) => {
                 let came = self.inbound.as_ref().map_or(0, |inbound| inbound.records.len());
                 if came > 0 {
-                    self.feed();
+                    // Record by record up to the end of a handshake: what comes behind it is not for rustls.
+                    while self.feed() && self.is_handshaking() {}
                 }
                 let sent = self.send_flight_unless_deferred(socket);
                 return match sent {
@@ -366,17 +359,25 @@ impl Tls {
         })
     }
 
-    /// Lets rustls see what was not opened yet.
-    fn feed(&mut self) {
+    /// Lets rustls see what was not opened yet: in a handshake, one record more of it. Whether there was a whole one.
+    fn feed(&mut self) -> bool {
         let room = self.room.clone();
         let mut flight = std::mem::take(&mut *room.flight.borrow_mut());
         let mut plain = std::mem::take(&mut *room.plain.borrow_mut());
+        let before = self.inbound.as_ref().map_or(0, |inbound| inbound.records.len());
+        let seen = |tls: &Self| match &tls.state {
+            State::Handshake(handshake) => handshake.seen,
+            _ => 0,
+        };
+        let seen_before = seen(self);
         let fed = self.feed_into(&mut flight, &mut plain);
         if !flight.is_empty() {
             self.queue(&flight);
         }
+        let mut moved = false;
         match fed {
             Ok(fed) => {
+                moved = before > 0 && (fed.consumed > 0 || seen(self) > seen_before);
                 if let Some(inbound) = self.inbound.as_mut() {
                     inbound.took(fed.consumed, &plain);
                 }
@@ -392,15 +393,23 @@ impl Tls {
         flight.clear();
         *room.flight.borrow_mut() = flight;
         *room.plain.borrow_mut() = plain;
+        moved
     }
 
     fn feed_into(&mut self, flight: &mut Vec<u8>, plain: &mut Vec<u8>) -> Result<Fed, Failure> {
         let bytes = rest_of(&mut self.inbound);
         match &mut self.state {
             State::Handshake(handshake) => {
-                let fed = handshake.engine.feed(bytes, flight, plain);
+                // A part of a record is shown as well: it may be none.
+                let whole = record_bytes(bytes.get(handshake.seen..).unwrap_or_default());
+                let shown = whole.map_or(bytes.len(), |record| handshake.seen + record);
+                let fed = handshake.engine.feed(bytes.get_mut(..shown).unwrap_or_default(), flight, plain);
                 handshake.overhear(&self.room);
                 let fed = fed.map_err(|error| handshake.failure(&error))?;
+                if whole.is_some() {
+                    handshake.seen = shown;
+                }
+                handshake.seen = handshake.seen.saturating_sub(fed.consumed);
                 if handshake.bytes > HANDSHAKE_BYTES_MAX && !fed.established {
                     return Err(Failure::OversizedRecord);
                 }
@@ -437,7 +446,10 @@ impl Tls {
                 self.facts = Some(Box::new(facts));
                 self.state = state;
                 self.news = Some(News::Established);
-                if let Outbound::Flight { deferred, bytes, sent } = &mut self.outbound {
+                // In 1.2 the client waits for what is left: our Finished.
+                if let (State::Records(_), Outbound::Flight { deferred, bytes, sent }) =
+                    (&self.state, &mut self.outbound)
+                {
                     *deferred = *sent == 0 && bytes.len() <= DEFERRED_BYTES_MAX;
                 }
             }
@@ -637,58 +649,6 @@ impl Tls {
 
 /// An alert record: header, two bytes, the content type, the tag.
 const ALERT_BYTES_MAX: usize = 64;
-
-impl Inbound {
-    /// Moves what is left to the front.
-    fn compact(&mut self) {
-        debug_assert!(self.data.is_empty(), "what was opened is read before more comes");
-        self.data = 0..0;
-        if self.records.start > 0 {
-            self.held.copy_within(self.records.clone(), 0);
-            self.records = 0..self.records.len();
-        }
-    }
-
-    /// rustls has consumed so many bytes and found `plain` in them, which is never longer.
-    fn took(&mut self, consumed: usize, plain: &[u8]) {
-        let consumed = consumed.min(self.records.len());
-        self.records.start += consumed;
-        self.partial = true;
-        debug_assert!(plain.len() <= self.records.start, "opened records are shorter");
-        if let Some(room) = self.held.get_mut(..plain.len()) {
-            room.copy_from_slice(plain);
-            self.data = 0..plain.len();
-        }
-    }
-}
-
-/// What came and was not opened yet.
-fn rest_of(inbound: &mut Option<Inbound>) -> &mut [u8] {
-    inbound.as_mut().and_then(|inbound| inbound.held.get_mut(inbound.records.clone())).unwrap_or_default()
-}
-
-/// Opens records until one brings data, or none is whole.
-fn open_records(layer: &mut RecordLayer, inbound: &mut Inbound, ended: &mut bool) -> Result<(), Violation> {
-    while inbound.data.is_empty() && !*ended {
-        let start = inbound.records.start;
-        let Some(bytes) = inbound.held.get_mut(inbound.records.clone()) else { return Ok(()) };
-        match layer.open(bytes)? {
-            Opened::Partial { .. } => {
-                inbound.partial = true;
-                return Ok(());
-            }
-            Opened::Record { consumed, data } => {
-                inbound.data = start + data.start..start + data.end;
-                inbound.records.start += consumed;
-            }
-            Opened::Closed { consumed } => {
-                inbound.records.start += consumed;
-                *ended = true;
-            }
-        }
-    }
-    Ok(())
-}
 
 /// Seals what fits of `first`, or else of `second`, in a record behind the first `end` bytes of `held`.
 fn seal_legacy(

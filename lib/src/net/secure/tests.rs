@@ -439,3 +439,63 @@ fn a_hello_may_come_byte_by_byte() {
     pair.run();
     assert_eq!(pair.server.take_news(), Some(News::Established));
 }
+
+/// What a client says together with its `Finished`.
+fn together(
+    version: &'static rustls::SupportedProtocolVersion,
+    say: impl FnOnce(&mut ClientConnection),
+) -> Pair {
+    let mut pair = Pair::new(version, usize::MAX, usize::MAX);
+    for _ in 0..4 {
+        pair.turn_client();
+        pair.turn_server();
+        let bytes: Vec<u8> = pair.to_client.borrow_mut().bytes.drain(..).collect();
+        let mut bytes = &bytes[..];
+        while !bytes.is_empty() {
+            pair.client.read_tls(&mut bytes).expect("memory");
+            pair.client.process_new_packets().expect("our records are sound");
+        }
+        if !pair.client.is_handshaking() {
+            break;
+        }
+    }
+    say(&mut pair.client);
+    pair
+}
+
+#[test]
+fn what_comes_with_the_end_of_a_handshake_is_heeded() {
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let mut pair = together(version, |client| {
+            client.writer().write_all(b"request").expect("room");
+            client.send_close_notify();
+        });
+        pair.unwritten.extend(b"answer");
+        pair.run();
+        assert_eq!((&pair.read[..], &pair.received[..]), (&b"request"[..], &b"answer"[..]), "{version:?}");
+        assert_eq!(pair.ended, Some(true), "{version:?}");
+        assert_eq!(pair.room.handshakes(), 0);
+    }
+}
+
+#[test]
+fn a_key_update_with_the_end_of_a_handshake_is_answered() {
+    let mut pair = together(&rustls::version::TLS13, |client| {
+        client.refresh_traffic_keys().expect("established");
+        client.writer().write_all(b"request").expect("room");
+    });
+    pair.unwritten.extend(b"answer");
+    pair.run();
+    assert_eq!((&pair.read[..], &pair.received[..]), (&b"request"[..], &b"answer"[..]));
+}
+
+#[test]
+fn one_read_gives_what_came_with_the_end_of_a_handshake() {
+    let mut pair = together(&rustls::version::TLS13, |client| {
+        client.writer().write_all(b"request").expect("room");
+    });
+    pair.turn_client();
+    pair.socket.note(BOTH);
+    let mut into = [0; 100];
+    assert!(matches!(pair.server.read(&mut pair.socket, &mut into), Read::Bytes(7)));
+}
