@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use kakehi_command::config::Config;
+use kakehi_command::order::ListenerKind;
 use kakehi_command::order::Order;
 use kakehi_command::state::{ConfigState, TransactionError};
 
@@ -37,8 +38,8 @@ pub(crate) type OnReady = Box<dyn FnOnce(&Ready)>;
 /// What runs, for the banner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ready {
-    /// Addresses of the active listeners, in order.
-    pub(crate) listeners: Vec<SocketAddr>,
+    /// The active listeners: what they speak, and where.
+    pub(crate) listeners: Vec<(ListenerKind, SocketAddr)>,
     /// Path of the command socket.
     pub(crate) command_socket: PathBuf,
     /// Process ids of the workers, in the order of their slots.

@@ -431,7 +431,10 @@ impl Supervisor {
             return;
         }
         let ready = Ready {
-            listeners: self.sockets.keys().map(|key| key.address).collect(),
+            listeners: {
+                let active = self.configuration.state.http_listeners().filter(|listener| listener.active());
+                active.map(|listener| (listener.kind(), listener.address())).collect()
+            },
             command_socket: PathBuf::from(self.command_socket.path()),
             worker_pids: self.fleet.workers().map(Worker::pid).collect(),
         };

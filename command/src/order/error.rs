@@ -59,7 +59,7 @@ pub enum OrderError {
         named: String,
     },
     /// A listener of another kind is there: one socket speaks one protocol.
-    #[error("{wanted} listener {key} cannot be added: there is a {present} listener")]
+    #[error("{wanted} listener {key} cannot be added: the listener that is there speaks {present}")]
     OtherKind {
         /// Where.
         key: String,

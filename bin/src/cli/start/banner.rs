@@ -48,12 +48,12 @@ impl Banner {
             count => format!("{count} workers"),
         };
         writeln!(out, "Kakehi is running with {workers}.\n")?;
-        for listener in &ready.listeners {
-            writeln!(out, "  listening on    http://{listener}")?;
+        for (kind, listener) in &ready.listeners {
+            writeln!(out, "  listening on    {kind}://{listener}")?;
         }
         writeln!(out, "  command socket  {}", ready.command_socket.display())?;
         match (&self.trial, ready.listeners.first()) {
-            (Some(trial), Some(listener)) => self.write_trial(trial, *listener, out)?,
+            (Some(trial), Some((_, listener))) => self.write_trial(trial, *listener, out)?,
             _ => self.write_hint(out)?,
         }
         writeln!(out, "\nCtrl-C finishes the open connections and stops.")
@@ -122,11 +122,13 @@ fn shell_word(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use kakehi_command::order::ListenerKind;
+
     use super::*;
 
     fn ready() -> Ready {
         Ready {
-            listeners: vec!["127.0.0.1:8080".parse().unwrap()],
+            listeners: vec![(ListenerKind::Http, "127.0.0.1:8080".parse().unwrap())],
             command_socket: "/run/user/1000/kakehi/kakehi.sock".into(),
             worker_pids: vec![11, 12],
         }
@@ -147,7 +149,10 @@ mod tests {
     fn with_a_file_of_their_own_users_are_told_how_to_reach_it() {
         let banner =
             Banner { program: "kakehi".to_owned(), config: Some("my proxy.toml".into()), trial: None };
-        let text = banner.text(&ready());
+        let mut ready = ready();
+        ready.listeners.push((ListenerKind::Https, "127.0.0.1:8443".parse().unwrap()));
+        let text = banner.text(&ready);
+        assert!(text.contains("\n  listening on    https://127.0.0.1:8443\n"), "{text}");
         assert!(text.contains("\n  kakehi status --config 'my proxy.toml'\n"), "{text}");
     }
 

@@ -355,13 +355,19 @@ fn an_address_speaks_one_protocol() {
     let patch = || order(RequestType::UpdateHttpsListener(patch.clone()));
     check(&[
         (add_listener(80, None), "ok"),
-        (add_https_listener(80), "https listener 127.0.0.1:80 cannot be added: there is a http listener"),
+        (
+            add_https_listener(80),
+            "https listener 127.0.0.1:80 cannot be added: the listener that is there speaks http",
+        ),
         (patch(), "https listener 127.0.0.1:80 does not exist"),
         (remove(1), "https listener 127.0.0.1:80 does not exist"),
         (remove(0), "ok"),
         (add_https_listener(80), "ok"),
         (add_https_listener(80), "https listener 127.0.0.1:80 already exists"),
-        (add_listener(80, None), "http listener 127.0.0.1:80 cannot be added: there is a https listener"),
+        (
+            add_listener(80, None),
+            "http listener 127.0.0.1:80 cannot be added: the listener that is there speaks https",
+        ),
         (activate(80, None), "http listener 127.0.0.1:80 does not exist"),
         (patch(), "ok"),
         (patch(), "same"),

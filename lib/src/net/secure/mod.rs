@@ -580,27 +580,50 @@ impl Tls {
 
     /// Says that we send no more, once, as far as the socket takes it.
     pub fn close_notify<S: Stream>(&mut self, socket: &mut Socket<S>) {
-        if std::mem::replace(&mut self.left, true) {
-            return;
-        }
-        let mut bytes = Vec::new();
-        if let Outbound::Flight { bytes: flight, sent, .. } = &self.outbound {
-            bytes.extend_from_slice(flight.get(*sent..).unwrap_or_default());
-        } else if let Outbound::Record { .. } = self.outbound {
-            // It would have to wait for a record that the socket does not take.
-            return;
-        }
-        self.outbound = Outbound::Nothing;
-        match &mut self.state {
+        self.last_words(socket, |state, rest, words| match state {
             State::Records(layer) => {
                 let mut alert = [0; ALERT_BYTES_MAX];
                 let count = layer.close_notify(&mut alert);
-                bytes.extend_from_slice(alert.get(..count).unwrap_or_default());
+                words.extend_from_slice(alert.get(..count).unwrap_or_default());
             }
-            State::Legacy(engine) => engine.close(rest_of(&mut self.inbound), &mut bytes),
-            State::Handshake(_) | State::Over => return,
+            State::Legacy(engine) => engine.close(rest, words),
+            State::Handshake(_) | State::Over => {}
+        });
+    }
+
+    /// Tells the peer what it did wrong.
+    fn alert<S: Stream>(&mut self, violation: &Violation, socket: &mut Socket<S>) {
+        self.last_words(socket, |state, _, words| {
+            if let State::Records(layer) = state {
+                let mut alert = [0; ALERT_BYTES_MAX];
+                let count = layer.alert(violation, &mut alert);
+                words.extend_from_slice(alert.get(..count).unwrap_or_default());
+            }
+        });
+    }
+
+    /// Says one last thing, behind what waits for a write that does not come any more: session tickets, above all. Not
+    /// behind a record that the socket does not take.
+    fn last_words<S: Stream>(
+        &mut self,
+        socket: &mut Socket<S>,
+        say: impl FnOnce(&mut State, &mut [u8], &mut Vec<u8>),
+    ) {
+        if std::mem::replace(&mut self.left, true) {
+            return;
         }
-        let _ = socket.write(&bytes, &[]);
+        let mut words = match std::mem::replace(&mut self.outbound, Outbound::Nothing) {
+            Outbound::Nothing => Vec::new(),
+            Outbound::Flight { mut bytes, sent, .. } => bytes.split_off(sent.min(bytes.len())),
+            record @ Outbound::Record { .. } => {
+                self.outbound = record;
+                return;
+            }
+        };
+        say(&mut self.state, rest_of(&mut self.inbound), &mut words);
+        if !words.is_empty() {
+            let _ = socket.write(&words, &[]);
+        }
     }
 
     /// No farewell is to be sent any more.
@@ -616,18 +639,6 @@ impl Tls {
         }
         let mut byte = [0];
         matches!(self.read(socket, &mut byte), Read::Nothing)
-    }
-
-    /// Tells the peer what it did wrong.
-    fn alert<S: Stream>(&mut self, violation: &Violation, socket: &mut Socket<S>) {
-        self.left = true;
-        if let State::Records(layer) = &mut self.state
-            && matches!(self.outbound, Outbound::Nothing)
-        {
-            let mut alert = [0; ALERT_BYTES_MAX];
-            let count = layer.alert(violation, &mut alert);
-            let _ = socket.write(alert.get(..count).unwrap_or_default(), &[]);
-        }
     }
 
     fn fail(&mut self, failure: Failure) {

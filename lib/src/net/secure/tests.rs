@@ -499,3 +499,19 @@ fn one_read_gives_what_came_with_the_end_of_a_handshake() {
     let mut into = [0; 100];
     assert!(matches!(pair.server.read(&mut pair.socket, &mut into), Read::Bytes(7)));
 }
+
+#[test]
+fn a_violation_is_told_behind_the_tickets_that_wait() {
+    let mut pair = Pair::new(&rustls::version::TLS13, usize::MAX, usize::MAX);
+    pair.run();
+    assert!(matches!(pair.server.outbound, Outbound::Flight { deferred: true, .. }));
+    // A record that nobody sealed.
+    pair.to_server.borrow_mut().bytes.extend([23, 3, 3, 0, 20]);
+    pair.to_server.borrow_mut().bytes.extend([0; 20]);
+    pair.turn_server();
+    assert_eq!(pair.ended, Some(false));
+    let bytes: Vec<u8> = pair.to_client.borrow_mut().bytes.drain(..).collect();
+    pair.client.read_tls(&mut &bytes[..]).expect("memory");
+    let told = pair.client.process_new_packets();
+    assert_eq!(told.err(), Some(rustls::Error::AlertReceived(rustls::AlertDescription::BadRecordMac)));
+}
