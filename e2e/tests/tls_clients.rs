@@ -2,10 +2,11 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use kakehi_command::proto::request::RequestType;
+use kakehi_command::proto::{AddCertificate, CertificateAndKey};
 use kakehi_e2e::address::free_address;
 use kakehi_e2e::http::Backend;
 use kakehi_e2e::tls::{Authority, Kind};
@@ -119,6 +120,77 @@ fn gnutls_speaks_both_versions() {
             [&cafile, &priority, "--sni-hostname=localhost", "--verify-hostname=localhost", "-p", &port, &ip];
         let Some(output) = run("gnutls-cli", &arguments, REQUEST) else { return };
         assert!(output.contains(&site.body), "{priority}: {output}");
+    }
+    site.proxy.stop();
+}
+
+/// Has OpenSSL make things in a directory. False if it is not installed.
+fn make(directory: &Path, commands: &[&str]) -> bool {
+    for command in commands {
+        let arguments: Vec<_> = command.split(' ').collect();
+        let output = match Command::new("openssl").args(&arguments).current_dir(directory).output() {
+            Ok(output) => output,
+            Err(_) => {
+                skipped("openssl is not installed");
+                return false;
+            }
+        };
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    true
+}
+
+#[test]
+fn a_response_of_a_real_responder_is_stapled() {
+    let site = site();
+    let directory = site.proxy.directory();
+    // What a CA's database says: one certificate is good, one is revoked.
+    let database = "V\t401231235959Z\t\t1234567890ABCDEF\tunknown\t/CN=good\n\
+                    R\t401231235959Z\t260101000000Z\t2234567890ABCDEF\tunknown\t/CN=revoked\n";
+    std::fs::write(directory.join("index.txt"), database).expect("a file");
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+    let mut commands = vec![format!("req -x509 {key} -keyout ca.key -out ca.pem -subj /CN=CA -days 2")];
+    for (name, serial) in [("good", "0x1234567890ABCDEF"), ("revoked", "0x2234567890ABCDEF")] {
+        commands.extend([
+            format!("req {key} -keyout {name}.key -out {name}.csr -subj /CN={name} -addext subjectAltName=DNS:{name}"),
+            format!(
+                "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -set_serial {serial} -copy_extensions copy \
+                 -days 1 -out {name}.pem"
+            ),
+            format!("ocsp -issuer ca.pem -cert {name}.pem -no_nonce -reqout {name}.req"),
+            format!(
+                "ocsp -index index.txt -CA ca.pem -rsigner ca.pem -rkey ca.key -reqin {name}.req -ndays 1 \
+                 -respout {name}.ocsp"
+            ),
+        ]);
+    }
+    if !make(directory, &commands.iter().map(String::as_str).collect::<Vec<_>>()) {
+        return;
+    }
+    let text = |name: &str| std::fs::read_to_string(directory.join(name)).expect("OpenSSL wrote it");
+    let add = |name: &str, response: &str| {
+        let ocsp_response = Some(std::fs::read(directory.join(response)).expect("OpenSSL wrote it"));
+        let mut certificate = CertificateAndKey::default();
+        certificate.certificate = text(&format!("{name}.pem"));
+        certificate.key = text(&format!("{name}.key"));
+        certificate.ocsp_response = ocsp_response;
+        let address = requests::wire_address(site.address);
+        RequestType::AddCertificate(AddCertificate { address, certificate, expired_at: None })
+    };
+    let mut command = site.proxy.command();
+    let other = command.refused(add("good", "revoked.ocsp"));
+    assert!(other.contains("certificate `good`: the OCSP response is not about this certificate"), "{other}");
+    let revoked = command.refused(add("revoked", "revoked.ocsp"));
+    assert!(revoked.contains("the OCSP response says that the certificate is revoked"), "{revoked}");
+    command.ok(add("good", "good.ocsp"));
+    let connect = site.address.to_string();
+    for version in ["-tls1_2", "-tls1_3"] {
+        let ca = directory.join("ca.pem").display().to_string();
+        let arguments =
+            ["s_client", "-connect", &connect, "-servername", "good", "-CAfile", &ca, "-status", version];
+        let Some(output) = run("openssl", &arguments, REQUEST) else { return };
+        assert!(output.contains("OCSP Response Status: successful (0x0)"), "{version}: {output}");
+        assert!(output.contains("Cert Status: good"), "{version}: {output}");
     }
     site.proxy.stop();
 }

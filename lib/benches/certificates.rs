@@ -95,7 +95,7 @@ fn main() {
         let entry = table.get(&configured[i].fingerprint).expect("it is there");
         let signer = entry
             .material()
-            .certified()
+            .certified(0)
             .expect("it has a key")
             .key
             .choose_scheme(&schemes)
@@ -151,7 +151,7 @@ fn look_ups(table: &Certificates, configured: &[Arc<Configured>]) {
     let hand_over = time(HAND_OVERS, |i| {
         let one = &configured[i % few];
         let entry = table.get(&one.fingerprint).expect("it is there");
-        drop(black_box(entry.material().certified().expect("it has a key")));
+        drop(black_box(entry.material().certified(0).expect("it has a key")));
     });
     println!("hand over {hand_over:>8.0} ns, once its key is read");
 }

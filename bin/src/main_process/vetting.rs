@@ -7,45 +7,55 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kakehi_command::order::{BackendTls, Certificate, CertifiedKey, Order};
+use kakehi_command::order::{BackendTls, Certificate, CertifiedKey, Order, date};
 use kakehi_lib::tls::material::{Material, Source};
+use kakehi_lib::tls::ocsp::Staple;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 /// Why a change is refused: shown to the client. `notes` tells what is odd.
 pub(super) fn vet(order: &Order, notes: &mut Vec<String>) -> Result<(), String> {
-    order.check_validity(unix_time(), notes).map_err(|error| error.to_string())?;
-    vet_keys(order)
+    let now = unix_time();
+    order.check_validity(now, notes).map_err(|error| error.to_string())?;
+    match read_all(order)?.and_then(|staple| staple.next_update).filter(|end| *end < now) {
+        Some(end) => Err(format!("ocsp_response is out of date since {}", date(end))),
+        None => Ok(()),
+    }
 }
 
-/// Whether each private key of an order is that of its certificate.
+/// Whether each private key of an order is that of its certificate, and what is to be stapled is about it.
 pub(super) fn vet_keys(order: &Order) -> Result<(), String> {
+    read_all(order).map(drop)
+}
+
+/// The same, and what is to be stapled.
+fn read_all(order: &Order) -> Result<Option<Staple>, String> {
     match order {
         Order::AddCertificate(certificate) | Order::ReplaceCertificate { new: certificate, .. } => {
             vet_certificate(certificate)
         }
         Order::AddHttpListener(listener) => {
             let own = listener.tls().and_then(|tls| tls.default_certificate());
-            own.map_or(Ok(()), |certificate| vet_certificate(certificate))
+            own.map_or(Ok(None), |certificate| vet_certificate(certificate))
         }
         Order::AddCluster(cluster) => {
             let client = cluster.tls().and_then(BackendTls::client);
-            client.map_or(Ok(()), |client| {
+            client.map_or(Ok(None), |client| {
                 read(client.clone(), None).map_err(|error| format!("tls.client_certificate: {error}"))
             })
         }
-        _ => Ok(()),
+        _ => Ok(None),
     }
 }
 
-fn vet_certificate(certificate: &Certificate) -> Result<(), String> {
+fn vet_certificate(certificate: &Certificate) -> Result<Option<Staple>, String> {
     let ocsp = certificate.ocsp_response().cloned();
     let result = read(certificate.certified().clone(), ocsp);
     result.map_err(|error| format!("certificate {}: {error}", certificate.shown()))
 }
 
-fn read(certified: CertifiedKey, ocsp: Option<Arc<[u8]>>) -> Result<(), String> {
+fn read(certified: CertifiedKey, ocsp: Option<Arc<[u8]>>) -> Result<Option<Staple>, String> {
     let material = Material::new(Arc::new(Presented { certified, ocsp }));
-    material.map(|_| ()).map_err(|error| error.to_string())
+    material.map(|material| material.staple()).map_err(|error| error.to_string())
 }
 
 /// A certificate as it would be served.

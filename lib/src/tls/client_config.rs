@@ -117,7 +117,7 @@ pub fn client_config(
         .with_custom_certificate_verifier(verifier);
     let mut config = match &settings.certificate {
         Some(material) => {
-            let certified = material.certified()?;
+            let certified = material.certified(0)?;
             builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
         }
         None => builder.with_no_client_auth(),

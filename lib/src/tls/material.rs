@@ -19,6 +19,10 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{CertificateError, SignatureScheme};
 use rustls_pki_types::{AlgorithmIdentifier, CertificateDer, PrivateKeyDer, SubjectPublicKeyInfoDer, alg_id};
 use thiserror::Error;
+use x509_parser::asn1_rs::Sequence;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::ocsp::{OcspError, Staple};
 
 /// Where the bytes are that a certificate is made of.
 pub trait Source: fmt::Debug + Send + Sync {
@@ -37,6 +41,7 @@ pub trait Source: fmt::Debug + Send + Sync {
 pub struct Material {
     source: Arc<dyn Source>,
     algorithm: KeyAlgorithm,
+    staple: Option<Staple>,
     /// Read when it is first asked for.
     key: OnceLock<Arc<dyn SigningKey>>,
 }
@@ -59,12 +64,9 @@ pub enum MaterialError {
     /// The key belongs to another certificate.
     #[error("the key does not match the certificate")]
     KeyMismatch,
-    /// What is to be stapled is no DER OCSPResponse (RFC 6960 §4.2.1).
-    #[error("the OCSP response cannot be read: {0}")]
-    Ocsp(&'static str),
-    /// The responder had no answer; its status says why.
-    #[error("the OCSP response has status {0}, not 0 (successful)")]
-    OcspStatus(u8),
+    /// What is to be stapled is not for this certificate.
+    #[error("the OCSP response {0}")]
+    Ocsp(#[from] OcspError),
 }
 
 const SUPPORTED: &str = "ECDSA P-256, P-384, P-521; RSA of 2048 to 8192 bits; Ed25519";
@@ -104,19 +106,21 @@ impl Material {
         if key.public_key() != Some(public_key(&*material.source)?) {
             return Err(MaterialError::KeyMismatch);
         }
-        material.source.ocsp_response().map_or(Ok(()), check_ocsp)?;
         Ok(Self { key: key.into(), ..material })
     }
 
-    /// One that [`Material::new`] has accepted elsewhere. Looks at nothing but the kind of its key.
+    /// One that [`Material::new`] has accepted elsewhere. Looks at nothing but the kind of its key, and what is to be
+    /// stapled.
     pub fn accepted(source: Arc<dyn Source>) -> Result<Self, MaterialError> {
         let public_key = public_key(&*source)?;
         let algorithm = KeyAlgorithm::of(&public_key).ok_or(MaterialError::UnsupportedCertificate)?;
-        Ok(Self { source, algorithm, key: OnceLock::new() })
+        let staple = read_staple(&*source)?;
+        Ok(Self { source, algorithm, staple, key: OnceLock::new() })
     }
 
-    /// What rustls serves. Cannot fail if it was accepted.
-    pub fn certified(&self) -> Result<Arc<CertifiedKey>, MaterialError> {
+    /// What rustls serves at this time, in seconds since 1970: a response that is out of date is left out. Cannot
+    /// fail if it was accepted.
+    pub fn certified(&self, now: u64) -> Result<Arc<CertifiedKey>, MaterialError> {
         let key = match self.key.get() {
             Some(key) => key.clone(),
             None => {
@@ -124,10 +128,12 @@ impl Material {
                 self.key.get_or_init(|| key).clone()
             }
         };
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        let is_current = self.staple.is_some_and(|staple| staple.is_current(now));
         Ok(Arc::new(CertifiedKey {
             cert: self.source.chain().into_iter().map(CertificateDer::into_owned).collect(),
             key,
-            ocsp: self.source.ocsp_response().map(<[u8]>::to_vec),
+            ocsp: self.source.ocsp_response().filter(|_| is_current).map(<[u8]>::to_vec),
         }))
     }
 
@@ -138,6 +144,11 @@ impl Material {
     /// The kind of its key.
     pub fn algorithm(&self) -> KeyAlgorithm {
         self.algorithm
+    }
+
+    /// What is stapled to it, if anything.
+    pub fn staple(&self) -> Option<Staple> {
+        self.staple
     }
 
     /// Where its bytes are.
@@ -161,6 +172,15 @@ fn public_key(source: &dyn Source) -> Result<SubjectPublicKeyInfoDer<'static>, M
     })
 }
 
+fn read_staple(source: &dyn Source) -> Result<Option<Staple>, MaterialError> {
+    let Some(response) = source.ocsp_response() else { return Ok(None) };
+    let chain = source.chain();
+    let leaf = chain.first().ok_or(MaterialError::NoCertificate)?;
+    let (_, leaf) =
+        X509Certificate::from_der(leaf).map_err(|error| MaterialError::Certificate(error.to_string()))?;
+    Ok(Some(Staple::read(response, &leaf)?))
+}
+
 impl KeyAlgorithm {
     /// The kind of a public key (RFC 5280 §4.1.2.7), by its algorithm and the curve:
     /// ```text
@@ -174,9 +194,9 @@ impl KeyAlgorithm {
             (alg_id::ED25519, KeyAlgorithm::Ed25519),
             (alg_id::RSA_ENCRYPTION, KeyAlgorithm::Rsa),
         ];
-        let (fields, _) = der_value(public_key, SEQUENCE)?;
-        let (algorithm, _) = der_value(fields, SEQUENCE)?;
-        KNOWN.into_iter().find(|(known, _)| known.as_ref() == algorithm).map(|(_, kind)| kind)
+        let (_, fields) = Sequence::from_der(public_key).ok()?;
+        let (_, algorithm) = Sequence::from_der(&fields.content).ok()?;
+        KNOWN.into_iter().find(|(known, _)| known.as_ref() == &*algorithm.content).map(|(_, kind)| kind)
     }
 
     /// What a key of this kind signs with.
@@ -212,51 +232,9 @@ impl KeyAlgorithm {
     }
 }
 
-const SEQUENCE: u8 = 0x30;
-
-/// Whether `response` is a whole and successful one, for clients take a broken staple for an attack:
-/// ```text
-/// OCSPResponse ::= SEQUENCE { responseStatus ENUMERATED, responseBytes [0] EXPLICIT ResponseBytes OPTIONAL }
-/// ```
-/// What the responder says about which certificate is for the client to judge.
-fn check_ocsp(response: &[u8]) -> Result<(), MaterialError> {
-    const ENUMERATED: u8 = 0x0a;
-    const RESPONSE_BYTES: u8 = 0xa0;
-    let (fields, rest) = der_value(response, SEQUENCE).ok_or(MaterialError::Ocsp("it is no DER sequence"))?;
-    if !rest.is_empty() {
-        return Err(MaterialError::Ocsp("more follows it"));
-    }
-    let (status, rest) = der_value(fields, ENUMERATED).ok_or(MaterialError::Ocsp("it has no status"))?;
-    match status {
-        [0] => {}
-        [status] => return Err(MaterialError::OcspStatus(*status)),
-        _ => return Err(MaterialError::Ocsp("its status is not one byte")),
-    }
-    match der_value(rest, RESPONSE_BYTES) {
-        Some((bytes, [])) if der_value(bytes, SEQUENCE).is_some_and(|(_, rest)| rest.is_empty()) => Ok(()),
-        _ => Err(MaterialError::Ocsp("it is successful and says nothing")),
-    }
-}
-
-/// The value at the beginning, if it has this tag and is whole, and what follows it.
-fn der_value(input: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (&[found, length], rest) = input.split_first_chunk()?;
-    if found != tag {
-        return None;
-    }
-    let (length, rest) = if length < 0x80 {
-        (usize::from(length), rest)
-    } else {
-        // Up to three bytes of length: 16 MiB, which no response has.
-        let bytes = usize::from(length & 0x7f);
-        let (length, rest) = rest.split_at_checked(bytes).filter(|_| (1..=3).contains(&bytes))?;
-        (length.iter().fold(0, |sum, &byte| sum << 8 | usize::from(byte)), rest)
-    };
-    rest.split_at_checked(length)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::ocsp;
     use super::super::testing::{self, Kind, Made};
     use super::*;
 
@@ -267,11 +245,11 @@ mod tests {
             for material in [Material::new(made.clone()), Material::accepted(made.clone())] {
                 let material = material.expect("it can be served");
                 assert_eq!((material.algorithm(), algorithm.class()), (algorithm, class));
-                let certified = material.certified().expect("its key can be read");
+                let certified = material.certified(0).expect("its key can be read");
                 assert_eq!(&*certified.cert[0], &*made.der);
                 let schemes = algorithm.schemes();
                 assert!(schemes.iter().all(|&scheme| certified.key.choose_scheme(&[scheme]).is_some()));
-                assert!(Arc::ptr_eq(&certified.key, &material.certified().expect("as before").key));
+                assert!(Arc::ptr_eq(&certified.key, &material.certified(0).expect("as before").key));
             }
         };
         check(Kind::P256, KeyAlgorithm::EcdsaP256, KeyClass::Ecdsa);
@@ -306,36 +284,26 @@ mod tests {
         let made = testing::certificate(Kind::P256, &["a.test"]);
         let source = Made { key: PrivateKeyDer::Pkcs8(vec![1, 2, 3].into()), ..made };
         let material = Material::accepted(Arc::new(source)).expect("nobody looks at the key");
-        assert_eq!(material.certified().map(drop), Err(MaterialError::UnsupportedKey));
+        assert_eq!(material.certified(0).map(drop), Err(MaterialError::UnsupportedKey));
     }
 
     #[test]
-    fn a_staple_is_a_whole_and_successful_response() {
+    fn a_response_is_stapled_while_it_is_current() {
         let made = testing::certificate(Kind::P256, &["a.test"]);
-        let check = |ocsp: &[u8], expected: Result<(), MaterialError>| {
+        let with = |ocsp: Vec<u8>| {
             let source = Made { der: made.der.clone(), key: made.key.clone_key(), ocsp: Some(ocsp.into()) };
-            let material = Material::new(Arc::new(source));
-            if let Ok(material) = &material {
-                let certified = material.certified().expect("its key can be read");
-                assert_eq!(certified.ocsp.as_deref(), Some(ocsp));
-            }
-            assert_eq!(material.map(drop), expected, "{ocsp:02x?}");
+            Material::new(Arc::new(source))
         };
-        let silent = Err(MaterialError::Ocsp("it is successful and says nothing"));
-        check(&[0x30, 7, 0x0a, 1, 0, 0xa0, 2, 0x30, 0], Ok(()));
-        let long =
-            [&[0x30, 0x82, 1, 13, 0x0a, 1, 0, 0xa0, 0x82, 1, 6, 0x30, 0x82, 1, 2][..], &[7; 258]].concat();
-        check(&long, Ok(()));
-        check(&[0x30, 3, 0x0a, 1, 6], Err(MaterialError::OcspStatus(6)));
-        check(&[0x30, 3, 0x0a, 1, 0], silent.clone());
-        check(&[0x30, 7, 0x0a, 1, 0, 0xa0, 2, 0x30, 1], silent);
-        check(&[0x30, 7, 0x0a, 1, 0, 0xa0, 2, 0x30, 0, 0], Err(MaterialError::Ocsp("more follows it")));
-        check(&[0x30, 4, 0x0a, 2, 0, 0], Err(MaterialError::Ocsp("its status is not one byte")));
-        check(&[0x30, 0], Err(MaterialError::Ocsp("it has no status")));
-        for garbage in
-            [&b""[..], b"0", b"-----BEGIN", &[0x30, 0x80], &[0x30, 0x84, 0, 0, 0, 1, 0], &[0x30, 5, 1]]
-        {
-            check(garbage, Err(MaterialError::Ocsp("it is no DER sequence")));
-        }
+        let response = ocsp::tests::good(&made.der, Some("20260102030405Z"));
+        let material = with(response.clone()).expect("it is good");
+        let stapled = |now| material.certified(now).expect("its key can be read").ocsp.clone();
+        assert_eq!(stapled(1_767_323_045), Some(response));
+        assert_eq!(stapled(1_767_323_046), None);
+        let other = testing::certificate(Kind::P256, &["a.test"]);
+        let error = with(ocsp::tests::good(&other.der, None)).expect_err("it is another's").to_string();
+        assert!(
+            error.starts_with("the OCSP response is not about this certificate: none of its serial"),
+            "{error}"
+        );
     }
 }

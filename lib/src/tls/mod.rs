@@ -14,6 +14,7 @@ pub mod clock;
 pub mod failure;
 pub mod material;
 pub mod names;
+pub mod ocsp;
 pub mod provider;
 pub mod resolver;
 pub mod secrets;

@@ -71,7 +71,7 @@ impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let (choice, certified) = match self.find(&hello) {
             None => (Choice::Refused, None),
-            Some(served) => match served.entry.material().certified() {
+            Some(served) => match served.entry.material().certified(self.clock.unix_seconds()) {
                 Ok(certified) => (Choice::Served(served), Some(certified)),
                 Err(error) => (Choice::Unusable(served.entry, error), None),
             },
