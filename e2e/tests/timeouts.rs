@@ -1,5 +1,6 @@
 //! Front, back, connect and request time-outs, at the shortest the configuration allows: a second.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use kakehi_e2e::Proxy;
@@ -17,14 +18,15 @@ fn expect_one_second<T>(what: &str, action: impl FnOnce() -> T) -> T {
     result
 }
 
+/// With one of its time-outs set, and a cluster.
+fn proxy(setting: &str, backend: SocketAddr) -> Proxy {
+    Proxy::builder().workers(1).setting(setting).cluster("a", "a.test", &[backend]).start()
+}
+
 #[test]
 fn unfinished_head_is_408() {
     let backend = Backend::named("hello");
-    let proxy = Proxy::builder()
-        .workers(1)
-        .setting("request_timeout = 1")
-        .cluster("a", "a.test", &[backend.address()])
-        .start();
+    let proxy = proxy("request_timeout = 1", backend.address());
     for begun in ["G", "GET / HTTP/1.1\r\nHost: a.t", "GET / HTTP/1.1\r\nHost: a.test\r\n"] {
         expect_one_second(begun, || {
             let mut client = Client::connect(proxy.address());
@@ -38,11 +40,7 @@ fn unfinished_head_is_408() {
 #[test]
 fn trickled_head_does_not_win_time() {
     let backend = Backend::named("hello");
-    let proxy = Proxy::builder()
-        .workers(1)
-        .setting("request_timeout = 1")
-        .cluster("a", "a.test", &[backend.address()])
-        .start();
+    let proxy = proxy("request_timeout = 1", backend.address());
     expect_one_second("a byte now and then", || {
         let mut client = Client::connect(proxy.address());
         client.set_patience(Duration::from_millis(100));
@@ -60,11 +58,7 @@ fn trickled_head_does_not_win_time() {
 #[test]
 fn silent_connection_is_closed() {
     let backend = Backend::named("hello");
-    let proxy = Proxy::builder()
-        .workers(1)
-        .setting("request_timeout = 1")
-        .cluster("a", "a.test", &[backend.address()])
-        .start();
+    let proxy = proxy("request_timeout = 1", backend.address());
     expect_one_second("nothing sent", || {
         let mut client = Client::connect(proxy.address());
         // With a 408 before or without: nobody asked.
@@ -78,11 +72,7 @@ fn silent_connection_is_closed() {
 #[test]
 fn idle_keep_alive_connection_is_closed_after_the_front_timeout() {
     let backend = Backend::named("hello");
-    let proxy = Proxy::builder()
-        .workers(1)
-        .setting("front_timeout = 1")
-        .cluster("a", "a.test", &[backend.address()])
-        .start();
+    let proxy = proxy("front_timeout = 1", backend.address());
     let mut client = Client::connect(proxy.address());
     assert_eq!(client.get("a.test", "/").status(), 200);
     expect_one_second("idle", || {
@@ -96,11 +86,7 @@ fn idle_keep_alive_connection_is_closed_after_the_front_timeout() {
 #[test]
 fn silent_backend_is_504() {
     let backend = Backend::hanging();
-    let proxy = Proxy::builder()
-        .workers(1)
-        .setting("back_timeout = 1")
-        .cluster("a", "a.test", &[backend.address()])
-        .start();
+    let proxy = proxy("back_timeout = 1", backend.address());
     expect_one_second("no answer", || {
         let response = get(proxy.address(), "a.test", "/");
         assert_eq!(response.status(), 504, "{}", response.text());
@@ -117,11 +103,7 @@ fn an_answer_s_head_that_comes_byte_by_byte_has_its_time() {
         }
         Ok(After::Close)
     });
-    let proxy = Proxy::builder()
-        .workers(1)
-        .setting("back_timeout = 1")
-        .cluster("a", "a.test", &[backend.address()])
-        .start();
+    let proxy = proxy("back_timeout = 1", backend.address());
     expect_one_second("byte by byte", || {
         assert_eq!(get(proxy.address(), "a.test", "/").status(), 504);
     });
@@ -134,11 +116,7 @@ fn backend_that_stalls_within_its_answer_cuts_it() {
         exchange.await_close();
         Ok(After::Close)
     });
-    let proxy = Proxy::builder()
-        .workers(1)
-        .setting("back_timeout = 1")
-        .cluster("a", "a.test", &[backend.address()])
-        .start();
+    let proxy = proxy("back_timeout = 1", backend.address());
     expect_one_second("stalled", || {
         let mut client = Client::connect(proxy.address());
         client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
@@ -158,22 +136,14 @@ fn slow_but_living_backend_is_awaited() {
         }
         Ok(After::KeepAlive)
     });
-    let proxy = Proxy::builder()
-        .workers(1)
-        .setting("back_timeout = 1")
-        .cluster("a", "a.test", &[backend.address()])
-        .start();
+    let proxy = proxy("back_timeout = 1", backend.address());
     assert_eq!(get(proxy.address(), "a.test", "/").text(), "xxxxx");
 }
 
 #[test]
 fn client_that_stalls_within_its_body_is_cut() {
     let backend = Backend::named("hello");
-    let proxy = Proxy::builder()
-        .workers(1)
-        .setting("front_timeout = 1")
-        .cluster("a", "a.test", &[backend.address()])
-        .start();
+    let proxy = proxy("front_timeout = 1", backend.address());
     expect_one_second("stalled body", || {
         let mut client = Client::connect(proxy.address());
         client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 100\r\n\r\nsome");

@@ -133,124 +133,89 @@ impl<S: Stream> Socket<S> {
     pub fn read(&mut self, space: &mut [u8]) -> Read {
         let room = space.len();
         debug_assert!(room > 0, "a read needs room, else its 0 looks like the end");
-        if !self.readable || room == 0 {
+        if room == 0 {
             return Read::Nothing;
         }
-        loop {
-            let Some(stream) = &mut self.stream else { return Read::End };
-            match stream.read(space) {
-                Ok(0) => {
-                    self.readable = false;
-                    return Read::End;
-                }
-                Ok(count) => {
-                    // A short read has drained the socket, unless its end is waiting behind the bytes:
-                    // both came as one edge, and no other event will tell.
-                    if count < room && !self.ending {
-                        self.readable = false;
-                    }
-                    return Read::Bytes(count);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.readable = false;
-                    return Read::Nothing;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.readable = false;
-                    return Read::Failed(error);
-                }
-            }
+        let read = self.take_in(|stream| stream.read(space));
+        // A short read has drained the socket, unless its end is waiting behind the bytes: both came as one
+        // edge, and no other event will tell.
+        if matches!(read, Read::Bytes(count) if count < room) && !self.ending {
+            self.readable = false;
         }
+        read
     }
 
     /// Writes `first`, then `second`, as far as the socket takes them.
     pub fn write(&mut self, first: &[u8], second: &[u8]) -> Write {
-        if !self.writable {
-            return Write::Nothing;
+        let written = self.put_out(|stream| match (first.is_empty(), second.is_empty()) {
+            (false, false) => stream.write_pair(first, second),
+            (true, _) => stream.write(second),
+            (_, true) => stream.write(first),
+        });
+        if matches!(written, Write::Bytes(count) if count < first.len() + second.len()) {
+            self.writable = false;
         }
-        loop {
-            let Some(stream) = &mut self.stream else { return Write::Nothing };
-            let written = match (first.is_empty(), second.is_empty()) {
-                (false, false) => stream.write_pair(first, second),
-                (true, _) => stream.write(second),
-                (_, true) => stream.write(first),
-            };
-            match written {
-                // There was something to write: who takes none of it would be asked for ever.
-                Ok(0) => return Write::Failed(io::ErrorKind::WriteZero.into()),
-                Ok(count) => {
-                    if count < first.len() + second.len() {
-                        self.writable = false;
-                    }
-                    return Write::Bytes(count);
-                }
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected) =>
-                {
-                    self.writable = false;
-                    return Write::Nothing;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.writable = false;
-                    return Write::Failed(error);
-                }
-            }
-        }
+        written
     }
 
     /// Moves bytes into an empty pipe, at most `max`.
     pub fn fill(&mut self, pipe: &mut S::Pipe, max: usize) -> Read {
         debug_assert!(max > 0, "a read needs room, else its 0 looks like the end");
-        if !self.readable || max == 0 {
+        if max == 0 {
             return Read::Nothing;
         }
-        loop {
-            let Some(stream) = &mut self.stream else { return Read::End };
-            match stream.fill(pipe, max) {
-                Ok(0) => {
-                    self.readable = false;
-                    return Read::End;
-                }
-                // Fewer than `max` says little: a pipe is full by pieces as well as by bytes.
-                Ok(count) => return Read::Bytes(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.readable = false;
-                    return Read::Nothing;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.readable = false;
-                    return Read::Failed(error);
-                }
-            }
-        }
+        // Fewer than `max` says little: a pipe is full by pieces as well as by bytes.
+        self.take_in(|stream| stream.fill(pipe, max))
     }
 
     /// Moves bytes out of a pipe that holds `held`.
     pub fn drain(&mut self, pipe: &mut S::Pipe, held: usize) -> Write {
+        // Short or not: only an error tells that the socket has no room.
+        self.put_out(|stream| stream.drain(pipe, held))
+    }
+
+    /// What one call brings that takes bytes from the socket, with room for some.
+    #[inline]
+    fn take_in(&mut self, mut call: impl FnMut(&mut S) -> io::Result<usize>) -> Read {
+        if !self.readable {
+            return Read::Nothing;
+        }
+        let Some(stream) = &mut self.stream else { return Read::End };
+        loop {
+            let read = match call(stream) {
+                Ok(0) => Read::End,
+                Ok(count) => return Read::Bytes(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Read::Nothing,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => Read::Failed(error),
+            };
+            self.readable = false;
+            return read;
+        }
+    }
+
+    /// How one call goes that gives bytes to the socket.
+    #[inline]
+    fn put_out(&mut self, mut call: impl FnMut(&mut S) -> io::Result<usize>) -> Write {
         if !self.writable {
             return Write::Nothing;
         }
+        let Some(stream) = &mut self.stream else { return Write::Nothing };
         loop {
-            let Some(stream) = &mut self.stream else { return Write::Nothing };
-            match stream.drain(pipe, held) {
+            let written = match call(stream) {
+                // There was something to write: who takes none of it would be asked for ever.
                 Ok(0) => return Write::Failed(io::ErrorKind::WriteZero.into()),
-                // Short or not: only an error tells that the socket has no room.
                 Ok(count) => return Write::Bytes(count),
                 Err(error)
                     if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected) =>
                 {
-                    self.writable = false;
-                    return Write::Nothing;
+                    Write::Nothing
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.writable = false;
-                    return Write::Failed(error);
-                }
-            }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => Write::Failed(error),
+            };
+            self.writable = false;
+            return written;
         }
     }
 
