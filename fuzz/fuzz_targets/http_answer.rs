@@ -5,6 +5,8 @@
 
 #![no_main]
 
+use kakehi_command::order::Hsts;
+use kakehi_command::proto::HstsConfig;
 use kakehi_fuzz::{ID_HEADER, LIMITS};
 use kakehi_lib::protocol::h1::head::{Asked, FieldStorage, Parsed, parse_response};
 use kakehi_lib::protocol::http::answer::{ANSWER_BYTES_MIN, Answer, write_answer};
@@ -28,6 +30,8 @@ fuzz_target!(|input: &[u8]| {
     let mut next = || texts.next().unwrap_or_default();
     let (route, message, location, cluster) = (next(), next(), next(), next());
     let status = [301, 400, 401, 404, 408, 413, 414, 429, 431, 502, 503, 504][usize::from(status) % 12];
+    let wire = HstsConfig { enabled: Some(true), ..HstsConfig::default() };
+    let policy = Hsts::from_wire(wire).expect("the defaults are a policy");
     let answer = Answer {
         status,
         route,
@@ -37,6 +41,7 @@ fuzz_target!(|input: &[u8]| {
         message,
         location: (flags & 4 != 0 && location.len() <= 256).then_some(location),
         challenge: (flags & 8 != 0 && location.len() <= 256).then_some(location),
+        hsts: (flags & 64 != 0).then_some(&policy),
         close: flags & 16 != 0,
         head_only: flags & 32 != 0,
     };
@@ -57,7 +62,9 @@ fuzz_target!(|input: &[u8]| {
     let body = std::str::from_utf8(&out[bytes..length]).expect("text");
     assert_eq!((head.status, head.keep_alive), (status, !answer.close));
     assert_eq!(head.field(ID_HEADER), Some(ID.as_bytes()));
-    assert!(head.fields.len() <= 7);
+    let told = head.field("Strict-Transport-Security").map(<[u8]>::to_vec);
+    assert_eq!(told, answer.hsts.map(|policy| policy.to_string().into_bytes()));
+    assert!(head.fields.len() <= 8);
     if answer.head_only {
         assert!(body.is_empty() && head.content_length_of_absent_body.is_some());
         return;

@@ -97,6 +97,7 @@ fuzz_target!(|input: &[u8]| {
         duration: one,
         capacity: two,
         redirect_location: one,
+        hsts: None,
         www_authenticate: two,
         retry_after: three,
         template_name: two,
