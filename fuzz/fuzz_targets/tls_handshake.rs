@@ -128,7 +128,10 @@ fuzz_target!(|input: &[u8]| {
         .expect("sound settings");
     let room = Room::new(4, 1, shared.secrets.clone());
     let acceptor = Acceptor { config, choices: shared.choices.clone() };
-    let wire = Wire { step: if choice & 4 == 0 { usize::MAX } else { 1 + usize::from(choice >> 3) }, ..Wire::default() };
+    let wire = Wire {
+        step: if choice & 4 == 0 { usize::MAX } else { 1 + usize::from(choice >> 3) },
+        ..Wire::default()
+    };
     let (incoming, outgoing) = (wire.incoming.clone(), wire.outgoing.clone());
     let mut socket = Socket::accepted(wire, 0);
     let permit = room.permit([127, 0, 0, 1].into(), None).expect("the first");
@@ -168,7 +171,11 @@ fuzz_target!(|input: &[u8]| {
                 Read::Thirsty => panic!("nobody else has buffers"),
                 Read::End | Read::Failed(_) => failed = true,
             }
-            socket.note(Ready { readable: !incoming.borrow().is_empty(), writable: true, ..Ready::default() });
+            socket.note(Ready {
+                readable: !incoming.borrow().is_empty(),
+                writable: true,
+                ..Ready::default()
+            });
         }
         if !failed && !tls.is_handshaking() {
             failed |= matches!(tls.write(&mut socket, b"answer", &[]), Write::Failed(_));
