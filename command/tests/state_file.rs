@@ -248,3 +248,63 @@ fn https_is_written_again_to_the_byte_certificates_before_frontends() {
     write_state(&state, &mut written).expect("memory takes it");
     assert_eq!(String::from_utf8(written), Ok(file));
 }
+
+/// What TCP adds, as Sōzu writes it.
+const TCP: &[&str] = &[
+    concat!(
+        r#"{"id":"SAVE-0","content":{"request_type":{"ADD_TCP_LISTENER":{"#,
+        r#""address":{"ip":{"inner":{"V4":2130706433}},"port":465},"public_address":null,"#,
+        r#""expect_proxy":false,"front_timeout":60,"back_timeout":30,"connect_timeout":3,"active":true,"#,
+        r#""sni_preread_timeout":5,"sni_preread_max_bytes":16384,"interface":null}}}}"#
+    ),
+    concat!(
+        r#"{"id":"SAVE-1","content":{"request_type":{"ACTIVATE_LISTENER":{"#,
+        r#""address":{"ip":{"inner":{"V4":2130706433}},"port":465},"#,
+        r#""proxy":2,"from_scm":false,"interface":null}}}}"#
+    ),
+    concat!(
+        r#"{"id":"SAVE-2","content":{"request_type":{"ADD_TCP_FRONTEND":{"cluster_id":"mail","#,
+        r#""address":{"ip":{"inner":{"V4":2130706433}},"port":465},"tags":{"owner":"us"},"#,
+        r#""sni":"*.mail.test","alpn":["imap","smtp"]}}}}"#
+    ),
+];
+
+#[test]
+fn tcp_is_written_again_to_the_byte() {
+    let file: String = TCP.iter().map(|record| format!("{record}\n\0")).collect();
+    let state = load(file.as_bytes());
+    let mut written = Vec::new();
+    write_state(&state, &mut written).expect("memory takes it");
+    assert_eq!(String::from_utf8(written), Ok(file));
+}
+
+#[test]
+fn a_tcp_frontend_of_an_older_file_has_no_protocols() {
+    let old = concat!(
+        r#"{"id":"0","content":{"request_type":{"ADD_TCP_FRONTEND":{"cluster_id":"mail","#,
+        r#""address":{"ip":{"inner":{"V4":2130706433}},"port":465},"tags":{}}}}}"#,
+        "\n\0"
+    );
+    let state = load(old.as_bytes());
+    let frontend = state.tcp_frontends().next().expect("loaded");
+    assert_eq!((frontend.sni(), frontend.alpn().len()), (None, 0));
+}
+
+#[test]
+fn tls_that_ends_at_a_tcp_listener_is_written_and_read() {
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], 465)).into();
+    let tls = proto::HttpsListenerConfig {
+        alpn_protocols: vec!["mqtt".into()],
+        certificate: Some(include_str!("data/certificate.pem").into()),
+        key: Some(include_str!("data/key.pem").into()),
+        ..Default::default()
+    };
+    let listener = proto::TcpListenerConfig { address, tls: Some(tls), ..Default::default() };
+    let text = record(&RequestType::AddTcpListener(listener).into());
+    let state = load(text.as_bytes());
+    let tls = state.tcp_listeners().next().and_then(|it| it.tls()).expect("TLS ends there");
+    assert_eq!(tls.alpn_names(), ["mqtt"]);
+    assert!(tls.default_certificate().is_some());
+    let again = write_state(&state, &mut Vec::new()).expect("memory takes it");
+    assert_eq!(again, 1);
+}

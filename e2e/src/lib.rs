@@ -33,6 +33,7 @@ mod queries;
 pub mod requests;
 pub mod rules;
 mod skip;
+pub mod tcp;
 pub mod tls;
 
 pub use binary::kakehi_binary;

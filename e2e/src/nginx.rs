@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::address::free_address;
 use crate::deadline::await_value;
+use crate::tls::Issued;
 
 /// A running nginx that answers every request by its name. Killed when dropped.
 pub struct Nginx {
@@ -25,6 +26,18 @@ impl Nginx {
     /// # Panics
     /// If it is installed and does not start.
     pub fn start(name: &str) -> Option<Nginx> {
+        Self::start_with(name, None)
+    }
+
+    /// The same over TLS, with HTTP/2.
+    ///
+    /// # Panics
+    /// If it is installed and does not start.
+    pub fn start_tls(name: &str, identity: &Issued) -> Option<Nginx> {
+        Self::start_with(name, Some(identity))
+    }
+
+    fn start_with(name: &str, identity: Option<&Issued>) -> Option<Nginx> {
         let Some(binary) = find() else {
             crate::skipped("nginx is not installed; .ci/run installs it");
             return None;
@@ -37,11 +50,22 @@ impl Nginx {
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {prefix}/{kind};\n"))
             .concat();
+        let (protocols, tls) = match identity {
+            None => ("", String::new()),
+            Some(identity) => {
+                for (file, text) in [("cert.pem", &identity.certificate), ("key.pem", &identity.key)] {
+                    fs::write(directory.path().join(file), text).expect("a fresh directory");
+                }
+                let files =
+                    format!("ssl_certificate {prefix}/cert.pem; ssl_certificate_key {prefix}/key.pem;");
+                (" ssl http2", files)
+            }
+        };
         let config = format!(
             "{user}\ndaemon off;\nworker_processes 1;\npid {prefix}/pid;\nerror_log {prefix}/error.log;\n\
              events {{ worker_connections 4096; }}\n\
              http {{\naccess_log off;\n{temporary}\
-             server {{ listen {address}; location / {{ return 200 \"{name}\"; }} }}\n}}\n"
+             server {{ listen {address}{protocols}; {tls} location / {{ return 200 \"{name}\"; }} }}\n}}\n"
         );
         let file = directory.path().join("nginx.conf");
         fs::write(&file, config).expect("a fresh directory");

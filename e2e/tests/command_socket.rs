@@ -241,7 +241,7 @@ fn later_protocols_are_refused_by_name() {
     let mut client = proxy.command();
     let address = kakehi_e2e::address::free_address();
     for request in [
-        RequestType::AddTcpListener(kakehi_command::proto::TcpListenerConfig {
+        RequestType::AddUdpListener(kakehi_command::proto::UdpListenerConfig {
             address: requests::wire_address(address),
             ..Default::default()
         }),

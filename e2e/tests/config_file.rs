@@ -142,7 +142,6 @@ fn what_is_not_served_yet_is_said() {
         )
     };
     for (text, key) in [
-        ("[[listeners]]\nprotocol = \"tcp\"\naddress = \"127.0.0.1:1\"\n".to_owned(), "tcp"),
         ("[[listeners]]\nprotocol = \"udp\"\naddress = \"127.0.0.1:1\"\n".to_owned(), "udp"),
         (format!("{listener}expect_proxy = true\n"), "expect_proxy"),
         (cluster("", "sticky_session = true"), "sticky_session"),

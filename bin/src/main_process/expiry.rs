@@ -86,7 +86,10 @@ fn all(state: &ConfigState) -> impl Iterator<Item = (&Arc<Certificate>, SocketAd
     let own = state
         .http_listeners()
         .filter_map(|listener| Some((listener.tls()?.default_certificate()?, listener.address())));
-    state.certificates().map(|certificate| (certificate, certificate.address())).chain(own)
+    let of_tcp = state
+        .tcp_listeners()
+        .filter_map(|listener| Some((listener.tls()?.default_certificate()?, listener.address())));
+    state.certificates().map(|certificate| (certificate, certificate.address())).chain(own).chain(of_tcp)
 }
 
 #[cfg(test)]

@@ -327,8 +327,7 @@ fn plan_sockets(
     }
     let interrupted = listeners_interrupted(orders);
     for key in touched {
-        let active = after.http_listener(key).is_some_and(|listener| listener.active());
-        if !active {
+        if !after.is_active(key) {
             if sockets.is_open(key) {
                 plan.close.push(key.clone());
             }
@@ -364,14 +363,20 @@ fn listeners_interrupted(orders: &[Order]) -> BTreeSet<&ListenerKey> {
 fn listener_of(effect: &Effect) -> Option<ListenerKey> {
     match effect {
         Effect::HttpListenerSet(listener) => Some(listener.key().clone()),
-        Effect::HttpListenerRemoved(key) => Some(key.clone()),
+        Effect::TcpListenerSet(listener) => Some(listener.key().clone()),
+        Effect::HttpListenerRemoved(key) | Effect::TcpListenerRemoved(key) => Some(key.clone()),
         _ => None,
     }
 }
 
 fn listeners_that_differ(before: &ConfigState, after: &ConfigState) -> BTreeSet<ListenerKey> {
-    let keys = before.http_listeners().chain(after.http_listeners()).map(|listener| listener.key());
-    keys.filter(|key| before.http_listener(key) != after.http_listener(key)).cloned().collect()
+    let http = before.http_listeners().chain(after.http_listeners()).map(|listener| listener.key());
+    let tcp = before.tcp_listeners().chain(after.tcp_listeners()).map(|listener| listener.key());
+    let differs = |key: &&ListenerKey| {
+        before.http_listener(key) != after.http_listener(key)
+            || before.tcp_listener(key) != after.tcp_listener(key)
+    };
+    http.chain(tcp).filter(differs).cloned().collect()
 }
 
 fn done_loading(accepted: usize, refused: usize) -> Done {
@@ -423,6 +428,12 @@ fn event_of(order: &Order) -> Option<Event> {
             address: Some(patch.address().into()),
             ..Default::default()
         },
+        Order::AddTcpListener(added) => listener(EventKind::ListenerAdded, added.key()),
+        Order::UpdateTcpListener(patch) => Event {
+            kind: EventKind::ListenerUpdated.into(),
+            address: Some(patch.address().into()),
+            ..Default::default()
+        },
         Order::RemoveListener { key, .. } => listener(EventKind::ListenerRemoved, key),
         Order::ActivateListener { key, .. } => listener(EventKind::ListenerActivated, key),
         Order::DeactivateListener { key, .. } => listener(EventKind::ListenerDeactivated, key),
@@ -435,6 +446,14 @@ fn event_of(order: &Order) -> Option<Event> {
         Order::RemoveHttpFrontend(frontend) => Event {
             address: Some(frontend.address().into()),
             ..cluster(EventKind::FrontendRemoved, frontend.cluster_id().map(ToString::to_string))
+        },
+        Order::AddTcpFrontend(frontend) => Event {
+            address: Some(frontend.address().into()),
+            ..cluster(EventKind::FrontendAdded, Some(frontend.cluster_id().to_string()))
+        },
+        Order::RemoveTcpFrontend(frontend) => Event {
+            address: Some(frontend.address().into()),
+            ..cluster(EventKind::FrontendRemoved, Some(frontend.cluster_id().to_string()))
         },
         Order::AddCertificate(added) => certificate(EventKind::CertificateAdded, added.address()),
         Order::RemoveCertificate(key) => certificate(EventKind::CertificateRemoved, key.address),

@@ -223,7 +223,7 @@ impl Supervisor {
             ("configuration.backends", gauge(counts.backends)),
             ("configuration.clusters", gauge(counts.clusters)),
             ("configuration.certificates", gauge(counts.certificates)),
-            ("configuration.frontends", gauge(counts.http_frontends)),
+            ("configuration.frontends", gauge(counts.http_frontends + counts.tcp_frontends)),
             ("process.uptime_seconds", Inner::Gauge(uptime.as_secs())),
         ]
         .into_iter()

@@ -19,6 +19,7 @@ impl Soundness {
     pub(super) fn check(&self, change: &Change) -> Result<(), String> {
         change.effects().iter().try_for_each(|effect| match effect {
             Effect::HttpListenerSet(listener) => self.checker.check_listener(listener),
+            Effect::TcpListenerSet(listener) => self.checker.check_tcp_listener(listener),
             Effect::ClusterSet(cluster) => self.checker.check_cluster(cluster),
             _ => Ok(()),
         })

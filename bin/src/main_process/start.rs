@@ -220,13 +220,13 @@ fn is_wanted(path: &Path) -> bool {
 /// Opens the sockets of every active listener; tries all of them, so that one run names all troubles.
 fn bind_listeners(state: &ConfigState, config: &Config, workers: usize) -> Result<ListenSockets, StartError> {
     let mut sockets = ListenSockets::new(workers);
-    let active = state.http_listeners().filter(|listener| listener.active());
-    let errors: Vec<String> = active
-        .filter_map(|listener| {
-            let error = sockets.open(listener.key()).err()?.to_string();
+    let errors: Vec<String> = state
+        .active_listeners()
+        .filter_map(|(kind, key)| {
+            let error = sockets.open(key).err()?.to_string();
             // A listener of the saved state has no place in the file.
-            let placed = config.remark(listener.key(), error.as_str()).map(|remark| remark.to_string());
-            Some(placed.unwrap_or_else(|| format!("{} listener: {error}", listener.kind())))
+            let placed = config.remark(key, error.as_str()).map(|remark| remark.to_string());
+            Some(placed.unwrap_or_else(|| format!("{kind} listener: {error}")))
         })
         .collect();
     if errors.is_empty() { Ok(sockets) } else { Err(StartError::Listeners(errors)) }

@@ -432,8 +432,8 @@ impl Supervisor {
         }
         let ready = Ready {
             listeners: {
-                let active = self.configuration.state.http_listeners().filter(|listener| listener.active());
-                active.map(|listener| (listener.kind(), listener.address())).collect()
+                let active = self.configuration.state.active_listeners();
+                active.map(|(kind, key)| (kind, key.address)).collect()
             },
             command_socket: PathBuf::from(self.command_socket.path()),
             worker_pids: self.fleet.workers().map(Worker::pid).collect(),

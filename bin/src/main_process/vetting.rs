@@ -37,6 +37,10 @@ fn read_all(order: &Order) -> Result<Option<Staple>, String> {
             let own = listener.tls().and_then(|tls| tls.default_certificate());
             own.map_or(Ok(None), |certificate| vet_certificate(certificate))
         }
+        Order::AddTcpListener(listener) => {
+            let own = listener.tls().and_then(|tls| tls.default_certificate());
+            own.map_or(Ok(None), |certificate| vet_certificate(certificate))
+        }
         Order::AddCluster(cluster) => {
             let client = cluster.tls().and_then(BackendTls::client);
             client.map_or(Ok(None), |client| {

@@ -33,6 +33,7 @@ fn cases() -> Vec<Case> {
         frontend_cases(),
         listener_cases(),
         https_cases(),
+        tcp_cases(),
         certificate_cases(),
         metrics_cases(),
         trouble_cases(),
@@ -183,6 +184,41 @@ fn https_cases() -> Vec<Case> {
     ]
 }
 
+fn tcp_cases() -> Vec<Case> {
+    vec![
+        plain("tcp_frontend_add", "frontend tcp add -i mail -a 127.0.0.1:465"),
+        plain(
+            "tcp_frontend_add_everything",
+            "frontend tcp add -i mail -a 127.0.0.1:465 --sni *.mail.example --alpn smtp --alpn imap --tags owner=ada",
+        ),
+        plain("tcp_frontend_remove", "frontend tcp remove -i mail -a 127.0.0.1:465 --sni a.test --alpn h2"),
+        plain("tcp_listener_add", "listener tcp add -a 127.0.0.1:465"),
+        plain(
+            "tcp_listener_add_everything",
+            "listener tcp add -a 127.0.0.1:465 --interface lo --public-address 203.0.113.1:465 --expect-proxy \
+             --front-timeout 1 --back-timeout 2 --connect-timeout 3 --sni-preread-timeout 4 \
+             --sni-preread-max-bytes 512",
+        ),
+        plain(
+            "tcp_listener_add_tls",
+            "listener tcp add -a 127.0.0.1:465 --tls --tls-versions TLS_V13 --tls-cipher-list \
+             TLS13_AES_128_GCM_SHA256 --tls-groups-list P-256 --certificate certificate.pem --key key.pem \
+             --certificate-chain chain.pem --send-tls13-tickets 2 --alpn-protocols smtp,imap --client-auth required \
+             --client-ca chain.pem --client-crl crl.pem --handshake-timeout 5 --max-handshakes-per-source 0",
+        ),
+        plain("tcp_listener_update", "listener tcp update -a 127.0.0.1:465 --front-timeout 5"),
+        plain(
+            "tcp_listener_update_everything",
+            "listener tcp update -a 127.0.0.1:465 --public-address 203.0.113.1:465 --back-timeout 2 \
+             --connect-timeout 3 --no-expect-proxy --sni-preread-timeout 4 --sni-preread-max-bytes 512 \
+             --reset-alpn --client-auth none --handshake-timeout 5 --max-handshakes-per-source 9",
+        ),
+        plain("tcp_listener_activate", "listener tcp activate -a 127.0.0.1:465 --interface lo"),
+        plain("tcp_listener_deactivate", "listener tcp deactivate -a 127.0.0.1:465"),
+        plain("tcp_listener_remove", "listener tcp remove -a 127.0.0.1:465"),
+    ]
+}
+
 fn certificate_cases() -> Vec<Case> {
     vec![
         case("certificate_list", "certificate list", canned::certificates()),
@@ -243,7 +279,13 @@ fn trouble_cases() -> Vec<Case> {
         no_answer("silent", "status --timeout 50", Then::Wait),
         no_answer("closed", "status", Then::Close),
         no_answer("unserved_upgrade", "upgrade --worker 1 --json", Then::Close),
-        no_answer("unserved_listener", "listener tcp add -a 127.0.0.1:443 --help", Then::Close),
+        no_answer("unserved_listener", "listener udp add -a 127.0.0.1:443 --help", Then::Close),
+        no_answer(
+            "arguments_without_tls",
+            "listener tcp add -a 127.0.0.1:1 --tls-versions TLS_V13",
+            Then::Close,
+        ),
+        no_answer("arguments_without_sni", "frontend tcp add -i a -a 127.0.0.1:1 --alpn h2", Then::Close),
         no_answer("unserved_cluster", "cluster h2 enable -i app", Then::Close),
         no_answer("arguments_missing", "backend add -i app", Then::Close),
         no_answer("arguments_conflict", "cluster list -i app -d app.example.com", Then::Close),

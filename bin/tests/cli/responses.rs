@@ -136,7 +136,7 @@ pub(crate) fn tagged_frontends() -> Response {
     }))
 }
 
-/// Two HTTP listeners and a TCP one.
+/// Two HTTP listeners, an HTTPS one, and two TCP ones.
 pub(crate) fn listeners() -> Response {
     let plain = http_listener("127.0.0.1:8080", true);
     let rich = HttpListenerConfig {
@@ -162,6 +162,15 @@ pub(crate) fn listeners() -> Response {
         back_timeout: 30,
         ..TcpListenerConfig::default()
     };
+    let ended = TcpListenerConfig {
+        address: address("127.0.0.1:465"),
+        active: true,
+        tls: Some(HttpsListenerConfig {
+            certificate: Some(CERTIFICATE.to_owned()),
+            ..HttpsListenerConfig::default()
+        }),
+        ..tcp.clone()
+    };
     let https = HttpsListenerConfig {
         address: address("127.0.0.1:443"),
         sticky_name: "SOZUBALANCEID".to_owned(),
@@ -180,7 +189,10 @@ pub(crate) fn listeners() -> Response {
             ("0.0.0.0:80%eth0".to_owned(), rich),
         ]),
         https_listeners: BTreeMap::from([("127.0.0.1:443".to_owned(), https)]),
-        tcp_listeners: BTreeMap::from([("127.0.0.1:2525".to_owned(), tcp)]),
+        tcp_listeners: BTreeMap::from([
+            ("127.0.0.1:2525".to_owned(), tcp),
+            ("127.0.0.1:465".to_owned(), ended),
+        ]),
         ..ListenersList::default()
     }))
 }

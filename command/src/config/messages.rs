@@ -84,6 +84,57 @@ pub(super) fn tls(
     wire
 }
 
+/// A TCP listener: `defaults`, and what the section says.
+pub(super) fn tcp_listener(
+    section: &Section<'_>,
+    defaults: &proto::TcpListenerConfig,
+    tls: Option<proto::HttpsListenerConfig>,
+) -> proto::TcpListenerConfig {
+    let number = |name: &str| section.integer(name).and_then(|value| u32::try_from(value).ok());
+    proto::TcpListenerConfig {
+        public_address: section.address("public_address").map(|address| address.value.into()),
+        front_timeout: number("front_timeout").unwrap_or(defaults.front_timeout),
+        back_timeout: number("back_timeout").unwrap_or(defaults.back_timeout),
+        connect_timeout: number("connect_timeout").unwrap_or(defaults.connect_timeout),
+        sni_preread_timeout: number("sni_preread_timeout"),
+        sni_preread_max_bytes: number("sni_preread_max_bytes"),
+        interface: section.text("interface").map(str::to_owned),
+        tls,
+        ..defaults.clone()
+    }
+}
+
+/// What of [`tls`] a TCP listener has. The rest is reported where it is used.
+pub(super) fn tls_of_tcp(
+    section: &Section<'_>,
+    files: PemFiles<'_>,
+    diagnostics: &mut Diagnostics,
+) -> proto::HttpsListenerConfig {
+    proto::HttpsListenerConfig {
+        strict_sni_binding: None,
+        disable_http11: None,
+        hsts: None,
+        client_subject_header: None,
+        max_early_data: None,
+        ..tls(section, files, diagnostics)
+    }
+}
+
+/// A frontend of a TCP listener.
+pub(super) fn tcp_frontend(
+    cluster_id: &str,
+    address: SocketAddr,
+    section: &Section<'_>,
+) -> proto::RequestTcpFrontend {
+    proto::RequestTcpFrontend {
+        cluster_id: cluster_id.to_owned(),
+        address: address.into(),
+        tags: text_map(section, "tags"),
+        sni: section.text("hostname").map(str::to_owned),
+        alpn: section.texts("alpn"),
+    }
+}
+
 /// `tls_versions` of a listener or frontend.
 pub(super) fn tls_versions(section: &Section<'_>) -> Vec<i32> {
     let version = |name: &String| match name.as_str() {

@@ -4,6 +4,8 @@
 //! whole file can tell: duplicates, frontends without a listener, and what is on listeners that this
 //! version does not serve.
 
+mod tcp;
+
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
@@ -18,9 +20,10 @@ use super::{Config, DEMO_PORT, Lookup, Origin, Outside, messages};
 use crate::order::{
     Backend, BackendKey, Certificate, CertificateKey, Cluster, ClusterId, HeaderPredicate, HostPattern,
     HttpFrontend, HttpListener, ListenerKey, ListenerKind, Order, OrderError, PathRule,
-    SEND_TLS13_TICKETS_DEFAULT, STICKY_NAME_DEFAULT,
+    SEND_TLS13_TICKETS_DEFAULT, STICKY_NAME_DEFAULT, TcpListener,
 };
 use crate::proto;
+use crate::state::TcpFrontends;
 
 /// What the file is about.
 pub(super) struct Objects {
@@ -47,7 +50,10 @@ pub(super) fn objects(
         diagnostics,
         listeners: HashMap::new(),
         listener_orders: Vec::new(),
+        tcp_listener_orders: Vec::new(),
         frontends: HashMap::new(),
+        tcp_frontends: TcpFrontends::default(),
+        tcp_frontend_places: HashMap::new(),
         certificates: HashSet::new(),
         cluster_orders: Vec::new(),
     };
@@ -69,7 +75,10 @@ struct Builder<'c, 'l> {
     diagnostics: &'c mut Diagnostics,
     listeners: HashMap<SocketAddr, Vec<Declared>>,
     listener_orders: Vec<Arc<HttpListener>>,
+    tcp_listener_orders: Vec<Arc<TcpListener>>,
     frontends: HashMap<FrontendIdentity, Origination>,
+    tcp_frontends: TcpFrontends,
+    tcp_frontend_places: HashMap<tcp::Identity, Origination>,
     /// Many frontends may name the same files.
     certificates: HashSet<CertificateKey>,
     cluster_orders: Vec<Order>,
@@ -81,6 +90,8 @@ struct Declared {
     interface: Option<String>,
     /// Whether it has a certificate for its frontends that bring none.
     certificate: bool,
+    /// Whether TLS ends there.
+    ends_tls: bool,
     by: Origination,
 }
 
@@ -102,8 +113,13 @@ impl Builder<'_, '_> {
         let interface = section.text("interface").map(str::to_owned);
         let by = Origination { place: address.place, path: section.path.clone() };
         let certificate = section.has("certificate") && section.has("key");
+        let ends_tls = match kind {
+            ListenerKind::Https => true,
+            ListenerKind::Tcp => section.flag("tls") == Some(true),
+            ListenerKind::Http | ListenerKind::Udp => false,
+        };
         let at = address.value;
-        if !self.declare(address, Declared { kind, interface, certificate, by }) {
+        if !self.declare(address, Declared { kind, interface, certificate, ends_tls, by }) {
             return;
         }
         if !is_served(kind) {
@@ -113,6 +129,9 @@ impl Builder<'_, '_> {
             );
             self.diagnostics.warning(section.place_of("protocol"), section.key_path("protocol"), text);
             return;
+        }
+        if kind == ListenerKind::Tcp {
+            return self.tcp_listener(section, at, ends_tls);
         }
         report_unserved(section, protocol_of(kind), self.diagnostics);
         let defaults = self.default_listener(at);
@@ -174,22 +193,28 @@ impl Builder<'_, '_> {
         let backends = section.required("backends", self.diagnostics);
         let protocol =
             section.required("protocol", self.diagnostics).and_then(|()| section.choice("protocol"));
-        if protocol == Some("tcp") {
-            let text = "tcp clusters are not served yet by this version: this one is skipped, with its \
-                        frontends and backends";
-            self.diagnostics.warning(section.place_of("protocol"), section.key_path("protocol"), text);
-            return;
-        }
         if protocol.is_none() || frontends.is_none() || backends.is_none() {
             return;
         }
-        report_unserved(section, "http", self.diagnostics);
+        let is_tcp = protocol == Some("tcp");
+        if is_tcp {
+            tcp::report_cluster(section, self.diagnostics);
+        } else {
+            report_unserved(section, "http", self.diagnostics);
+        }
         let wire = messages::cluster(id, section, self.answers, self.files, self.diagnostics);
         let Some(cluster) = self.checked(section, Cluster::from_wire(wire)) else { return };
+        if is_tcp && self.checked(section, cluster.check_fit_for_tcp()).is_none() {
+            return;
+        }
         let id = cluster.id().clone();
         self.cluster_orders.push(Order::AddCluster(Arc::new(cluster)));
         for frontend in section.tables("frontends") {
-            self.frontend(&id, &frontend);
+            if is_tcp {
+                self.tcp_frontend(&id, &frontend);
+            } else {
+                self.frontend(&id, &frontend);
+            }
         }
         let mut known = HashMap::new();
         for (index, backend) in section.tables("backends").iter().enumerate() {
@@ -248,7 +273,8 @@ impl Builder<'_, '_> {
         if !self.listeners.contains_key(&address.value) {
             let kind = if certificate.is_some() { ListenerKind::Https } else { ListenerKind::Http };
             let by = Origination { place: address.place, path: section.path.clone() };
-            self.declare(address, Declared { kind, interface: None, certificate: false, by });
+            let ends_tls = kind == ListenerKind::Https;
+            self.declare(address, Declared { kind, interface: None, certificate: false, ends_tls, by });
             let wire = self.default_listener(at);
             let listener = if kind == ListenerKind::Https {
                 let tls = proto::HttpsListenerConfig {
@@ -282,6 +308,14 @@ impl Builder<'_, '_> {
                 );
                 self.diagnostics.error(section.place_of(name), section.key_path(name), text);
                 Some(kind)
+            }
+            (ListenerKind::Tcp, _) => {
+                let text = format!(
+                    "the listener at {at}, {where_it_is}, is tcp: the frontends of http clusters need one that \
+                     speaks http or https"
+                );
+                self.diagnostics.error(place, path, text);
+                None
             }
             _ if is_served(kind) => Some(kind),
             _ => {
@@ -398,14 +432,16 @@ impl Builder<'_, '_> {
                 listener_places.insert(key, place);
             }
         }
-        let activations: Vec<_> = self
-            .listener_orders
-            .iter()
+        let http = self.listener_orders.iter().map(|listener| (listener.kind(), listener.key()));
+        let tcp = self.tcp_listener_orders.iter().map(|listener| (ListenerKind::Tcp, listener.key()));
+        let activations: Vec<_> = http
+            .chain(tcp)
             .filter(|_| self.settings.activate_listeners)
-            .map(|listener| Order::ActivateListener { kind: listener.kind(), key: listener.key().clone() })
+            .map(|(kind, key)| Order::ActivateListener { kind, key: key.clone() })
             .collect();
         let listeners = self.listener_orders.into_iter().map(Order::AddHttpListener);
-        let orders = listeners.chain(self.cluster_orders).chain(activations).collect();
+        let tcp_listeners = self.tcp_listener_orders.into_iter().map(Order::AddTcpListener);
+        let orders = listeners.chain(tcp_listeners).chain(self.cluster_orders).chain(activations).collect();
         Objects { orders, listener_places }
     }
 
@@ -418,8 +454,12 @@ impl Builder<'_, '_> {
         let text = error.to_string();
         match error {
             OrderError::Invalid { field, .. } => {
-                // The only field whose key has another name, and the only ones of a table.
-                let name = if field == "versions" { "tls_versions" } else { field };
+                // The only fields whose keys have other names, and the only ones of a table.
+                let name = match field {
+                    "versions" => "tls_versions",
+                    "sni" => "hostname",
+                    other => other,
+                };
                 let table = name.strip_prefix("tls.").and_then(|name| Some((section.table("tls")?, name)));
                 let (section, name) = table.unwrap_or_else(|| (section.clone(), name));
                 if section.declares(name) {
@@ -472,7 +512,7 @@ impl Names<'_> {
 }
 
 fn is_served(kind: ListenerKind) -> bool {
-    matches!(kind, ListenerKind::Http | ListenerKind::Https)
+    kind != ListenerKind::Udp
 }
 
 /// As the table of keys calls it.

@@ -172,6 +172,25 @@ impl Cluster {
         }
     }
 
+    /// Whether TCP frontends can lead to it: what it asks for has a meaning without HTTP, and is served there.
+    pub(crate) fn check_fit_for_tcp(&self) -> Result<(), OrderError> {
+        let Some(Rest { wire, .. }) = self.rest.as_deref() else { return Ok(()) };
+        for (field, name) in
+            [("affinity_header", &wire.affinity_header), ("affinity_cookie", &wire.affinity_cookie)]
+        {
+            if let Some(name) = name {
+                let reason = "needs HTTP: a cluster with TCP frontends cannot have it";
+                return Err(OrderError::invalid(field, name, reason));
+            }
+        }
+        let sends = [proto::ProxyProtocolConfig::SendHeader, proto::ProxyProtocolConfig::RelayHeader];
+        // Backends wait for the header, and would take the client's first bytes for it.
+        match wire.proxy_protocol.is_some_and(|kind| sends.map(i32::from).contains(&kind)) {
+            true => Err(OrderError::NotServed { what: "PROXY headers to backends (proxy_protocol) are" }),
+            false => Ok(()),
+        }
+    }
+
     pub(super) fn notes(&self, notes: &mut Vec<String>) {
         if self.load_balancing != LoadBalancing::RoundRobin {
             notes.push("load_balancing other than ROUND_ROBIN is not served yet by this version: backends take turns".into());

@@ -58,6 +58,18 @@ pub enum OrderError {
         /// Likewise.
         named: String,
     },
+    /// Two TCP frontends of one address would both be for the same connections.
+    #[error("tcp frontend {key} cannot be beside {present} of cluster `{owner}`: {reason}")]
+    TcpFrontendClash {
+        /// The new one.
+        key: String,
+        /// The one that is there.
+        present: String,
+        /// Where that leads.
+        owner: super::ClusterId,
+        /// What is at odds.
+        reason: &'static str,
+    },
     /// A listener of another kind is there: one socket speaks one protocol.
     #[error("{wanted} listener {key} cannot be added: the listener that is there speaks {present}")]
     OtherKind {
@@ -109,6 +121,8 @@ pub enum Noun {
     HttpFrontend,
     /// A rule of an HTTPS listener.
     HttpsFrontend,
+    /// A rule of a TCP listener.
+    TcpFrontend,
     /// A bound address; see [`super::ListenerKind`].
     Listener(super::ListenerKind),
 }
@@ -120,6 +134,7 @@ impl fmt::Display for Noun {
             Self::Backend => f.write_str("backend"),
             Self::HttpFrontend => f.write_str("http frontend"),
             Self::HttpsFrontend => f.write_str("https frontend"),
+            Self::TcpFrontend => f.write_str("tcp frontend"),
             Self::Listener(kind) => write!(f, "{kind} listener"),
         }
     }

@@ -39,17 +39,19 @@ pub use frontend::{
     FrontendPolicy, HEADER_EDITS_BYTES_MAX, HEADER_EDITS_MAX, HeaderEdit, HeaderMatch, HeaderPredicate,
     HttpFrontend, Identity, METHOD_BYTES_MAX, PATH_BYTES_MAX, PREDICATE_NAME_BYTES_MAX,
     PREDICATE_VALUE_BYTES_MAX, PREDICATES_MAX, PathRule, REWRITE_BYTES_MAX, Redirect, RedirectScheme,
-    Rewrite, RewritePart, RulePosition, TAG_BYTES_MAX, TAGS_MAX,
+    Rewrite, RewritePart, RulePosition, TAG_BYTES_MAX, TAGS_MAX, TcpFrontend, TcpIdentity,
 };
 pub use host::{HOST_BYTES_MAX, HostPattern, HostSegment, LABEL_BYTES_MAX};
 pub use hsts::{HSTS_MAX_AGE_DEFAULT, Hsts};
 pub use ids::{BackendId, ClusterId, ID_BYTES_MAX};
 pub use listener::{
-    Alpn, CipherSuite, ClientAuth, Crl, ForwardedHeaders, Group, HANDSHAKE_TIMEOUT_DEFAULT, HttpListener,
-    HttpListenerPatch, INTERFACE_BYTES_MAX, ListenerKey, ListenerKind, MAX_EARLY_DATA_MAX,
-    MAX_HANDSHAKES_PER_SOURCE_DEFAULT, MAX_REQUEST_LINE_DEFAULT, MIN_TRANSFER_RATE_DEFAULT, NAME_BYTES_MAX,
-    SEND_TLS13_TICKETS_DEFAULT, SEND_TLS13_TICKETS_MAX, SOZU_ID_HEADER_DEFAULT, STICKY_NAME_DEFAULT,
-    TRUSTED_PROXIES_MAX, TUNNEL_TIMEOUT_DEFAULT, TlsSettings, TlsVersion, TraceContext, TrustedProxies,
+    ALPN_NAME_BYTES_MAX, ALPN_NAMES_MAX, Alpn, CipherSuite, ClientAuth, Crl, ForwardedHeaders, Group,
+    HANDSHAKE_TIMEOUT_DEFAULT, HttpListener, HttpListenerPatch, INTERFACE_BYTES_MAX, ListenerKey,
+    ListenerKind, MAX_EARLY_DATA_MAX, MAX_HANDSHAKES_PER_SOURCE_DEFAULT, MAX_REQUEST_LINE_DEFAULT,
+    MIN_TRANSFER_RATE_DEFAULT, NAME_BYTES_MAX, SEND_TLS13_TICKETS_DEFAULT, SEND_TLS13_TICKETS_MAX,
+    SNI_PREREAD_MAX_BYTES_DEFAULT, SNI_PREREAD_MAX_BYTES_MIN, SNI_PREREAD_TIMEOUT_DEFAULT,
+    SOZU_ID_HEADER_DEFAULT, STICKY_NAME_DEFAULT, TRUSTED_PROXIES_MAX, TUNNEL_TIMEOUT_DEFAULT, TcpListener,
+    TcpListenerPatch, TlsSettings, TlsVersion, TraceContext, TrustedProxies,
 };
 pub use verb::verb_of;
 
@@ -62,6 +64,10 @@ pub enum Order {
     AddHttpListener(Arc<HttpListener>),
     /// Changes settings of an HTTP or HTTPS listener.
     UpdateHttpListener(Arc<HttpListenerPatch>),
+    /// Adds a TCP listener, inactive likewise.
+    AddTcpListener(Arc<TcpListener>),
+    /// Changes settings of a TCP listener.
+    UpdateTcpListener(Arc<TcpListenerPatch>),
     /// Removes a listener.
     RemoveListener {
         /// What it speaks.
@@ -91,6 +97,10 @@ pub enum Order {
     AddHttpFrontend(Arc<HttpFrontend>),
     /// Removes the rule of the same identity and cluster.
     RemoveHttpFrontend(Arc<HttpFrontend>),
+    /// Adds a rule to the TCP listeners of an address.
+    AddTcpFrontend(Arc<TcpFrontend>),
+    /// Removes the rule of the same identity and cluster.
+    RemoveTcpFrontend(Arc<TcpFrontend>),
     /// Adds a certificate to an address. One that is there already stays as it is.
     AddCertificate(Arc<Certificate>),
     /// Removes a certificate; that there is none is no error.
@@ -130,6 +140,10 @@ impl Order {
             R::UpdateHttpsListener(wire) | R::UpdateHttpsListenerWithClientAuth(wire) => {
                 Self::UpdateHttpListener(HttpListenerPatch::from_https_wire(wire.clone())?.into())
             }
+            R::AddTcpListener(wire) => Self::AddTcpListener(TcpListener::from_wire(wire.clone())?.into()),
+            R::UpdateTcpListener(wire) => {
+                Self::UpdateTcpListener(TcpListenerPatch::from_wire(wire.clone())?.into())
+            }
             R::RemoveListener(wire) => {
                 let (kind, key) = listener(wire.proxy, &wire.address, wire.interface.as_deref())?;
                 Self::RemoveListener { kind, key }
@@ -159,6 +173,10 @@ impl Order {
             }
             R::RemoveHttpsFrontend(wire) | R::RemoveHttpsFrontendWithHeaderPredicates(wire) => {
                 Self::RemoveHttpFrontend(HttpFrontend::from_https_wire(wire.clone())?.into())
+            }
+            R::AddTcpFrontend(wire) => Self::AddTcpFrontend(TcpFrontend::from_wire(wire.clone())?.into()),
+            R::RemoveTcpFrontend(wire) => {
+                Self::RemoveTcpFrontend(TcpFrontend::from_wire(wire.clone())?.into())
             }
             R::AddCertificate(wire) => Self::AddCertificate(Certificate::from_wire(wire)?.into()),
             R::RemoveCertificate(wire) => {
@@ -193,6 +211,8 @@ impl Order {
                 }
                 Some(wire) => RequestType::UpdateHttpsListener(wire),
             },
+            Self::AddTcpListener(listener) => RequestType::AddTcpListener(listener.wire()),
+            Self::UpdateTcpListener(patch) => RequestType::UpdateTcpListener(patch.wire()),
             Self::RemoveListener { kind, key } => RequestType::RemoveListener(proto::RemoveListener {
                 address: key.address.into(),
                 proxy: proto::ListenerType::from(*kind).into(),
@@ -216,6 +236,8 @@ impl Order {
             Self::RemoveCluster(id) => RequestType::RemoveCluster(id.to_string()),
             Self::AddHttpFrontend(frontend) => add_frontend(frontend),
             Self::RemoveHttpFrontend(frontend) => remove_frontend(frontend),
+            Self::AddTcpFrontend(frontend) => RequestType::AddTcpFrontend((&**frontend).into()),
+            Self::RemoveTcpFrontend(frontend) => RequestType::RemoveTcpFrontend((&**frontend).into()),
             Self::AddCertificate(certificate) => RequestType::AddCertificate(proto::AddCertificate {
                 address: certificate.address().into(),
                 certificate: certificate.wire(),
@@ -255,6 +277,8 @@ impl Order {
                 ListenerKind::Https => "update_https_listener",
                 _ => "update_http_listener",
             },
+            Self::AddTcpListener(_) => "add_tcp_listener",
+            Self::UpdateTcpListener(_) => "update_tcp_listener",
             Self::RemoveListener { .. } => "remove_listener",
             Self::ActivateListener { .. } => "activate_listener",
             Self::DeactivateListener { .. } => "deactivate_listener",
@@ -276,6 +300,8 @@ impl Order {
                     (true, false) => "remove_https_frontend_with_header_predicates",
                 }
             }
+            Self::AddTcpFrontend(_) => "add_tcp_frontend",
+            Self::RemoveTcpFrontend(_) => "remove_tcp_frontend",
             Self::AddCertificate(_) => "add_certificate",
             Self::RemoveCertificate(_) => "remove_certificate",
             Self::ReplaceCertificate { .. } => "replace_certificate",
@@ -291,6 +317,7 @@ impl Order {
         match self {
             Self::AddHttpListener(listener) => listener.notes(&mut notes),
             Self::UpdateHttpListener(patch) => patch.notes(&mut notes),
+            Self::AddTcpListener(listener) => listener.notes(&mut notes),
             Self::AddCluster(cluster) => cluster.notes(&mut notes),
             Self::AddHttpFrontend(frontend) => frontend.notes(&mut notes),
             Self::AddBackend(backend) => backend.notes(&mut notes),
@@ -308,6 +335,8 @@ impl Order {
         match self {
             Self::AddHttpListener(listener) => listener.check_validity(now, notes),
             Self::UpdateHttpListener(patch) => patch.check_validity(now),
+            Self::AddTcpListener(listener) => listener.check_validity(now, notes),
+            Self::UpdateTcpListener(patch) => patch.check_validity(now),
             Self::AddCertificate(certificate) | Self::ReplaceCertificate { new: certificate, .. } => {
                 certificate.check_validity(now, notes)
             }
@@ -367,14 +396,10 @@ fn listener(
     address: &proto::SocketAddress,
     interface: Option<&str>,
 ) -> Result<(ListenerKind, ListenerKey), OrderError> {
-    let what = match ListenerKind::from_wire(kind)? {
-        kind @ (ListenerKind::Http | ListenerKind::Https) => {
-            return Ok((kind, ListenerKey::from_wire(address, interface)?));
-        }
-        ListenerKind::Tcp => verb::TCP,
-        ListenerKind::Udp => verb::UDP,
-    };
-    Err(OrderError::NotServed { what })
+    match ListenerKind::from_wire(kind)? {
+        ListenerKind::Udp => Err(OrderError::NotServed { what: verb::UDP }),
+        kind => Ok((kind, ListenerKey::from_wire(address, interface)?)),
+    }
 }
 
 fn address(field: &'static str, wire: &proto::SocketAddress) -> Result<SocketAddr, OrderError> {

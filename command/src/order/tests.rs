@@ -138,6 +138,40 @@ fn https_is_said_as_http_is() {
     round_trip(&RequestType::RemoveCertificate(proto::RemoveCertificate { address, fingerprint }).into());
 }
 
+#[test]
+fn orders_about_tcp_go_there_and_back() {
+    let (address, proxy) = (local(443), 2);
+    let tls = proto::HttpsListenerConfig { address, handshake_timeout: Some(3), ..Default::default() };
+    let added = proto::TcpListenerConfig {
+        address,
+        front_timeout: 60,
+        sni_preread_timeout: Some(2),
+        tls: Some(tls),
+        ..Default::default()
+    };
+    round_trip(&RequestType::AddTcpListener(added).into());
+    let tls = proto::UpdateHttpsListenerConfig { address, handshake_timeout: Some(4), ..Default::default() };
+    let update = proto::UpdateTcpListenerConfig {
+        address,
+        sni_preread_max_bytes: Some(5),
+        tls: Some(tls),
+        ..Default::default()
+    };
+    round_trip(&RequestType::UpdateTcpListener(update).into());
+    let interface = Some("eth0".to_owned());
+    let activate = proto::ActivateListener { address, proxy, interface, ..Default::default() };
+    round_trip(&RequestType::ActivateListener(activate).into());
+    let frontend = proto::RequestTcpFrontend {
+        cluster_id: "a".into(),
+        address,
+        tags: [("owner".to_owned(), "us".to_owned())].into(),
+        sni: Some("*.test".into()),
+        alpn: vec!["h2".into()],
+    };
+    round_trip(&RequestType::AddTcpFrontend(frontend.clone()).into());
+    round_trip(&RequestType::RemoveTcpFrontend(frontend).into());
+}
+
 fn check_refused(request: impl Into<proto::Request>, expected: &str) {
     let error = Order::from_request(&request.into()).expect_err("refused").to_string();
     assert!(error.contains(expected), "{error}");
@@ -152,7 +186,7 @@ fn what_is_no_order_is_refused_by_name() {
 
 #[test]
 fn later_features_are_refused_as_such() {
-    check_refused(RequestType::AddTcpFrontend(Default::default()), "TCP listeners and frontends are not");
+    check_refused(RequestType::AddUdpFrontend(Default::default()), "UDP listeners and frontends are not");
     check_refused(RequestType::SetHealthCheck(Default::default()), "health checks are not served yet");
     let udp = proto::ActivateListener { address: local(443), proxy: 3, ..Default::default() };
     check_refused(RequestType::ActivateListener(udp), "UDP listeners and frontends are not served yet");

@@ -3,7 +3,6 @@
 use super::OrderError;
 use crate::proto::{Request, request::RequestType};
 
-pub(super) const TCP: &str = "TCP listeners and frontends are";
 pub(super) const UDP: &str = "UDP listeners and frontends are";
 const HEALTH_CHECKS: &str = "health checks are";
 const LIMITS: &str = "connection limits set at run time are";
@@ -55,13 +54,13 @@ fn describe(request_type: &RequestType) -> (&'static str, Refusal) {
         R::AddCertificate(_) => ("add_certificate", Order),
         R::ReplaceCertificate(_) => ("replace_certificate", Order),
         R::RemoveCertificate(_) => ("remove_certificate", Order),
-        R::AddTcpFrontend(_) => ("add_tcp_frontend", NotServed(TCP)),
-        R::RemoveTcpFrontend(_) => ("remove_tcp_frontend", NotServed(TCP)),
+        R::AddTcpFrontend(_) => ("add_tcp_frontend", Order),
+        R::RemoveTcpFrontend(_) => ("remove_tcp_frontend", Order),
         R::AddBackend(_) => ("add_backend", Order),
         R::RemoveBackend(_) => ("remove_backend", Order),
         R::AddHttpListener(_) => ("add_http_listener", Order),
         R::AddHttpsListener(_) => ("add_https_listener", Order),
-        R::AddTcpListener(_) => ("add_tcp_listener", NotServed(TCP)),
+        R::AddTcpListener(_) => ("add_tcp_listener", Order),
         R::RemoveListener(_) => ("remove_listener", Order),
         R::ActivateListener(_) => ("activate_listener", Order),
         R::DeactivateListener(_) => ("deactivate_listener", Order),
@@ -79,7 +78,7 @@ fn describe(request_type: &RequestType) -> (&'static str, Refusal) {
         R::CountRequests(_) => ("count_requests", NoMutation),
         R::UpdateHttpListener(_) => ("update_http_listener", Order),
         R::UpdateHttpsListener(_) => ("update_https_listener", Order),
-        R::UpdateTcpListener(_) => ("update_tcp_listener", NotServed(TCP)),
+        R::UpdateTcpListener(_) => ("update_tcp_listener", Order),
         R::SetMaxConnectionsPerIp(_) => ("set_max_connections_per_ip", NotServed(LIMITS)),
         R::QueryMaxConnectionsPerIp(_) => ("query_max_connections_per_ip", NoMutation),
         R::SetHealthCheck(_) => ("set_health_check", NotServed(HEALTH_CHECKS)),

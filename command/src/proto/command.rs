@@ -488,7 +488,7 @@ pub struct ClientAuthPolicy {
     pub client_ca_crls: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UpdateTcpListenerConfig {
     #[prost(message, required, tag = "1")]
     pub address: SocketAddress,
@@ -502,6 +502,16 @@ pub struct UpdateTcpListenerConfig {
     pub back_timeout: ::core::option::Option<u32>,
     #[prost(uint32, optional, tag = "6")]
     pub connect_timeout: ::core::option::Option<u32>,
+    /// Ours: see config.toml.
+    ///
+    /// what of it is about TLS; the listener has to have TLS
+    #[prost(message, optional, tag = "1000")]
+    pub tls: ::core::option::Option<UpdateHttpsListenerConfig>,
+    /// seconds
+    #[prost(uint32, optional, tag = "1001")]
+    pub sni_preread_timeout: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "1002")]
+    pub sni_preread_max_bytes: ::core::option::Option<u32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -768,7 +778,7 @@ pub struct HttpsListenerConfig {
     pub max_handshakes_per_source: ::core::option::Option<u32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TcpListenerConfig {
     #[prost(message, required, tag = "1")]
     pub address: SocketAddress,
@@ -790,6 +800,10 @@ pub struct TcpListenerConfig {
     pub sni_preread_max_bytes: ::core::option::Option<u32>,
     #[prost(string, optional, tag = "10")]
     pub interface: ::core::option::Option<::prost::alloc::string::String>,
+    /// Ours: see config.toml. What of it is about TLS; with it, TLS ends here.
+    #[prost(message, optional, tag = "1000")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: ::core::option::Option<HttpsListenerConfig>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -67,13 +67,17 @@ impl ConfigState {
         match order {
             Order::AddHttpListener(listener) => self.add_http_listener(listener, &mut change)?,
             Order::UpdateHttpListener(patch) => self.update_http_listener(patch, &mut change)?,
+            Order::AddTcpListener(listener) => self.add_tcp_listener(listener, &mut change)?,
+            Order::UpdateTcpListener(patch) => self.update_tcp_listener(patch, &mut change)?,
             Order::RemoveListener { kind, key } => self.remove_listener(*kind, key, &mut change)?,
             Order::ActivateListener { kind, key } => self.set_active(*kind, key, true, &mut change)?,
             Order::DeactivateListener { kind, key } => self.set_active(*kind, key, false, &mut change)?,
-            Order::AddCluster(cluster) => self.add_cluster(cluster, &mut change),
+            Order::AddCluster(cluster) => self.add_cluster(cluster, &mut change)?,
             Order::RemoveCluster(id) => self.remove_cluster(id, &mut change)?,
             Order::AddHttpFrontend(frontend) => self.add_http_frontend(frontend, &mut change)?,
             Order::RemoveHttpFrontend(frontend) => self.remove_http_frontend(frontend, &mut change)?,
+            Order::AddTcpFrontend(frontend) => self.add_tcp_frontend(frontend, &mut change)?,
+            Order::RemoveTcpFrontend(frontend) => self.remove_tcp_frontend(frontend, &mut change)?,
             Order::AddCertificate(certificate) => {
                 if self.certificates.get(&certificate.key_in_state()).is_none() {
                     self.set_certificate(certificate, &mut change);
@@ -100,6 +104,10 @@ impl ConfigState {
                 (_, Before::HttpListener(listener)) => {
                     self.http_listeners.insert(listener.key().clone(), listener);
                 }
+                (_, Before::TcpListener(listener)) => {
+                    self.tcp_listeners.insert(listener.key().clone(), listener);
+                }
+                (_, Before::TcpFrontend(frontend)) => self.tcp_frontends.insert(&frontend),
                 (_, Before::Certificate(certificate)) => {
                     self.certificates.set(&certificate);
                 }
@@ -126,12 +134,20 @@ impl ConfigState {
             Effect::HttpFrontendAdded(frontend) => {
                 self.take_frontend(&frontend);
             }
+            Effect::TcpListenerSet(listener) => {
+                self.tcp_listeners.remove(listener.key());
+            }
+            Effect::TcpFrontendAdded(frontend) => {
+                self.tcp_frontends.remove(&frontend);
+            }
             Effect::CertificateSet(certificate) => {
                 self.certificates.remove(&certificate.key_in_state());
             }
             Effect::ClusterRemoved(_)
             | Effect::BackendRemoved(_)
             | Effect::HttpListenerRemoved(_)
+            | Effect::TcpListenerRemoved(_)
+            | Effect::TcpFrontendRemoved(_)
             | Effect::CertificateRemoved(_)
             | Effect::HttpFrontendRemoved(_) => debug_assert!(false, "a removal records what it removed"),
         }
@@ -165,20 +181,23 @@ impl ConfigState {
         listener: &Arc<HttpListener>,
         change: &mut Change,
     ) -> Result<(), OrderError> {
-        let key = listener.key();
-        let wanted = listener.kind();
-        if let Some(present) = self.http_listeners.get(key) {
-            return Err(match present.kind() {
-                kind if kind == wanted => already_exists(Noun::Listener(kind), key),
-                present => OrderError::OtherKind { key: key.to_string(), wanted, present },
-            });
-        }
+        self.check_free(listener.kind(), listener.key())?;
         // A listener is active only once it has been activated, whatever its message says: `active`
         // without a bound socket would be a lie.
         let listener =
             if listener.active() { Arc::new(listener.with_active(false)) } else { listener.clone() };
         self.set_http_listener(listener, change);
         Ok(())
+    }
+
+    /// One socket speaks one protocol: no listener of whatever kind may have this key yet.
+    pub(super) fn check_free(&self, wanted: ListenerKind, key: &ListenerKey) -> Result<(), OrderError> {
+        let http = self.http_listeners.get(key).map(|listener| listener.kind());
+        match http.or_else(|| self.tcp_listeners.get(key).map(|_| ListenerKind::Tcp)) {
+            None => Ok(()),
+            Some(kind) if kind == wanted => Err(already_exists(Noun::Listener(kind), key)),
+            Some(present) => Err(OrderError::OtherKind { key: key.to_string(), wanted, present }),
+        }
     }
 
     fn update_http_listener(
@@ -212,6 +231,9 @@ impl ConfigState {
         key: &ListenerKey,
         change: &mut Change,
     ) -> Result<(), OrderError> {
+        if kind == ListenerKind::Tcp {
+            return self.remove_tcp_listener(key, change);
+        }
         let listener = self.listener_of(kind, key)?.clone();
         self.http_listeners.remove(key);
         change.push(Effect::HttpListenerRemoved(key.clone()), Before::HttpListener(listener));
@@ -225,6 +247,9 @@ impl ConfigState {
         active: bool,
         change: &mut Change,
     ) -> Result<(), OrderError> {
+        if kind == ListenerKind::Tcp {
+            return self.set_tcp_active(key, active, change);
+        }
         let listener = self.listener_of(kind, key)?;
         if listener.active() != active {
             let listener = listener.with_active(active);
@@ -274,12 +299,16 @@ impl ConfigState {
         Ok(())
     }
 
-    fn add_cluster(&mut self, cluster: &Arc<Cluster>, change: &mut Change) {
+    fn add_cluster(&mut self, cluster: &Arc<Cluster>, change: &mut Change) -> Result<(), OrderError> {
         if self.clusters.get(cluster.id()).is_some_and(|present| present == cluster) {
-            return;
+            return Ok(());
+        }
+        if self.tcp_frontends.of(cluster.id()).next().is_some() {
+            cluster.check_fit_for_tcp()?;
         }
         let before = self.clusters.insert(cluster.id().clone(), cluster.clone());
         change.push(Effect::ClusterSet(cluster.clone()), before.map_or(Before::Nothing, Before::Cluster));
+        Ok(())
     }
 
     fn remove_cluster(&mut self, id: &ClusterId, change: &mut Change) -> Result<(), OrderError> {
@@ -289,6 +318,7 @@ impl ConfigState {
         for frontend in frontends {
             self.remove_filed(&frontend, change);
         }
+        self.remove_tcp_frontends_of(id, change);
         let backends: Vec<_> = of_cluster(&self.backends, id).cloned().collect();
         for entry in backends {
             self.backends.remove(&entry);
@@ -411,10 +441,10 @@ fn noun(frontend: &HttpFrontend) -> Noun {
     if frontend.is_https() { Noun::HttpsFrontend } else { Noun::HttpFrontend }
 }
 
-fn already_exists(noun: Noun, key: &impl fmt::Display) -> OrderError {
+pub(super) fn already_exists(noun: Noun, key: &impl fmt::Display) -> OrderError {
     OrderError::AlreadyExists { noun, key: key.to_string() }
 }
 
-fn not_found(noun: Noun, key: &impl fmt::Display) -> OrderError {
+pub(super) fn not_found(noun: Noun, key: &impl fmt::Display) -> OrderError {
     OrderError::NotFound { noun, key: key.to_string() }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::order::{
     Backend, BackendKey, Certificate, CertificateKey, Cluster, ClusterId, HttpFrontend, HttpListener,
-    ListenerKey,
+    ListenerKey, TcpFrontend, TcpListener,
 };
 
 /// What an accepted order really changed, cascades included. Empty if everything was so already.
@@ -36,6 +36,14 @@ pub enum Effect {
     HttpListenerSet(Arc<HttpListener>),
     /// The listener is gone.
     HttpListenerRemoved(ListenerKey),
+    /// The TCP frontend is new.
+    TcpFrontendAdded(Arc<TcpFrontend>),
+    /// The TCP frontend is gone.
+    TcpFrontendRemoved(Arc<TcpFrontend>),
+    /// The TCP listener is new, has new settings, or has been activated or deactivated.
+    TcpListenerSet(Arc<TcpListener>),
+    /// The TCP listener is gone.
+    TcpListenerRemoved(ListenerKey),
     /// The certificate is new, or has something new beside itself. What a replacement removes follows.
     CertificateSet(Arc<Certificate>),
     /// The certificate is gone.
@@ -49,6 +57,8 @@ pub(super) enum Before {
     Cluster(Arc<Cluster>),
     Backend(Arc<Backend>),
     HttpListener(Arc<HttpListener>),
+    TcpListener(Arc<TcpListener>),
+    TcpFrontend(Arc<TcpFrontend>),
     Certificate(Arc<Certificate>),
     /// The removed frontend's place among the ordered ones.
     HttpFrontend {

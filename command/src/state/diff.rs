@@ -10,7 +10,9 @@ use std::{
 };
 
 use super::{ConfigState, List, index::FrontendEntry};
-use crate::order::{HttpFrontend, HttpListener, Identity, Order, RulePosition};
+use crate::order::{
+    HttpFrontend, HttpListener, Identity, ListenerKey, ListenerKind, Order, RulePosition, TcpFrontend,
+};
 
 impl ConfigState {
     /// Orders that, applied to this state, make it equal `to`.
@@ -23,7 +25,9 @@ impl ConfigState {
         let kept = kept_frontends(self, to);
         self.removals(to, &kept, &mut orders);
         let mut activations = Vec::new();
+        self.listener_removals(to, &mut orders);
         self.listener_changes(to, &mut orders, &mut activations);
+        self.tcp_listener_changes(to, &mut orders, &mut activations);
         self.certificate_changes(to, &mut orders);
         self.additions(to, &kept, &mut orders);
         orders.append(&mut activations);
@@ -36,6 +40,12 @@ impl ConfigState {
                 orders.push(Order::RemoveHttpFrontend(entry.frontend.clone()));
             }
         }
+        for frontend in self.tcp_frontends() {
+            let cascades = removed(frontend.cluster_id(), self, to);
+            if !cascades && !is_kept(frontend, self, to) {
+                orders.push(Order::RemoveTcpFrontend(frontend.clone()));
+            }
+        }
         for entry in &self.backends {
             if !to.backends.contains(entry) && to.clusters.contains_key(entry.0.cluster_id()) {
                 orders.push(Order::RemoveBackend(entry.0.key()));
@@ -45,16 +55,25 @@ impl ConfigState {
         orders.extend(gone.map(|id| Order::RemoveCluster(id.clone())));
     }
 
+    /// Before any is added: what was there may speak TCP, and what comes HTTP.
+    fn listener_removals(&self, to: &Self, orders: &mut Vec<Order>) {
+        for (key, listener) in &self.http_listeners {
+            if !to.http_listeners.contains_key(key) {
+                orders.push(Order::RemoveListener { kind: listener.kind(), key: key.clone() });
+            }
+        }
+        for key in self.tcp_listeners.keys() {
+            if !to.tcp_listeners.contains_key(key) {
+                orders.push(Order::RemoveListener { kind: ListenerKind::Tcp, key: key.clone() });
+            }
+        }
+    }
+
     fn listener_changes(&self, to: &Self, orders: &mut Vec<Order>, activations: &mut Vec<Order>) {
         let remove = |listener: &HttpListener| Order::RemoveListener {
             kind: listener.kind(),
             key: listener.key().clone(),
         };
-        for (key, listener) in &self.http_listeners {
-            if !to.http_listeners.contains_key(key) {
-                orders.push(remove(listener));
-            }
-        }
         for (key, wanted) in &to.http_listeners {
             let present = self.http_listeners.get(key);
             let mut active = present.is_some_and(|present| present.active());
@@ -71,6 +90,31 @@ impl ConfigState {
                 }
             }
             let kind = wanted.kind();
+            match (active, wanted.active()) {
+                (false, true) => activations.push(Order::ActivateListener { kind, key: key.clone() }),
+                (true, false) => orders.push(Order::DeactivateListener { kind, key: key.clone() }),
+                _ => {}
+            }
+        }
+    }
+
+    /// As for HTTP.
+    fn tcp_listener_changes(&self, to: &Self, orders: &mut Vec<Order>, activations: &mut Vec<Order>) {
+        let kind = ListenerKind::Tcp;
+        for (key, wanted) in &to.tcp_listeners {
+            let present = self.tcp_listeners.get(key);
+            let mut active = present.is_some_and(|present| present.active());
+            let alone = [self, to].iter().all(|state| state.tcp_listeners_at(key.address) == 1);
+            let patch = present.filter(|_| alone).and_then(|present| present.patch_to(wanted));
+            match (present, patch) {
+                (Some(present), _) if **present == wanted.with_active(active) => {}
+                (Some(_), Some(patch)) => orders.push(Order::UpdateTcpListener(patch.into())),
+                (present, _) => {
+                    orders.extend(present.map(|_| Order::RemoveListener { kind, key: key.clone() }));
+                    orders.push(Order::AddTcpListener(wanted.clone()));
+                    active = false;
+                }
+            }
             match (active, wanted.active()) {
                 (false, true) => activations.push(Order::ActivateListener { kind, key: key.clone() }),
                 (true, false) => orders.push(Order::DeactivateListener { kind, key: key.clone() }),
@@ -97,8 +141,13 @@ impl ConfigState {
     }
 
     fn listeners_at(&self, address: SocketAddr) -> usize {
-        let lowest = crate::order::ListenerKey { address, interface: None };
+        let lowest = ListenerKey { address, interface: None };
         self.http_listeners.range(lowest..).take_while(|(key, _)| key.address == address).count()
+    }
+
+    fn tcp_listeners_at(&self, address: SocketAddr) -> usize {
+        let lowest = ListenerKey { address, interface: None };
+        self.tcp_listeners.range(lowest..).take_while(|(key, _)| key.address == address).count()
     }
 
     fn additions(&self, to: &Self, kept: &Kept<'_>, orders: &mut Vec<Order>) {
@@ -115,6 +164,12 @@ impl ConfigState {
         for frontend in to.http_frontends() {
             if !kept.contains(&frontend.identity()) {
                 orders.push(Order::AddHttpFrontend(frontend.clone()));
+            }
+        }
+        for frontend in to.tcp_frontends() {
+            let present = self.tcp_frontends.get(frontend);
+            if !present.is_some_and(|present| is_kept(present, self, to)) {
+                orders.push(Order::AddTcpFrontend(frontend.clone()));
             }
         }
     }
@@ -155,6 +210,16 @@ fn kept_frontends<'a>(from: &'a ConfigState, to: &'a ConfigState) -> Kept<'a> {
 
 /// Whether the removal of its cluster, on the way from one state to the other, removes the frontend.
 fn cascades(frontend: &HttpFrontend, from: &ConfigState, to: &ConfigState) -> bool {
-    let cluster = frontend.cluster_id();
-    cluster.is_some_and(|id| from.clusters.contains_key(id) && !to.clusters.contains_key(id))
+    frontend.cluster_id().is_some_and(|id| removed(id, from, to))
+}
+
+/// Whether a cluster is removed on the way from one state to the other.
+fn removed(cluster_id: &str, from: &ConfigState, to: &ConfigState) -> bool {
+    from.clusters.contains_key(cluster_id) && !to.clusters.contains_key(cluster_id)
+}
+
+/// Whether a TCP frontend of the one state needs no order to be in the other.
+fn is_kept(frontend: &TcpFrontend, from: &ConfigState, to: &ConfigState) -> bool {
+    let wanted = to.tcp_frontends.get(frontend);
+    wanted.is_some_and(|wanted| **wanted == *frontend) && !removed(frontend.cluster_id(), from, to)
 }

@@ -7,7 +7,7 @@
 use std::{borrow::Borrow, cmp::Ordering, collections::BTreeSet, net::SocketAddr, ops::Bound, sync::Arc};
 
 use super::Turn;
-use crate::order::{Backend, BackendKey, HttpFrontend, Identity, RulePosition};
+use crate::order::{Backend, BackendKey, HttpFrontend, Identity, RulePosition, TcpFrontend, TcpIdentity};
 
 /// A place in a set that is ordered by cluster first: that of an element, or a cluster's edge.
 pub(super) trait Place {
@@ -22,6 +22,7 @@ pub(super) enum Within<'a> {
     First,
     Backend(&'a str, SocketAddr),
     Frontend(Identity<'a>),
+    TcpFrontend(TcpIdentity<'a>),
     Last,
 }
 
@@ -112,6 +113,20 @@ impl Place for ByCluster {
     }
 }
 
+/// A TCP frontend, by cluster and identity: entries compare by these alone.
+#[derive(Clone, Debug)]
+pub(super) struct TcpByCluster(pub(super) Arc<TcpFrontend>);
+
+impl Place for TcpByCluster {
+    fn cluster(&self) -> &str {
+        self.0.cluster_id()
+    }
+
+    fn within(&self) -> Within<'_> {
+        Within::TcpFrontend(self.0.identity())
+    }
+}
+
 macro_rules! ordered_by_place {
     ($entry:ident) => {
         impl<'p> Borrow<dyn Place + 'p> for $entry {
@@ -145,6 +160,7 @@ macro_rules! ordered_by_place {
 
 ordered_by_place!(BackendEntry);
 ordered_by_place!(ByCluster);
+ordered_by_place!(TcpByCluster);
 
 /// A frontend, by identity, with its place among the ordered ones. Entries compare by identity alone.
 #[derive(Clone, Debug)]

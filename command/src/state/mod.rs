@@ -14,6 +14,8 @@ mod diff;
 mod index;
 mod query;
 mod save;
+mod tcp;
+mod tcp_frontends;
 #[cfg(test)]
 mod tests;
 
@@ -25,7 +27,7 @@ use std::{
 
 use crate::order::{
     Backend, BackendKey, Certificate, CertificateKey, Cluster, ClusterId, HttpFrontend, HttpListener,
-    ListenerKey, ListenerKind, Order, RulePosition,
+    ListenerKey, ListenerKind, Order, RulePosition, TcpFrontend, TcpListener,
 };
 
 pub use apply::{Culprit, TransactionError};
@@ -33,6 +35,7 @@ use certificates::Certificates;
 pub use change::{Change, Effect};
 use index::{BackendEntry, ByCluster, FrontendEntry, Place, of_cluster};
 pub use save::{STATE_RECORD_BYTES_MIN, StateFile, StateFileError, StateFileFault, read_state, write_state};
+pub(crate) use tcp_frontends::TcpFrontends;
 
 /// Listeners, clusters, frontends, certificates and backends.
 ///
@@ -42,6 +45,8 @@ pub use save::{STATE_RECORD_BYTES_MIN, StateFile, StateFileError, StateFileFault
 pub struct ConfigState {
     /// HTTP and HTTPS ones.
     http_listeners: BTreeMap<ListenerKey, Arc<HttpListener>>,
+    /// None has the key of an HTTP or HTTPS one.
+    tcp_listeners: BTreeMap<ListenerKey, Arc<TcpListener>>,
     certificates: Certificates,
     clusters: BTreeMap<ClusterId, Arc<Cluster>>,
     /// By cluster, so that one cluster's are found without looking at others.
@@ -52,6 +57,7 @@ pub struct ConfigState {
     frontends_by_cluster: BTreeSet<ByCluster>,
     /// PRE and POST frontends, in the order in which they are tried.
     ordered_frontends: BTreeMap<Turn, Arc<HttpFrontend>>,
+    tcp_frontends: TcpFrontends,
     /// The sequence of the next PRE or POST frontend; grows only.
     next_sequence: u64,
 }
@@ -67,12 +73,16 @@ type List = (bool, SocketAddr, RulePosition);
 pub struct Counts {
     /// HTTP and HTTPS listeners, active or not.
     pub http_listeners: usize,
+    /// TCP listeners, active or not.
+    pub tcp_listeners: usize,
     /// Certificates, those of listeners not counted.
     pub certificates: usize,
     /// Clusters.
     pub clusters: usize,
     /// HTTP and HTTPS frontends.
     pub http_frontends: usize,
+    /// TCP frontends.
+    pub tcp_frontends: usize,
     /// Backends.
     pub backends: usize,
 }
@@ -83,9 +93,11 @@ impl ConfigState {
     pub fn counts(&self) -> Counts {
         Counts {
             http_listeners: self.http_listeners.len(),
+            tcp_listeners: self.tcp_listeners.len(),
             certificates: self.certificates.len(),
             clusters: self.clusters.len(),
             http_frontends: self.http_frontends.len(),
+            tcp_frontends: self.tcp_frontends.len(),
             backends: self.backends.len(),
         }
     }
@@ -93,9 +105,17 @@ impl ConfigState {
     /// How many things there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        let counts = self.counts();
-        let Counts { http_listeners, certificates, clusters, http_frontends, backends } = counts;
-        http_listeners + certificates + clusters + http_frontends + backends
+        let Counts {
+            http_listeners,
+            tcp_listeners,
+            certificates,
+            clusters,
+            http_frontends,
+            tcp_frontends,
+            backends,
+        } = self.counts();
+        let listeners = http_listeners + tcp_listeners;
+        listeners + certificates + clusters + http_frontends + tcp_frontends + backends
     }
 
     /// Whether there is nothing.
@@ -113,6 +133,32 @@ impl ConfigState {
     #[must_use]
     pub fn http_listener(&self, key: &ListenerKey) -> Option<&Arc<HttpListener>> {
         self.http_listeners.get(key)
+    }
+
+    /// All TCP listeners, by address.
+    pub fn tcp_listeners(&self) -> impl Iterator<Item = &Arc<TcpListener>> {
+        self.tcp_listeners.values()
+    }
+
+    /// One TCP listener.
+    #[must_use]
+    pub fn tcp_listener(&self, key: &ListenerKey) -> Option<&Arc<TcpListener>> {
+        self.tcp_listeners.get(key)
+    }
+
+    /// The listeners that accept connections, whatever they speak.
+    pub fn active_listeners(&self) -> impl Iterator<Item = (ListenerKind, &ListenerKey)> {
+        let http = self.http_listeners.values().filter(|listener| listener.active());
+        let tcp = self.tcp_listeners.values().filter(|listener| listener.active());
+        let http = http.map(|listener| (listener.kind(), listener.key()));
+        http.chain(tcp.map(|listener| (ListenerKind::Tcp, listener.key())))
+    }
+
+    /// Whether a listener is there and accepts connections, whatever it speaks.
+    #[must_use]
+    pub fn is_active(&self, key: &ListenerKey) -> bool {
+        self.http_listeners.get(key).is_some_and(|listener| listener.active())
+            || self.tcp_listeners.get(key).is_some_and(|listener| listener.active())
     }
 
     /// All certificates, by address and fingerprint; not those that listeners have of their own.
@@ -169,6 +215,16 @@ impl ConfigState {
             .chain(self.ordered_frontends.values())
     }
 
+    /// All TCP frontends, by identity.
+    pub fn tcp_frontends(&self) -> impl Iterator<Item = &Arc<TcpFrontend>> {
+        self.tcp_frontends.iter()
+    }
+
+    /// The TCP frontends of one cluster, by identity.
+    pub fn tcp_frontends_of<'a>(&'a self, cluster_id: &str) -> impl Iterator<Item = &'a Arc<TcpFrontend>> {
+        self.tcp_frontends.of(cluster_id)
+    }
+
     /// The whole state as orders, in the order of a state file. Applied to an empty state they give an
     /// equal one.
     pub fn orders(&self) -> impl Iterator<Item = Order> + '_ {
@@ -180,6 +236,11 @@ impl ConfigState {
                 [Some(Order::AddHttpListener(listener.clone())), activate].into_iter().flatten()
             })
         });
+        let tcp_listeners = self.tcp_listeners.values().flat_map(|listener| {
+            let (kind, key) = (ListenerKind::Tcp, listener.key());
+            let activate = listener.active().then(|| Order::ActivateListener { kind, key: key.clone() });
+            [Some(Order::AddTcpListener(listener.clone())), activate].into_iter().flatten()
+        });
         let clusters = self.clusters.values().map(|cluster| Order::AddCluster(cluster.clone()));
         let frontends = |https| {
             let of_kind = self.http_frontends().filter(move |frontend| frontend.is_https() == https);
@@ -187,8 +248,9 @@ impl ConfigState {
         };
         let certificates = self.certificates().map(|it| Order::AddCertificate(it.clone()));
         let backends = self.backends.iter().map(|entry| Order::AddBackend(entry.0.clone()));
-        let http = listeners.chain(clusters).chain(frontends(false));
-        http.chain(certificates).chain(frontends(true)).chain(backends)
+        let tcp_frontends = self.tcp_frontends.iter().map(|it| Order::AddTcpFrontend(it.clone()));
+        let http = listeners.chain(tcp_listeners).chain(clusters).chain(frontends(false));
+        http.chain(certificates).chain(frontends(true)).chain(tcp_frontends).chain(backends)
     }
 
     /// Checks that every index agrees with what it indexes. For tests and the simulator.
@@ -199,7 +261,16 @@ impl ConfigState {
         for (key, listener) in &self.http_listeners {
             assert_eq!(key, listener.key(), "a listener is filed under its own key");
         }
+        for (key, listener) in &self.tcp_listeners {
+            assert_eq!(key, listener.key(), "a listener is filed under its own key");
+            assert!(!self.http_listeners.contains_key(key), "one socket speaks one protocol");
+        }
         self.certificates.check_invariants();
+        self.tcp_frontends.check_invariants();
+        for frontend in self.tcp_frontends.iter() {
+            let cluster = self.clusters.get(frontend.cluster_id());
+            assert!(cluster.is_none_or(|it| it.check_fit_for_tcp().is_ok()), "a cluster fits its frontends");
+        }
         for (id, cluster) in &self.clusters {
             assert_eq!(id, cluster.id(), "a cluster is filed under its own id");
         }
@@ -233,6 +304,8 @@ impl ConfigState {
 impl PartialEq for ConfigState {
     fn eq(&self, other: &Self) -> bool {
         self.http_listeners == other.http_listeners
+            && self.tcp_listeners == other.tcp_listeners
+            && self.tcp_frontends == other.tcp_frontends
             && self.certificates == other.certificates
             && self.clusters == other.clusters
             && self.backends.iter().map(|entry| &entry.0).eq(other.backends.iter().map(|entry| &entry.0))

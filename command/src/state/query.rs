@@ -51,7 +51,7 @@ impl ConfigState {
     }
 
     /// The frontends that pass the filters: by kind (none set: all kinds), by a part of the host name,
-    /// by cluster (denying frontends have none).
+    /// by cluster (denying frontends have none). TCP frontends have no host name: a part of one leaves them out.
     #[must_use]
     pub fn list_frontends(&self, filters: &proto::FrontendFilters) -> proto::ListedFrontends {
         let every_kind = !filters.http && !filters.https && !filters.tcp;
@@ -74,7 +74,24 @@ impl ConfigState {
         proto::ListedFrontends {
             http_frontends: of_kind(filters.http || every_kind, false),
             https_frontends: of_kind(filters.https || every_kind, true),
+            tcp_frontends: self.list_tcp_frontends(filters, filters.tcp || every_kind),
             ..Default::default()
+        }
+    }
+
+    /// A part of a host name leaves them out: they have none.
+    fn list_tcp_frontends(
+        &self,
+        filters: &proto::FrontendFilters,
+        wanted: bool,
+    ) -> Vec<proto::RequestTcpFrontend> {
+        if !wanted || filters.domain.is_some() {
+            return Vec::new();
+        }
+        let of_cluster = filters.cluster_id.as_deref().map(|id| self.tcp_frontends_of(id));
+        match of_cluster {
+            Some(frontends) => frontends.map(|it| (&**it).into()).collect(),
+            None => self.tcp_frontends().map(|it| (&**it).into()).collect(),
         }
     }
 
@@ -89,6 +106,8 @@ impl ConfigState {
                 None => drop(list.http_listeners.insert(key, (&**listener).into())),
             }
         }
+        let tcp = self.tcp_listeners.values();
+        list.tcp_listeners = tcp.map(|it| (it.key().to_string(), it.public_wire())).collect();
         list
     }
 
@@ -149,12 +168,14 @@ impl ConfigState {
         }))
     }
 
-    /// For each address with an HTTPS listener, the certificate for this host: under its own name rather
+    /// For each address with a listener at which TLS ends, the certificate for this host: under its own name rather
     /// than a wildcard, and the one that is valid longest of several.
     fn certificates_for(&self, domain: &str) -> BTreeSet<CertificateKey> {
         let domain = domain.to_ascii_lowercase();
         let https = self.http_listeners.values().filter(|it| it.kind() == ListenerKind::Https);
-        let addresses: BTreeSet<_> = https.map(|listener| listener.address()).collect();
+        let tcp = self.tcp_listeners.values().filter(|it| it.tls().is_some());
+        let addresses = https.map(|listener| listener.address()).chain(tcp.map(|it| it.address()));
+        let addresses: BTreeSet<_> = addresses.collect();
         let best = |address| {
             let rank = |it: &&Arc<Certificate>| {
                 let exact = it.names().iter().any(|name| **name == *domain);
@@ -175,6 +196,7 @@ impl ConfigState {
             configuration: Some(cluster.public_wire()),
             http_frontends: of_kind(false),
             https_frontends: of_kind(true),
+            tcp_frontends: self.tcp_frontends_of(cluster.id()).map(|it| (&**it).into()).collect(),
             backends: self.backends(cluster.id()).map(|backend| (&**backend).into()).collect(),
             ..Default::default()
         }

@@ -8,21 +8,26 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use kakehi_command::order::{
-    Certificate, CertificateKey, HttpFrontend, HttpListener, ListenerKey, ListenerKind,
+    Certificate, CertificateKey, HttpFrontend, HttpListener, ListenerKey, ListenerKind, TcpFrontend,
+    TcpListener, TlsSettings,
 };
 use slab::Slab;
 
 use crate::net::Token;
 use crate::net::secure::Acceptor;
 use crate::policy::Rewriter;
-use crate::routing::{Fields, RouteError, Router};
+use crate::routing::{Fields, RouteError, Router, ServerNames};
 use crate::session::backends::ClusterKey;
 use crate::tls::server_config::{Shared as SharedTls, server_config};
 use crate::tls::settings::{default_entry, server_settings};
 
 mod certificates;
+mod tcp;
 
 use certificates::AddressCertificates;
+use tcp::TcpRoutes;
+
+pub use tcp::TcpRoute;
 
 /// Index of a listener in the table. Valid while its sessions are counted.
 pub type ListenerIndex = usize;
@@ -50,16 +55,83 @@ struct RouteTable {
     listeners: usize,
 }
 
-/// One listener.
+/// The settings of a listener of any kind.
+#[derive(Debug, Clone)]
+pub enum ListenerConfig {
+    /// HTTP, with TLS or without.
+    Http(Arc<HttpListener>),
+    /// TCP, likewise.
+    Tcp(Arc<TcpListener>),
+}
+
+impl ListenerConfig {
+    /// What names it.
+    pub fn key(&self) -> &ListenerKey {
+        match self {
+            Self::Http(listener) => listener.key(),
+            Self::Tcp(listener) => listener.key(),
+        }
+    }
+
+    /// What is served.
+    pub fn kind(&self) -> ListenerKind {
+        match self {
+            Self::Http(listener) => listener.kind(),
+            Self::Tcp(_) => ListenerKind::Tcp,
+        }
+    }
+
+    /// Whether it is to accept.
+    pub fn active(&self) -> bool {
+        match self {
+            Self::Http(listener) => listener.active(),
+            Self::Tcp(listener) => listener.active(),
+        }
+    }
+
+    /// How it speaks TLS, if it does.
+    pub fn tls(&self) -> Option<&TlsSettings> {
+        match self {
+            Self::Http(listener) => listener.tls(),
+            Self::Tcp(listener) => listener.tls(),
+        }
+    }
+}
+
+/// What there is of an HTTP listener alone.
 #[derive(Debug)]
-pub struct Listener<L> {
+pub struct HttpService {
     config: Arc<HttpListener>,
-    /// With TLS: what its clients are served with.
-    acceptor: Option<Acceptor>,
     /// Another one for each of its settings, and for each listener.
     generation: u64,
     /// Index of the rules of its address.
     routes: usize,
+}
+
+impl HttpService {
+    /// Its settings now.
+    pub fn config(&self) -> &Arc<HttpListener> {
+        &self.config
+    }
+
+    /// What was derived from its settings holds as long as this is the same.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+}
+
+#[derive(Debug)]
+enum Service {
+    Http(HttpService),
+    Tcp(Arc<TcpListener>),
+}
+
+/// One listener.
+#[derive(Debug)]
+pub struct Listener<L> {
+    service: Service,
+    /// With TLS: what its clients are served with.
+    acceptor: Option<Acceptor>,
     socket: Option<(L, Token)>,
     sessions: usize,
     removed: bool,
@@ -67,18 +139,32 @@ pub struct Listener<L> {
 
 impl<L> Listener<L> {
     /// Its settings now.
-    pub fn config(&self) -> &Arc<HttpListener> {
-        &self.config
+    pub fn config(&self) -> ListenerConfig {
+        match &self.service {
+            Service::Http(service) => ListenerConfig::Http(service.config.clone()),
+            Service::Tcp(config) => ListenerConfig::Tcp(config.clone()),
+        }
+    }
+
+    /// What is served.
+    pub fn kind(&self) -> ListenerKind {
+        match &self.service {
+            Service::Http(service) => service.config.kind(),
+            Service::Tcp(_) => ListenerKind::Tcp,
+        }
+    }
+
+    /// How it speaks TLS, if it does.
+    pub fn tls(&self) -> Option<&TlsSettings> {
+        match &self.service {
+            Service::Http(service) => service.config.tls(),
+            Service::Tcp(config) => config.tls(),
+        }
     }
 
     /// What its clients are served with, if it has TLS.
     pub fn acceptor(&self) -> Option<&Acceptor> {
         self.acceptor.as_ref()
-    }
-
-    /// What was derived from its settings holds as long as this is the same.
-    pub fn generation(&self) -> u64 {
-        self.generation
     }
 
     /// The socket and its token, while it accepts.
@@ -94,6 +180,7 @@ pub struct Listeners<L> {
     by_key: HashMap<ListenerKey, ListenerIndex>,
     route_tables: Slab<RouteTable>,
     tables_by_place: HashMap<Place, usize>,
+    tcp_routes: TcpRoutes,
     certificates: AddressCertificates,
     tls: SharedTls,
     /// Settings that listeners have had.
@@ -109,6 +196,7 @@ impl<L> Default for Listeners<L> {
             by_key: HashMap::new(),
             route_tables: Slab::new(),
             tables_by_place: HashMap::new(),
+            tcp_routes: TcpRoutes::default(),
             certificates: AddressCertificates::default(),
             tls: SharedTls::default(),
             generations: 0,
@@ -136,40 +224,54 @@ impl<L> Listeners<L> {
         self.certificates.remove(key);
     }
 
-    fn acceptor(&mut self, config: &HttpListener) -> Result<Option<Acceptor>, String> {
-        let Some(settings) = server_settings(config) else { return Ok(None) };
-        let table = self.certificates.table(config.address());
-        let config = server_config(&settings, &self.tls, table, default_entry(config)?)
+    fn acceptor(&mut self, config: &ListenerConfig) -> Result<Option<Acceptor>, String> {
+        let Some(tls) = config.tls() else { return Ok(None) };
+        let key = config.key();
+        let settings = server_settings(config.kind(), key, tls);
+        let table = self.certificates.table(key.address);
+        let config = server_config(&settings, &self.tls, table, default_entry(tls)?)
             .map_err(|error| error.to_string())?;
         Ok(Some(Acceptor { config, choices: self.tls.choices.clone() }))
     }
 
-    /// Adds a listener or replaces its settings; running sessions see them from their next request on, those of TLS
-    /// from the next connection on.
+    /// Adds a listener or replaces its settings; running sessions of HTTP see them from their next request on, those of
+    /// TLS from the next connection on.
     ///
     /// # Errors
     /// rustls has no use for its settings.
-    pub fn set(&mut self, config: Arc<HttpListener>) -> Result<ListenerIndex, String> {
+    pub fn set(&mut self, config: ListenerConfig) -> Result<ListenerIndex, String> {
         let acceptor = self.acceptor(&config)?;
-        if let Some(&index) = self.by_key.get(config.key())
-            && let Some(listener) = self.entries.get_mut(index)
-        {
-            listener.config = config;
+        self.generations += 1;
+        let generation = self.generations;
+        let known =
+            self.by_key.get(config.key()).and_then(|&index| Some((index, self.entries.get_mut(index)?)));
+        if let Some((index, listener)) = known {
             listener.acceptor = acceptor;
-            self.generations += 1;
-            listener.generation = self.generations;
+            match (&mut listener.service, config) {
+                (Service::Http(service), ListenerConfig::Http(config)) => {
+                    service.config = config;
+                    service.generation = generation;
+                }
+                (Service::Tcp(known), ListenerConfig::Tcp(config)) => *known = config,
+                (Service::Http(_), ListenerConfig::Tcp(_)) | (Service::Tcp(_), ListenerConfig::Http(_)) => {
+                    debug_assert!(false, "a listener of another kind is another listener");
+                }
+            }
             return Ok(index);
         }
         let key = config.key().clone();
-        let routes = self.route_table((config.kind() == ListenerKind::Https, key.address));
-        if let Some(table) = self.route_tables.get_mut(routes) {
-            table.listeners += 1;
-        }
-        self.generations += 1;
-        let generation = self.generations;
-        let listener =
-            Listener { config, acceptor, generation, routes, socket: None, sessions: 0, removed: false };
-        let index = self.entries.insert(listener);
+        let service = match config {
+            ListenerConfig::Http(config) => {
+                let routes = self.route_table((config.kind() == ListenerKind::Https, key.address));
+                if let Some(table) = self.route_tables.get_mut(routes) {
+                    table.listeners += 1;
+                }
+                Service::Http(HttpService { config, generation, routes })
+            }
+            ListenerConfig::Tcp(config) => Service::Tcp(config),
+        };
+        let index =
+            self.entries.insert(Listener { service, acceptor, socket: None, sessions: 0, removed: false });
         self.by_key.insert(key, index);
         Ok(index)
     }
@@ -187,11 +289,13 @@ impl<L> Listeners<L> {
     fn forget_if_unused(&mut self, index: ListenerIndex) {
         if self.entries.get(index).is_some_and(|listener| listener.removed && listener.sessions == 0) {
             let listener = self.entries.remove(index);
-            if let Some(table) = self.route_tables.get_mut(listener.routes) {
-                table.listeners = table.listeners.saturating_sub(1);
+            if let Service::Http(HttpService { routes, .. }) = listener.service {
+                if let Some(table) = self.route_tables.get_mut(routes) {
+                    table.listeners = table.listeners.saturating_sub(1);
+                }
+                self.forget_table_if_unused(routes);
             }
-            self.forget_table_if_unused(listener.routes);
-            drop(listener);
+            drop(listener.acceptor);
             self.certificates.forget_unused();
         }
     }
@@ -249,6 +353,22 @@ impl<L> Listeners<L> {
     /// The listener at this index.
     pub fn get(&self, index: ListenerIndex) -> Option<&Listener<L>> {
         self.entries.get(index)
+    }
+
+    /// The HTTP listener at this index.
+    pub fn http(&self, index: ListenerIndex) -> Option<&HttpService> {
+        match &self.entries.get(index)?.service {
+            Service::Http(service) => Some(service),
+            Service::Tcp(_) => None,
+        }
+    }
+
+    /// The TCP listener at this index.
+    pub fn tcp(&self, index: ListenerIndex) -> Option<&Arc<TcpListener>> {
+        match &self.entries.get(index)?.service {
+            Service::Tcp(config) => Some(config),
+            Service::Http(_) => None,
+        }
     }
 
     /// The listener at this index.
@@ -311,15 +431,31 @@ impl<L> Listeners<L> {
         method: &[u8],
         fields: &dyn Fields,
     ) -> Option<&Route> {
-        let table = self.route_tables.get(self.entries.get(listener)?.routes)?;
+        let table = self.route_tables.get(self.http(listener)?.routes)?;
         table.router.route(host, path, method, fields)
+    }
+
+    /// Adds a TCP frontend, for which `cluster` is held.
+    pub fn add_tcp_frontend(&mut self, frontend: &Arc<TcpFrontend>, cluster: ClusterKey) {
+        self.tcp_routes.add(TcpRoute { frontend: frontend.clone(), cluster });
+    }
+
+    /// Removes a TCP frontend, and gives what it led to.
+    #[must_use]
+    pub fn remove_tcp_frontend(&mut self, frontend: &TcpFrontend) -> Option<TcpRoute> {
+        self.tcp_routes.remove(frontend)
+    }
+
+    /// Where connections of a TCP listener go; none if there are no frontends at its address.
+    pub fn tcp_routes(&self, listener: ListenerIndex) -> Option<&ServerNames<TcpRoute>> {
+        self.tcp_routes.at(self.tcp(listener)?.address())
     }
 
     /// Every count agrees with what it counts.
     pub fn check_invariants(&self) {
         for (key, &index) in &self.by_key {
             let listener = self.entries.get(index).expect("a listed listener exists");
-            assert_eq!(listener.config.key(), key);
+            assert_eq!(listener.config().key(), key);
             assert!(!listener.removed);
         }
         for (_, listener) in &self.entries {
@@ -329,10 +465,13 @@ impl<L> Listeners<L> {
         for (&place, &index) in &self.tables_by_place {
             let table = self.route_tables.get(index).expect("a listed table exists");
             assert_eq!(table.place, place);
-            let listeners = self.entries.iter().filter(|(_, listener)| listener.routes == index).count();
+            let uses =
+                |listener: &Listener<L>| matches!(&listener.service, Service::Http(it) if it.routes == index);
+            let listeners = self.entries.iter().filter(|(_, listener)| uses(listener)).count();
             assert_eq!(table.listeners, listeners, "listeners at {place:?}");
             assert!(listeners > 0 || !table.router.is_empty(), "what nobody uses is forgotten");
             table.router.check_invariants();
         }
+        self.tcp_routes.check_invariants();
     }
 }

@@ -39,6 +39,8 @@ pub enum Unit {
     Events,
     /// Configured things.
     Items,
+    /// Time.
+    Milliseconds,
 }
 
 /// One worker's numbers.

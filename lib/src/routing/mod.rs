@@ -33,6 +33,7 @@ mod path;
 mod pattern;
 mod predicate;
 mod same_path;
+mod server_names;
 mod text;
 mod tree;
 
@@ -44,6 +45,7 @@ use tree::Tree;
 
 pub(crate) use pattern::{Case, compile};
 pub use predicate::{Fields, NoFields};
+pub use server_names::{ServerNames, Unmatched};
 
 /// Why a rule cannot be added.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kakehi_command::order::{BackendTls, HttpListener, ListenerKey, Order};
+use kakehi_command::order::{BackendTls, ListenerKey, Order};
 use kakehi_command::proto::Request;
 use kakehi_command::state::Effect;
 use rustls::pki_types::ServerName;
 
+use crate::listener::ListenerConfig;
 use crate::net::Network;
 use crate::session::Owner;
 use crate::session::backends::Secured;
@@ -18,7 +19,7 @@ use crate::tls::settings::client_settings;
 use super::worker::Worker;
 
 /// The last word of a revision on each listener that it touches; none if it is removed.
-type Listeners = BTreeMap<ListenerKey, Option<Arc<HttpListener>>>;
+type Listeners = BTreeMap<ListenerKey, Option<ListenerConfig>>;
 
 impl<N: Network> Worker<N> {
     /// Applies all requests as revision `revision`, or says why not. Main has accepted them, so a
@@ -72,9 +73,21 @@ impl<N: Network> Worker<N> {
             Effect::CertificateSet(certificate) => shared.listeners.set_certificate(certificate)?,
             Effect::CertificateRemoved(key) => shared.listeners.remove_certificate(key),
             Effect::HttpListenerSet(listener) => {
-                touched.insert(listener.key().clone(), Some(listener.clone()));
+                touched.insert(listener.key().clone(), Some(ListenerConfig::Http(listener.clone())));
             }
-            Effect::HttpListenerRemoved(key) => {
+            Effect::TcpFrontendAdded(frontend) => {
+                let cluster = shared.backends.hold(frontend.cluster_id());
+                shared.listeners.add_tcp_frontend(frontend, cluster);
+            }
+            Effect::TcpFrontendRemoved(frontend) => {
+                if let Some(route) = shared.listeners.remove_tcp_frontend(frontend) {
+                    shared.backends.release(route.cluster);
+                }
+            }
+            Effect::TcpListenerSet(listener) => {
+                touched.insert(listener.key().clone(), Some(ListenerConfig::Tcp(listener.clone())));
+            }
+            Effect::HttpListenerRemoved(key) | Effect::TcpListenerRemoved(key) => {
                 touched.insert(key.clone(), None);
             }
         }
@@ -82,14 +95,10 @@ impl<N: Network> Worker<N> {
     }
 
     /// Makes a listener what it is at the end of a revision, whatever it was on the way there.
-    fn settle_listener(
-        &mut self,
-        key: &ListenerKey,
-        listener: Option<Arc<HttpListener>>,
-    ) -> Result<(), String> {
+    fn settle_listener(&mut self, key: &ListenerKey, listener: Option<ListenerConfig>) -> Result<(), String> {
         // Another kind has other rules and other sessions: it is another listener.
         if let (Some(index), Some(wanted)) = (self.shared.listeners.find(key), &listener)
-            && self.shared.listeners.get(index).is_some_and(|it| it.config().kind() != wanted.kind())
+            && self.shared.listeners.get(index).is_some_and(|it| it.kind() != wanted.kind())
         {
             self.close_listener(index);
             self.shared.listeners.remove(key);
@@ -153,5 +162,7 @@ fn secured(settings: &BackendTls, tls: &SharedTls, system: &SystemAuthorities) -
     let name = name.map_err(|error| format!("tls.server_name: {error}"))?;
     let settings = client_settings(settings).map_err(|error| format!("tls.client_certificate: {error}"))?;
     let config = client_config(&settings, tls, system).map_err(|error| format!("tls: {error}"))?;
-    Ok(Secured { config, name })
+    let mut bytes_config = (*config).clone();
+    bytes_config.alpn_protocols.clear();
+    Ok(Secured { config, bytes_config: Arc::new(bytes_config), name })
 }

@@ -9,6 +9,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use kakehi_command::order::ListenerKind;
 use kakehi_command::state::ConfigState;
 use slab::Slab;
 
@@ -21,9 +22,9 @@ use crate::net::secure::{Crowded, Room, Tls};
 use crate::net::{Network, Pipes, Ready, Stream, Token};
 use crate::session::backends::{BackendKey, Backends};
 use crate::session::http::answer::BARE_503;
-use crate::session::http::{Drive, HttpSession};
-use crate::session::table::{Resting, Sessions};
-use crate::session::{Hold, Owner, Scratch, Settings, Shared};
+use crate::session::table::{Resting, Session, Sessions};
+use crate::session::tcp::TcpSession;
+use crate::session::{Drive, Hold, Owner, Scratch, Settings, Shared};
 use crate::tls::client_config::SystemAuthorities;
 use crate::tls::ticket_keys::TicketKeys;
 
@@ -202,15 +203,15 @@ impl<N: Network> Worker<N> {
         match self.owner(token) {
             Some(Owner::Listener(index)) => self.accept(index),
             Some(Owner::Front(index)) => {
-                if let Some(session) = self.sessions.wake(index) {
+                if let Some(mut session) = self.sessions.wake(index) {
                     session.front_ready(ready);
-                    self.dispatch(index, HttpSession::drive);
+                    self.dispatch(index, |session, shared| session.drive(shared));
                 }
             }
             Some(Owner::Back(index)) => {
-                if let Some(session) = self.sessions.awake_mut(index) {
+                if let Some(mut session) = self.sessions.awake_mut(index) {
                     session.back_ready(ready);
-                    self.dispatch(index, HttpSession::drive);
+                    self.dispatch(index, |session, shared| session.drive(shared));
                 }
             }
             // Whatever an idle connection says, it says that it can't be used again.
@@ -229,7 +230,7 @@ impl<N: Network> Worker<N> {
         self.shared.timers.expire(self.shared.now, &mut due);
         for token in due.drain(..) {
             match self.owner(token) {
-                Some(Owner::Front(index)) => self.dispatch(index, HttpSession::on_timer),
+                Some(Owner::Front(index)) => self.dispatch(index, |session, shared| session.on_timer(shared)),
                 Some(Owner::Idle(key)) => self.expire_idle(key, token),
                 Some(Owner::Listener(index)) => self.accept(index),
                 // A connection that was idle when the timer was set, and is in use again.
@@ -244,10 +245,10 @@ impl<N: Network> Worker<N> {
     pub fn handle_leftovers(&mut self) -> bool {
         for _ in 0..self.yielded.len().min(YIELDED_PER_TURN_MAX) {
             if let Some(index) = self.yielded.pop_front() {
-                if let Some(session) = self.sessions.awake_mut(index) {
+                if let Some(mut session) = self.sessions.awake_mut(index) {
                     session.dequeue();
                 }
-                self.dispatch(index, HttpSession::drive);
+                self.dispatch(index, |session, shared| session.drive(shared));
             }
         }
         for _ in 0..self.crowded.len() {
@@ -262,9 +263,9 @@ impl<N: Network> Worker<N> {
                     break;
                 }
                 let Some(index) = self.shared.thirsty[purpose as usize].pop_front() else { break };
-                if let Some(session) = self.sessions.awake_mut(index) {
+                if let Some(mut session) = self.sessions.awake_mut(index) {
                     session.quench(purpose);
-                    self.dispatch(index, HttpSession::drive);
+                    self.dispatch(index, |session, shared| session.drive(shared));
                 }
             }
         }
@@ -325,11 +326,11 @@ impl<N: Network> Worker<N> {
     fn dispatch(
         &mut self,
         index: usize,
-        what: impl FnOnce(&mut HttpSession<N::Stream>, &mut Shared<N>) -> Drive,
+        what: impl FnOnce(&mut Session<'_, N::Stream>, &mut Shared<N>) -> Drive,
     ) {
-        let Some(session) = self.sessions.wake(index) else { return };
+        let Some(mut session) = self.sessions.wake(index) else { return };
         let shared = &mut self.shared;
-        match catch_unwind(AssertUnwindSafe(|| what(session, shared))) {
+        match catch_unwind(AssertUnwindSafe(|| what(&mut session, shared))) {
             Ok(Drive::Waiting) => self.sessions.rest(index),
             Ok(Drive::Yielded) => {
                 if session.enqueue() {
@@ -345,7 +346,7 @@ impl<N: Network> Worker<N> {
     fn bury(&mut self, index: usize) {
         log::error!("session {index} panicked and is closed; this is a bug");
         self.shared.metrics.incr(Metric::Panic);
-        let Some(session) = self.sessions.awake_mut(index) else { return };
+        let Some(mut session) = self.sessions.awake_mut(index) else { return };
         let shared = &mut self.shared;
         if catch_unwind(AssertUnwindSafe(|| session.finish(shared))).is_err() {
             log::error!("session {index} panicked again while it was closed; its buffers are lost");
@@ -422,11 +423,18 @@ impl<N: Network> Worker<N> {
 
     fn accepted(&mut self, listener: ListenerIndex, mut stream: N::Stream, address: std::net::SocketAddr) {
         self.shared.metrics.incr(Metric::ListenerAcceptedTotal);
-        let secured = self.shared.listeners.get(listener).is_some_and(|entry| entry.acceptor().is_some());
-        self.shared.metrics.incr(if secured {
-            Metric::ListenerAcceptedHttps
-        } else {
-            Metric::ListenerAcceptedHttp
+        let Some(entry) = self.shared.listeners.get(listener) else { return };
+        let (kind, secured) = (entry.kind(), entry.acceptor().is_some());
+        let manner = match kind {
+            _ if secured => BARE_ALERT,
+            // Of what its clients speak nothing is known.
+            ListenerKind::Tcp => &[],
+            _ => BARE_503,
+        };
+        self.shared.metrics.incr(match kind {
+            ListenerKind::Tcp => Metric::ListenerAcceptedTcp,
+            _ if secured => Metric::ListenerAcceptedHttps,
+            _ => Metric::ListenerAcceptedHttp,
         });
         let full = self.sessions.len() >= self.shared.settings.connections_max;
         let parched = self.is_parched();
@@ -434,23 +442,29 @@ impl<N: Network> Worker<N> {
             let reason =
                 if full { Metric::ListenerConnectionCapped } else { Metric::ListenerConnectionNoBuffer };
             self.shared.metrics.incr(reason);
-            refuse(&mut stream, secured, &mut self.scratch);
+            refuse(&mut stream, manner, &mut self.scratch);
             return;
         }
         let tls = match self.begin_tls(listener, address.ip()) {
             Ok(tls) => tls,
             Err(reason) => {
                 self.shared.metrics.incr(reason);
-                refuse(&mut stream, true, &mut self.scratch);
+                refuse(&mut stream, manner, &mut self.scratch);
                 return;
             }
         };
         let index = self.sessions.next_index();
         let token = self.shared.owners.insert(Owner::Front(index));
-        self.sessions.insert(Resting::accepted(stream, token, address, listener, self.shared.now, tls));
+        let now = self.shared.now;
+        if kind == ListenerKind::Tcp {
+            let session = TcpSession::accepted(index, stream, token, address, listener, now, tls);
+            self.sessions.insert_tcp(session);
+        } else {
+            self.sessions.insert(Resting::accepted(stream, token, address, listener, now, tls));
+        }
         self.shared.listeners.session_opened(listener);
         self.shared.metrics.set(Metric::ClientConnections, self.sessions.len());
-        self.dispatch(index, HttpSession::drive);
+        self.dispatch(index, |session, shared| session.drive(shared));
     }
 
     /// TLS for a connection that was just accepted, if its listener has it; otherwise the metric that says why it is
@@ -462,7 +476,7 @@ impl<N: Network> Worker<N> {
     ) -> Result<Option<Box<Tls>>, Metric> {
         let Some(entry) = self.shared.listeners.get(listener) else { return Ok(None) };
         let Some(acceptor) = entry.acceptor() else { return Ok(None) };
-        let per_source = entry.config().tls().and_then(|tls| tls.max_handshakes_per_source());
+        let per_source = entry.tls().and_then(|tls| tls.max_handshakes_per_source());
         let room = &self.shared.room;
         let permit = room.permit(source, per_source).map_err(|crowded| match crowded {
             Crowded::Worker => Metric::TlsHandshakesCapped,
@@ -500,7 +514,7 @@ impl<N: Network> Worker<N> {
         self.serving = false;
         self.close_pooled();
         for index in self.sessions.indexes() {
-            self.dispatch(index, HttpSession::drive);
+            self.dispatch(index, |session, shared| session.drive(shared));
         }
     }
 
@@ -555,7 +569,7 @@ impl<N: Network> Worker<N> {
                     fronts += 1;
                 }
                 Owner::Back(index) => {
-                    assert!(self.sessions.awake(index).is_some(), "a back has its session");
+                    assert!(self.sessions.is_awake(index), "a back has its session");
                     backs += 1;
                 }
                 Owner::Idle(_) => idle += 1,
@@ -571,15 +585,17 @@ impl<N: Network> Worker<N> {
 }
 
 /// At once and in words, as far as its protocol has some: read what came, so that the refusal is not reset away, and go.
-fn refuse<S: Stream>(stream: &mut S, secured: bool, scratch: &mut [u8]) {
+fn refuse<S: Stream>(stream: &mut S, words: &[u8], scratch: &mut [u8]) {
     swallow(stream, scratch);
-    let _ = stream.write(if secured { BARE_ALERT } else { BARE_503 });
+    if !words.is_empty() {
+        let _ = stream.write(words);
+    }
     let _ = stream.shutdown_write();
 }
 
 /// Whether an entry of the queue of those that are held up still holds.
 fn is_held_up<S: Stream>(sessions: &Sessions<S>, hold: Hold, (index, since): (usize, Instant)) -> bool {
-    sessions.awake(index).is_some_and(|session| session.is_held_up(hold, since))
+    sessions.is_held_up(index, hold, since)
 }
 
 /// Errors that accept(2) passes on from the connection that it took: the next one may be fine.

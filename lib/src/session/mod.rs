@@ -1,7 +1,7 @@
 //! Pure machines joined to sockets.
 //!
 //! A session is one accepted connection and the backs it owns. It is driven by the loop: an event, a
-//! timeout, or its turn after it had used up its share ([`http::HttpSession::drive`]). Everything that
+//! timeout, or its turn after it had used up its share ([`table::Session::drive`]). Everything that
 //! sessions of a worker share is in [`Shared`]; nothing is shared between workers.
 //!
 //! Back-pressure, hop by hop: a flow has one buffer a direction. While it is full its source is not
@@ -21,14 +21,48 @@ use crate::net::buffers::{Buffer, BufferPool, Use};
 use crate::net::request_id::RequestIds;
 use crate::net::secure::Room;
 use crate::net::{Network, Peer, Pipes, Stream, Token};
+use crate::protocol::client_hello::Assembly;
 use crate::server::timers::TimerWheel;
 use crate::tls::client_config::SystemAuthorities;
 
+mod back;
 pub mod backends;
+mod flow;
 pub mod http;
+mod relay;
+mod secured;
 pub mod table;
+pub mod tcp;
 
 use backends::{BackendKey, Backends, Reuse};
+
+/// Steps that one session may take in a turn before the others have theirs. A step moves at most one
+/// buffer in each direction.
+const STEPS_PER_TURN_MAX: usize = 32;
+
+/// What the loop does with the session next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drive {
+    /// It waits for an event or its timer.
+    Waiting,
+    /// It used up its turn and has more to do.
+    Yielded,
+    /// It is over: all it held is given back.
+    Finished,
+}
+
+/// What one step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Something moved: look again.
+    Again,
+    /// Nothing can move before an event.
+    Wait,
+    /// There is more to do, once others have had their turn.
+    Yield,
+    /// The connection is over.
+    End,
+}
 
 /// Who an event for a token is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +150,8 @@ pub struct Scratch {
     pub host: Vec<u8>,
     /// A path and query.
     pub path: Vec<u8>,
+    /// A ClientHello.
+    pub hello: Assembly,
 }
 
 /// The next of a worker's random numbers (xorshift64*), never 0: for back-off times and the like, not for

@@ -1,7 +1,8 @@
 //! The client connections of a worker.
 //!
 //! Most of them rest: between two requests a connection is a socket, an address and a few times. Only one that
-//! has something to do has a session around it, taken from a stock of used ones.
+//! has something to do has a session around it, taken from a stock of used ones. Those of TCP listeners never rest: of
+//! them nobody knows when they have nothing to do.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -10,9 +11,12 @@ use slab::Slab;
 
 use super::http::HttpSession;
 use super::http::request::Prepared;
+use super::tcp::TcpSession;
+use super::{Drive, Hold, Shared};
 use crate::listener::ListenerIndex;
+use crate::net::buffers::Use;
 use crate::net::secure::Tls;
-use crate::net::{Peer, Stream, Token};
+use crate::net::{Network, Peer, Ready, Stream, Token};
 
 /// A connection that waits for its client's next request, or its first.
 #[derive(Debug)]
@@ -58,8 +62,74 @@ impl<S: Stream> Resting<S> {
 enum Slot<S: Stream> {
     Resting(Resting<S>),
     Awake(Box<HttpSession<S>>),
+    Tcp(Box<TcpSession<S>>),
     /// On the way from one to the other.
     Turning,
+}
+
+/// A session that is awake, of any kind.
+pub enum Session<'a, S: Stream> {
+    /// Of an HTTP listener.
+    Http(&'a mut HttpSession<S>),
+    /// Of a TCP listener.
+    Tcp(&'a mut TcpSession<S>),
+}
+
+/// Passes a call on to the session.
+macro_rules! of_either {
+    ($session:expr, $call:ident($($argument:expr),*)) => {
+        match $session {
+            Self::Http(session) => session.$call($($argument),*),
+            Self::Tcp(session) => session.$call($($argument),*),
+        }
+    };
+}
+
+impl<S: Stream> Session<'_, S> {
+    /// An event for the front.
+    pub fn front_ready(&mut self, ready: Ready) {
+        of_either!(self, front_ready(ready));
+    }
+
+    /// An event for the back.
+    pub fn back_ready(&mut self, ready: Ready) {
+        of_either!(self, back_ready(ready));
+    }
+
+    /// A buffer may be free again.
+    pub fn quench(&mut self, purpose: Use) {
+        of_either!(self, quench(purpose));
+    }
+
+    /// Marks the session as queued for another turn; false if it is already.
+    pub fn enqueue(&mut self) -> bool {
+        of_either!(self, enqueue())
+    }
+
+    /// Its turn has come.
+    pub fn dequeue(&mut self) {
+        of_either!(self, dequeue());
+    }
+
+    /// Moves what can be moved now, within the bounds of one turn.
+    pub fn drive<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Drive {
+        of_either!(self, drive(shared))
+    }
+
+    /// The timer fired.
+    pub fn on_timer<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Drive {
+        of_either!(self, on_timer(shared))
+    }
+
+    /// Its buffers are needed for others.
+    pub fn evict<N: Network<Stream = S>>(&mut self, hold: Hold, shared: &mut Shared<N>) -> Drive {
+        of_either!(self, evict(hold, shared))
+    }
+
+    /// Gives back all that the session holds. Nothing may be done with it afterwards.
+    pub fn finish<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
+        of_either!(self, finish(shared));
+    }
 }
 
 /// See the module.
@@ -95,15 +165,20 @@ impl<S: Stream> Sessions<S> {
         self.slots.insert(Slot::Resting(resting));
     }
 
+    /// Adds a connection of a TCP listener.
+    pub fn insert_tcp(&mut self, session: TcpSession<S>) {
+        self.slots.insert(Slot::Tcp(Box::new(session)));
+    }
+
     /// Indexes of all connections.
     pub fn indexes(&self) -> Vec<usize> {
         self.slots.iter().map(|(index, _)| index).collect()
     }
 
     /// The session at this index, woken if it rests.
-    pub fn wake(&mut self, index: usize) -> Option<&mut HttpSession<S>> {
+    pub fn wake(&mut self, index: usize) -> Option<Session<'_, S>> {
         let slot = self.slots.get_mut(index)?;
-        if !matches!(slot, Slot::Awake(_))
+        if matches!(slot, Slot::Resting(_))
             && let Slot::Resting(resting) = std::mem::replace(slot, Slot::Turning)
         {
             let mut session =
@@ -111,26 +186,26 @@ impl<S: Stream> Sessions<S> {
             session.wake(index, resting);
             *slot = Slot::Awake(session);
         }
-        match slot {
-            Slot::Awake(session) => Some(session),
-            Slot::Resting(_) | Slot::Turning => None,
+        awake(slot)
+    }
+
+    /// Whether there is a session at this index that is awake.
+    pub fn is_awake(&self, index: usize) -> bool {
+        matches!(self.slots.get(index), Some(Slot::Awake(_) | Slot::Tcp(_)))
+    }
+
+    /// Whether the session at this index has been held up since then.
+    pub fn is_held_up(&self, index: usize, hold: Hold, since: Instant) -> bool {
+        match self.slots.get(index) {
+            Some(Slot::Awake(session)) => session.is_held_up(hold, since),
+            Some(Slot::Tcp(session)) => session.is_held_up(hold, since),
+            Some(Slot::Resting(_) | Slot::Turning) | None => false,
         }
     }
 
     /// The session at this index, if it is awake.
-    pub fn awake(&self, index: usize) -> Option<&HttpSession<S>> {
-        match self.slots.get(index)? {
-            Slot::Awake(session) => Some(session),
-            Slot::Resting(_) | Slot::Turning => None,
-        }
-    }
-
-    /// The session at this index, if it is awake.
-    pub fn awake_mut(&mut self, index: usize) -> Option<&mut HttpSession<S>> {
-        match self.slots.get_mut(index)? {
-            Slot::Awake(session) => Some(session),
-            Slot::Resting(_) | Slot::Turning => None,
-        }
+    pub fn awake_mut(&mut self, index: usize) -> Option<Session<'_, S>> {
+        awake(self.slots.get_mut(index)?)
     }
 
     /// Lets the session at this index rest, if it has nothing else to do.
@@ -155,6 +230,7 @@ impl<S: Stream> Sessions<S> {
                 }
                 Some(listener)
             }
+            Slot::Tcp(session) => Some(session.listener()),
             Slot::Turning => None,
         }
     }
@@ -164,6 +240,7 @@ impl<S: Stream> Sessions<S> {
         match self.slots.get(index)? {
             Slot::Resting(resting) => Some(resting.front.token()),
             Slot::Awake(session) => Some(session.token()),
+            Slot::Tcp(session) => Some(session.token()),
             Slot::Turning => None,
         }
     }
@@ -171,6 +248,14 @@ impl<S: Stream> Sessions<S> {
     /// Nothing is on its way, and connections that rest are small.
     pub fn check_invariants(&self) {
         assert!(self.slots.iter().all(|(_, slot)| !matches!(slot, Slot::Turning)));
+    }
+}
+
+fn awake<S: Stream>(slot: &mut Slot<S>) -> Option<Session<'_, S>> {
+    match slot {
+        Slot::Awake(session) => Some(Session::Http(session)),
+        Slot::Tcp(session) => Some(Session::Tcp(session)),
+        Slot::Resting(_) | Slot::Turning => None,
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use kakehi_command::order::{
     Alpn, BackendTls, Certificate, CertifiedKey, ClientAuth as ClientAuthSettings, Cluster, HttpListener,
-    ListenerKind, TlsSettings, TlsVersion,
+    ListenerKey, ListenerKind, TcpListener, TlsSettings, TlsVersion,
 };
 use kakehi_command::proto::supervision;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
@@ -33,8 +33,26 @@ impl Checker {
     /// # Errors
     /// What is wrong, and where.
     pub fn check_listener(&self, listener: &HttpListener) -> Result<(), String> {
-        let Some(settings) = server_settings(listener) else { return Ok(()) };
-        let default = default_entry(listener)?;
+        self.check_tls(listener.kind(), listener.key(), listener.tls())
+    }
+
+    /// Likewise, for a TCP listener.
+    ///
+    /// # Errors
+    /// What is wrong, and where.
+    pub fn check_tcp_listener(&self, listener: &TcpListener) -> Result<(), String> {
+        self.check_tls(ListenerKind::Tcp, listener.key(), listener.tls())
+    }
+
+    fn check_tls(
+        &self,
+        kind: ListenerKind,
+        key: &ListenerKey,
+        tls: Option<&TlsSettings>,
+    ) -> Result<(), String> {
+        let Some(tls) = tls else { return Ok(()) };
+        let settings = server_settings(kind, key, tls);
+        let default = default_entry(tls)?;
         server_config(&settings, &self.shared, Arc::new(SharedCertificates::default()), default)
             .map(drop)
             .map_err(|error| error.to_string())
@@ -103,30 +121,32 @@ pub fn entry(certificate: &Arc<Certificate>) -> Result<Entry, MaterialError> {
 ///
 /// # Errors
 /// Its key is not its own, or of a kind that can't be served.
-pub fn default_entry(listener: &HttpListener) -> Result<Option<Arc<Entry>>, String> {
-    let certificate = listener.tls().and_then(TlsSettings::default_certificate);
-    certificate
+pub fn default_entry(tls: &TlsSettings) -> Result<Option<Arc<Entry>>, String> {
+    tls.default_certificate()
         .map(|certificate| entry(certificate).map(Arc::new))
         .transpose()
         .map_err(|error| format!("the listener's certificate: {error}"))
 }
 
-/// How a listener speaks TLS, if it does.
-pub fn server_settings(listener: &HttpListener) -> Option<ServerSettings> {
-    let tls = listener.tls()?;
+/// How a listener speaks TLS.
+pub fn server_settings(kind: ListenerKind, key: &ListenerKey, tls: &TlsSettings) -> ServerSettings {
     let versions = tls.versions();
-    Some(ServerSettings {
-        listener: format!("{} {}", ListenerKind::Https, listener.key()),
+    ServerSettings {
+        listener: format!("{kind} {key}"),
         tls12: versions.contains(&TlsVersion::V1_2),
         tls13: versions.contains(&TlsVersion::V1_3),
         suites: tls.cipher_suites().iter().filter_map(|known| suite(known.name())).collect(),
         groups: tls.groups().iter().filter_map(|known| group(known.name())).collect(),
-        alpn: alpn(tls.alpn()),
+        alpn: match kind {
+            // Its backends speak them.
+            ListenerKind::Tcp => tls.alpn_names().iter().map(|name| name.as_bytes().to_vec()).collect(),
+            ListenerKind::Http | ListenerKind::Https | ListenerKind::Udp => alpn(tls.alpn()),
+        },
         send_tls13_tickets: tls.send_tls13_tickets(),
         // Not served yet: what is sent early can be played back, and who plays it back would be answered.
         early_data_bytes_max: 0,
         client_auth: client_auth(tls.client_auth()),
-    })
+    }
 }
 
 /// Protocols that we speak: a client that would rather have another is told so at once.

@@ -1,8 +1,9 @@
-//! `frontend`: rules that send requests to clusters. [`http`] has the arguments of a rule, [`list`]
-//! shows them.
+//! `frontend`: rules that send requests and connections to clusters. [`http`] and [`tcp`] have the arguments of a
+//! rule, [`list`] shows them.
 
 mod http;
 mod list;
+mod tcp;
 
 use kakehi_command::proto::FrontendFilters;
 use kakehi_command::proto::request::RequestType;
@@ -25,9 +26,10 @@ pub(super) enum Frontend {
     /// Add and remove frontends of HTTPS listeners
     #[command(subcommand)]
     Https(http::Http),
+    /// Add and remove frontends of TCP listeners
+    #[command(subcommand)]
+    Tcp(tcp::Tcp),
 
-    #[command(hide = true)]
-    Tcp(Unserved),
     #[command(hide = true)]
     Udp(Unserved),
 }
@@ -61,7 +63,7 @@ impl Frontend {
             }
             Self::Http(http) => http.request(),
             Self::Https(https) => https.https_request(),
-            Self::Tcp(verb) => return Err(verb.refuse("frontend tcp")),
+            Self::Tcp(tcp) => tcp.request(),
             Self::Udp(verb) => return Err(verb.refuse("frontend udp")),
         })
     }

@@ -161,6 +161,11 @@ impl Http {
 }
 
 impl Key {
+    /// The address, and the interface if the listener is bound to one.
+    pub(super) fn into_parts(self) -> (SocketAddr, Option<String>) {
+        (self.address, self.interface)
+    }
+
     pub(super) fn remove(self, kind: ListenerType) -> RequestType {
         let Self { address, interface } = self;
         RequestType::RemoveListener(RemoveListener { address: address.into(), proxy: kind.into(), interface })
@@ -275,6 +280,6 @@ impl From<Trace> for TraceContext {
 }
 
 /// Whole seconds: what the configuration holds, so nothing is lost.
-fn seconds(duration: Duration) -> u32 {
+pub(super) fn seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }

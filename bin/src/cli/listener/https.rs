@@ -1,18 +1,13 @@
 //! `listener https`: the verbs of `listener http`, and TLS.
 
-use std::path::PathBuf;
-
 use kakehi_command::config::Config;
-use kakehi_command::order::SEND_TLS13_TICKETS_DEFAULT;
 use kakehi_command::proto::request::RequestType;
-use kakehi_command::proto::{
-    AlpnProtocols, ClientAuthMode, ClientAuthPolicy, HttpsListenerConfig, ListenerType, TlsVersion,
-    UpdateHttpsListenerConfig,
-};
+use kakehi_command::proto::{AlpnProtocols, HttpsListenerConfig, ListenerType, UpdateHttpsListenerConfig};
 
+use super::super::CliError;
 use super::super::hsts::Hsts;
-use super::super::{CliError, tls};
 use super::http::{self, Key};
+use super::tls::{Handshakes, Offer};
 
 // Clap names a group of flags after its struct: those joined here have other names than those of http.
 
@@ -37,28 +32,8 @@ pub(in super::super) enum Https {
 pub(in super::super) struct AddHttps {
     #[command(flatten)]
     http: http::Add,
-    /// Versions that are offered [default: TLS_V12 and TLS_V13]; may be repeated
-    #[arg(long, value_name = "VERSION", value_parser = tls::version)]
-    tls_versions: Vec<TlsVersion>,
-    /// Cipher suites that are offered, by rustls' names, best first [default: all]; may be repeated
-    #[arg(long, value_name = "SUITE")]
-    tls_cipher_list: Vec<String>,
-    /// Groups of the key exchange, best first [default: all]; may be repeated
-    #[arg(long, value_name = "GROUP")]
-    tls_groups_list: Vec<String>,
-    /// A file with the certificate for clients that ask for no name or an unknown one, in PEM; its chain may
-    /// follow in it
-    #[arg(long, value_name = "FILE", requires = "key")]
-    certificate: Option<PathBuf>,
-    /// A file with the certificates between it and the root
-    #[arg(long, value_name = "FILE", requires = "certificate")]
-    certificate_chain: Option<PathBuf>,
-    /// A file with its private key
-    #[arg(long, value_name = "FILE", requires = "certificate")]
-    key: Option<PathBuf>,
-    /// TLS 1.3 tickets that a handshake sends
-    #[arg(long, value_name = "N")]
-    send_tls13_tickets: Option<u64>,
+    #[command(flatten)]
+    offer: Offer,
     /// Protocols that are offered, best first; h2 is accepted and not served yet
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     alpn_protocols: Vec<String>,
@@ -94,36 +69,16 @@ struct TlsSettings {
     /// Serve any host on any connection
     #[arg(long, conflicts_with = "strict_sni_binding")]
     no_strict_sni_binding: bool,
-    /// Whether clients are asked for a certificate; replaces authorities and revocation lists, too
-    #[arg(long, value_name = "MODE", value_enum)]
-    client_auth: Option<Mode>,
-    /// A file with authorities of clients, in PEM; may be repeated
-    #[arg(long, value_name = "FILE", requires = "client_auth")]
-    client_ca: Vec<PathBuf>,
-    /// A file with revoked certificates of clients, in PEM; may be repeated
-    #[arg(long, value_name = "FILE", requires = "client_auth")]
-    client_crl: Vec<PathBuf>,
+    #[command(flatten)]
+    handshakes: Handshakes,
     /// Header that carries the subject of the client's certificate to backends; empty: none
     #[arg(long, value_name = "NAME")]
     client_subject_header: Option<String>,
     /// Bytes of early data that are taken; 0: none
     #[arg(long, value_name = "BYTES")]
     max_early_data: Option<u32>,
-    /// How long a handshake may take, in seconds
-    #[arg(long, value_name = "SECONDS")]
-    handshake_timeout: Option<u32>,
-    /// Handshakes that one source may have under way in a worker; 0: any number
-    #[arg(long, value_name = "N")]
-    max_handshakes_per_source: Option<u32>,
     #[command(flatten)]
     hsts: Hsts,
-}
-
-#[derive(clap::ValueEnum, Clone, Copy, Debug)]
-enum Mode {
-    None,
-    Optional,
-    Required,
 }
 
 impl Https {
@@ -142,17 +97,9 @@ impl Https {
 
 impl AddHttps {
     fn listener(self, config: &Config) -> Result<HttpsListenerConfig, CliError> {
-        let pem = |path: Option<PathBuf>| path.as_deref().map(tls::pem).transpose();
         let settings = self.settings;
-        let policy = settings.client_auth_policy()?.unwrap_or_default();
+        let policy = settings.handshakes.client_auth_policy()?.unwrap_or_default();
         let listener = HttpsListenerConfig {
-            versions: tls::versions(&self.tls_versions),
-            cipher_list: self.tls_cipher_list,
-            groups_list: self.tls_groups_list,
-            certificate: pem(self.certificate)?,
-            certificate_chain: pem(self.certificate_chain)?.into_iter().collect(),
-            key: pem(self.key)?,
-            send_tls13_tickets: self.send_tls13_tickets.unwrap_or(SEND_TLS13_TICKETS_DEFAULT),
             alpn_protocols: self.alpn_protocols,
             strict_sni_binding: settings.strict_sni_binding(),
             hsts: settings.hsts.config(),
@@ -161,9 +108,9 @@ impl AddHttps {
             client_ca_crls: policy.client_ca_crls,
             client_subject_header: settings.client_subject_header,
             max_early_data: settings.max_early_data,
-            handshake_timeout: settings.handshake_timeout,
-            max_handshakes_per_source: settings.max_handshakes_per_source,
-            ..HttpsListenerConfig::default()
+            handshake_timeout: settings.handshakes.handshake_timeout,
+            max_handshakes_per_source: settings.handshakes.max_handshakes_per_source,
+            ..self.offer.config()?
         };
         Ok(listener.with(self.http.listener(config)?))
     }
@@ -184,11 +131,11 @@ impl UpdateHttps {
             strict_sni_binding: settings.strict_sni_binding(),
             disable_http11,
             hsts: settings.hsts.config(),
-            client_auth_policy: settings.client_auth_policy()?,
+            client_auth_policy: settings.handshakes.client_auth_policy()?,
             client_subject_header: settings.client_subject_header,
             max_early_data: settings.max_early_data,
-            handshake_timeout: settings.handshake_timeout,
-            max_handshakes_per_source: settings.max_handshakes_per_source,
+            handshake_timeout: settings.handshakes.handshake_timeout,
+            max_handshakes_per_source: settings.handshakes.max_handshakes_per_source,
             ..UpdateHttpsListenerConfig::default()
         };
         Ok(patch.with(self.http.patch()?))
@@ -201,25 +148,6 @@ impl TlsSettings {
             (true, _) => Some(true),
             (false, true) => Some(false),
             (false, false) => None,
-        }
-    }
-
-    fn client_auth_policy(&self) -> Result<Option<ClientAuthPolicy>, CliError> {
-        let Some(mode) = self.client_auth else { return Ok(None) };
-        Ok(Some(ClientAuthPolicy {
-            client_auth: Some(ClientAuthMode::from(mode).into()),
-            client_ca_certificates: tls::pems(&self.client_ca)?,
-            client_ca_crls: tls::pems(&self.client_crl)?,
-        }))
-    }
-}
-
-impl From<Mode> for ClientAuthMode {
-    fn from(mode: Mode) -> Self {
-        match mode {
-            Mode::None => Self::ClientAuthNone,
-            Mode::Optional => Self::ClientAuthOptional,
-            Mode::Required => Self::ClientAuthRequired,
         }
     }
 }

@@ -21,13 +21,15 @@ pub(in super::super) fn render(list: &ListenersList, width: Option<usize>) -> St
         out.push_str("HTTPS LISTENERS\n");
         list.https_listeners.values().for_each(|listener| out.push_str(&https_table(listener).render(width)));
     }
-    let mut tcp = Table::new(SIMPLE_HEAD);
+    let mut tcp = Table::new(TCP_HEAD);
     for listener in list.tcp_listeners.values() {
         tcp.row([
             address(&listener.address, listener.interface.as_ref()),
             optional_address(listener.public_address.as_ref()),
             seconds(listener.front_timeout),
             seconds(listener.back_timeout),
+            seconds(listener.connect_timeout),
+            listener.tls.as_ref().map_or("passed on", ended).to_owned(),
             listener.active.to_string(),
         ]);
     }
@@ -50,6 +52,17 @@ pub(in super::super) fn render(list: &ListenersList, width: Option<usize>) -> St
     if out.is_empty() { "no listener\n".to_owned() } else { out }
 }
 
+/// How TLS ends at a TCP listener, in a few words; the whole is in the JSON form.
+fn ended(tls: &HttpsListenerConfig) -> &'static str {
+    match (tls.certificate.is_some(), tls.client_auth()) {
+        (_, ClientAuthMode::ClientAuthRequired) => "ends, clients have certificates",
+        (true, _) => "ends, own certificate",
+        (false, _) => "ends",
+    }
+}
+
+const TCP_HEAD: [&str; 7] =
+    ["address", "public address", "front timeout", "back timeout", "connect timeout", "tls", "active"];
 const SIMPLE_HEAD: [&str; 5] = ["address", "public address", "front timeout", "back timeout", "active"];
 
 fn http_table(listener: &HttpListenerConfig) -> Table {

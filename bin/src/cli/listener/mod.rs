@@ -1,10 +1,12 @@
-//! `listener`: bound addresses and their settings. [`http`] and [`https`] have the arguments, [`list`] shows them.
+//! `listener`: bound addresses and their settings. [`http`], [`https`] and [`tcp`] have the arguments, [`list`] shows them.
 
 mod answers;
 mod h2;
 mod http;
 mod https;
 mod list;
+mod tcp;
+mod tls;
 
 use kakehi_command::proto::ListListeners;
 use kakehi_command::proto::request::RequestType;
@@ -27,9 +29,10 @@ pub(super) enum Listener {
     /// Work on HTTPS listeners
     #[command(subcommand)]
     Https(https::Https),
+    /// Work on TCP listeners
+    #[command(subcommand)]
+    Tcp(tcp::Tcp),
 
-    #[command(hide = true)]
-    Tcp(Unserved),
     #[command(hide = true)]
     Udp(Unserved),
 }
@@ -41,7 +44,7 @@ impl Listener {
             Self::List => RequestType::ListListeners(ListListeners {}),
             Self::Http(http) => http.request(proxy.config())?,
             Self::Https(https) => https.request(proxy.config())?,
-            Self::Tcp(verb) => return Err(verb.refuse("listener tcp")),
+            Self::Tcp(tcp) => tcp.request(proxy.config())?,
             Self::Udp(verb) => return Err(verb.refuse("listener udp")),
         })
     }

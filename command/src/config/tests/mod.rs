@@ -2,6 +2,7 @@
 
 mod embedded;
 mod policies;
+mod tcp;
 mod tls;
 
 use super::*;
@@ -65,12 +66,14 @@ fn assert_applies(config: &Config) {
 fn describe(order: &Order) -> String {
     let what = match order {
         Order::AddHttpListener(listener) => listener.key().to_string(),
+        Order::AddTcpListener(listener) => listener.key().to_string(),
         Order::ActivateListener { key, .. } => key.to_string(),
         Order::AddCluster(cluster) => cluster.id().to_string(),
         Order::AddHttpFrontend(it) => {
             let method = it.method().map(|method| format!(" {method}")).unwrap_or_default();
             format!("{} {:?} {:?}{method} {:?}", it.hostname(), it.path(), it.position(), it.redirect())
         }
+        Order::AddTcpFrontend(it) => it.identity().to_string(),
         Order::AddCertificate(it) => format!("{} {}", it.address(), it.names().join(" ")),
         Order::AddBackend(it) => format!("{} {} {}", it.backend_id(), it.address(), it.weight()),
         other => panic!("a file gives no {}", other.verb()),
@@ -411,7 +414,7 @@ hsts = { enabled = true }
 [clusters.dns]
 protocol = "tcp"
 frontends = [{ address = "127.0.0.1:53" }]
-backends = [{ address = "nowhere.test:53" }]
+backends = [{ address = "127.0.0.1:54" }]
 [clusters.app]
 protocol = "http"
 backends = []
@@ -422,8 +425,10 @@ required_auth = true
 "#,
         &[
             "warning 4: listeners[0].protocol: udp listeners are not served yet by this version: this one is skipped, with all that is on it",
-            "warning 8: clusters.dns.protocol: tcp clusters are not served yet by this version: this one is skipped, with its frontends and backends",
+            "warning 9: clusters.dns.frontends[0].address: the listener at 127.0.0.1:53, listeners[0] (line 3), is udp, which is not served yet by this version: this frontend is skipped",
             "warning 15: clusters.app.frontends[0].address: the listener at 127.0.0.1:53, listeners[0] (line 3), is udp, which is not served yet by this version: this frontend is skipped",
+            "add_cluster dns",
+            "add_backend dns-0-127.0.0.1:54 127.0.0.1:54 100",
             "add_cluster app",
         ],
     );

@@ -1,11 +1,13 @@
-//! HTTP frontends: which requests of a listener go to which cluster, and what is done with them.
+//! Frontends: which requests of an HTTP listener go to which cluster, and what is done with them; which
+//! connections of a TCP listener go to which cluster ([`tcp`]).
 //!
-//! [`HttpFrontend`] is the rule, [`predicate`] the header fields it asks for, [`policy`] what it does
+//! [`HttpFrontend`] is a rule of HTTP, [`predicate`] the header fields it asks for, [`policy`] what it does
 //! beyond forwarding, [`rewrite`] the hosts and paths it puts together.
 
 mod policy;
 mod predicate;
 mod rewrite;
+mod tcp;
 
 use std::{
     collections::BTreeMap,
@@ -26,6 +28,7 @@ pub use predicate::{
     HeaderMatch, HeaderPredicate, PREDICATE_NAME_BYTES_MAX, PREDICATE_VALUE_BYTES_MAX, PREDICATES_MAX,
 };
 pub use rewrite::{REWRITE_BYTES_MAX, Rewrite, RewritePart};
+pub use tcp::{TcpFrontend, TcpIdentity};
 
 /// Longest path of a rule, in bytes: half of a default buffer, so that a request matching it fits.
 pub const PATH_BYTES_MAX: usize = 8192;

@@ -96,7 +96,7 @@ impl HttpListenerPatch {
 }
 
 /// Takes out what an HTTP listener has, too.
-fn take_shared(wire: &mut proto::HttpsListenerConfig) -> proto::HttpListenerConfig {
+pub(super) fn take_shared(wire: &mut proto::HttpsListenerConfig) -> proto::HttpListenerConfig {
     let mut shared = proto::HttpListenerConfig::default();
     macro_rules! take {
         ($($field:ident),*) => {
@@ -110,7 +110,9 @@ fn take_shared(wire: &mut proto::HttpsListenerConfig) -> proto::HttpListenerConf
 }
 
 /// Likewise of a patch.
-fn take_shared_patch(wire: &mut proto::UpdateHttpsListenerConfig) -> proto::UpdateHttpListenerConfig {
+pub(super) fn take_shared_patch(
+    wire: &mut proto::UpdateHttpsListenerConfig,
+) -> proto::UpdateHttpListenerConfig {
     let mut shared = proto::UpdateHttpListenerConfig::default();
     macro_rules! take {
         ($($field:ident),*) => {

@@ -1,9 +1,11 @@
-//! Listeners: bound addresses and their settings. HTTP and HTTPS are served yet.
+//! Listeners: bound addresses and their settings. HTTP, HTTPS and TCP are served yet.
 //!
-//! [`HttpListener`] is both: HTTPS has everything that HTTP has, and [`TlsSettings`].
+//! [`HttpListener`] is the first two: HTTPS has everything that HTTP has, and [`TlsSettings`]. [`TcpListener`]
+//! may have the latter, too.
 
 mod https;
 mod patch;
+mod tcp;
 mod tls;
 mod trusted;
 
@@ -21,12 +23,16 @@ use super::{
 };
 use crate::proto;
 
-pub(super) use tls::alpn;
-pub use tls::{
-    Alpn, CipherSuite, ClientAuth, Crl, Group, HANDSHAKE_TIMEOUT_DEFAULT, MAX_EARLY_DATA_MAX,
-    MAX_HANDSHAKES_PER_SOURCE_DEFAULT, SEND_TLS13_TICKETS_DEFAULT, SEND_TLS13_TICKETS_MAX, TlsSettings,
-    TlsVersion,
+pub use tcp::{
+    SNI_PREREAD_MAX_BYTES_DEFAULT, SNI_PREREAD_MAX_BYTES_MIN, SNI_PREREAD_TIMEOUT_DEFAULT, TcpListener,
+    TcpListenerPatch,
 };
+pub use tls::{
+    ALPN_NAME_BYTES_MAX, ALPN_NAMES_MAX, Alpn, CipherSuite, ClientAuth, Crl, Group,
+    HANDSHAKE_TIMEOUT_DEFAULT, MAX_EARLY_DATA_MAX, MAX_HANDSHAKES_PER_SOURCE_DEFAULT,
+    SEND_TLS13_TICKETS_DEFAULT, SEND_TLS13_TICKETS_MAX, TlsSettings, TlsVersion,
+};
+pub(super) use tls::{alpn, alpn_names};
 pub use trusted::{TRUSTED_PROXIES_MAX, TrustedProxies};
 
 /// Name of the header that carries the request's id, unless the listener has another.

@@ -8,7 +8,7 @@ use super::values::{any_orders, state};
 use crate::{
     order::{
         Backend, BackendKey, Certificate, CertificateKey, Cluster, ClusterId, HttpFrontend, HttpListener,
-        ListenerKey, Order, RulePosition,
+        ListenerKey, Order, RulePosition, TcpFrontend, TcpListener,
     },
     state::{ConfigState, Effect, read_state, write_state},
 };
@@ -21,6 +21,8 @@ struct Mirror {
     listeners: BTreeMap<ListenerKey, Arc<HttpListener>>,
     certificates: BTreeMap<CertificateKey, Arc<Certificate>>,
     frontends: Vec<Arc<HttpFrontend>>,
+    tcp_listeners: BTreeMap<ListenerKey, Arc<TcpListener>>,
+    tcp_frontends: Vec<Arc<TcpFrontend>>,
 }
 
 impl Mirror {
@@ -45,6 +47,17 @@ impl Mirror {
             }
             Effect::CertificateRemoved(key) => {
                 assert!(self.certificates.remove(&key).is_some(), "it was there");
+            }
+            Effect::TcpListenerSet(listener) => {
+                self.tcp_listeners.insert(listener.key().clone(), listener);
+            }
+            Effect::TcpListenerRemoved(key) => {
+                assert!(self.tcp_listeners.remove(&key).is_some(), "it was there");
+            }
+            Effect::TcpFrontendAdded(frontend) => self.tcp_frontends.push(frontend),
+            Effect::TcpFrontendRemoved(frontend) => {
+                let at = self.tcp_frontends.iter().position(|it| *it == frontend).expect("it was there");
+                self.tcp_frontends.remove(at);
             }
             Effect::HttpFrontendAdded(frontend) => self.frontends.push(frontend),
             Effect::HttpFrontendRemoved(frontend) => {
@@ -73,6 +86,10 @@ impl Mirror {
         assert!(state.clusters().eq(self.clusters.values()));
         assert!(state.http_listeners().eq(self.listeners.values()));
         assert!(state.certificates().eq(self.certificates.values()));
+        assert!(state.tcp_listeners().eq(self.tcp_listeners.values()));
+        let mut tcp_frontends: Vec<_> = self.tcp_frontends.iter().collect();
+        tcp_frontends.sort_by(|one, other| one.identity().cmp(&other.identity()));
+        assert!(state.tcp_frontends().eq(tcp_frontends));
         let backends = state.clusters().flat_map(|cluster| state.backends(cluster.id()));
         assert!(backends.eq(self.backends.values()));
         let (ours, theirs): (Vec<_>, Vec<_>) =
@@ -156,7 +173,11 @@ proptest! {
         let diff = from.diff(&to);
         prop_assert!(from != to || diff.is_empty());
         // Moving a frontend to the end of a list moves none of the others.
-        let frontends = |order: &&Order| matches!(order, Order::AddHttpFrontend(_) | Order::RemoveHttpFrontend(_));
+        let frontends = |order: &&Order| {
+            use Order::{AddHttpFrontend, AddTcpFrontend, RemoveHttpFrontend, RemoveTcpFrontend};
+            let of_http = matches!(order, AddHttpFrontend(_) | RemoveHttpFrontend(_));
+            of_http || matches!(order, AddTcpFrontend(_) | RemoveTcpFrontend(_))
+        };
         prop_assert!(diff.iter().filter(frontends).count() <= effects, "{diff:?}");
         prop_assert_eq!(applied(from, &diff), to);
     }

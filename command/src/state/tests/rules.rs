@@ -12,7 +12,7 @@ use crate::{
 
 /// Applies the orders to an empty state: "ok" is a change, "same" an accepted order without effect, and
 /// anything else a part of the refusal's text.
-fn check(script: &[(Order, &str)]) -> ConfigState {
+pub(super) fn check(script: &[(Order, &str)]) -> ConfigState {
     let mut state = ConfigState::default();
     for (order, expected) in script {
         let outcome = match state.apply(order) {

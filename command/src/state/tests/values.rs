@@ -111,8 +111,10 @@ fn cluster_id() -> impl Strategy<Value = String> {
 
 fn any_cluster() -> impl Strategy<Value = RequestType> {
     let settings = (any::<bool>(), 0..6_i32, option::of(1..=2_u32));
-    (cluster_id(), settings, any_answers(), option::weighted(0.2, prop_oneof!["ada", "grace"])).prop_map(
-        |(id, (sticky_session, load_balancing, max_connection_attempts), answers, user)| {
+    let affinity = option::weighted(0.1, Just("X-Key".to_owned()));
+    let user = (option::weighted(0.2, prop_oneof!["ada", "grace"]), affinity);
+    (cluster_id(), settings, any_answers(), user).prop_map(
+        |(id, (sticky_session, load_balancing, max_connection_attempts), answers, (user, affinity))| {
             let settings = proto::Cluster {
                 sticky_session,
                 load_balancing,
@@ -121,6 +123,7 @@ fn any_cluster() -> impl Strategy<Value = RequestType> {
                 answers,
                 authorized_hashes: user.iter().map(|user| format!("{user}:{}", "0f".repeat(32))).collect(),
                 www_authenticate: user,
+                affinity_header: affinity,
                 ..cluster(&id)
             };
             RequestType::AddCluster(settings)
@@ -303,6 +306,112 @@ fn any_listener() -> impl Strategy<Value = RequestType> {
     )
 }
 
+pub(super) fn tcp_listener(port: u16, interface: Option<&str>) -> proto::TcpListenerConfig {
+    proto::TcpListenerConfig {
+        address: local(port),
+        interface: interface.map(str::to_owned),
+        front_timeout: 60,
+        back_timeout: 30,
+        connect_timeout: 3,
+        ..Default::default()
+    }
+}
+
+/// A frontend of a TCP listener; without a name: of all connections.
+pub(super) fn tcp_frontend(
+    cluster_id: &str,
+    port: u16,
+    sni: Option<&str>,
+    alpn: &[&str],
+) -> proto::RequestTcpFrontend {
+    proto::RequestTcpFrontend {
+        cluster_id: cluster_id.into(),
+        address: local(port),
+        sni: sni.map(str::to_owned),
+        alpn: alpn.iter().map(|name| (*name).to_owned()).collect(),
+        tags: BTreeMap::new(),
+    }
+}
+
+fn any_tcp_frontend() -> impl Strategy<Value = RequestType> {
+    let name = prop_oneof![
+        1 => Just(None),
+        2 => prop_oneof!["a\\.test", "b\\.test", "\\*\\.test"].prop_map(Some),
+    ];
+    let alpn = vec(prop_oneof!["h2", "mqtt"], 0..3);
+    let tagged = option::weighted(0.2, Just("us".to_owned()));
+    (cluster_id(), 80..82_u16, name, alpn, (tagged, prop::bool::weighted(0.3))).prop_map(
+        |(id, port, sni, alpn, (owner, remove))| {
+            let alpn = if sni.is_some() { alpn } else { Vec::new() };
+            let alpn: Vec<&str> = alpn.iter().map(String::as_str).collect();
+            let wire = proto::RequestTcpFrontend {
+                tags: owner.map(|owner| ("owner".to_owned(), owner)).into_iter().collect(),
+                ..tcp_frontend(&id, port, sni.as_deref(), &alpn)
+            };
+            if remove { RequestType::RemoveTcpFrontend(wire) } else { RequestType::AddTcpFrontend(wire) }
+        },
+    )
+}
+
+fn any_tcp_listener() -> impl Strategy<Value = RequestType> {
+    let key = (80..82_u16, option::weighted(0.3, Just("eth0".to_owned())));
+    let settings = (1..3_u32, option::of(Just(local(8080))), option::of(1..3_u32));
+    let tls = option::of((any_tls(), option::of(1..3_u32)));
+    (key, settings, tls, 0..6).prop_map(|((port, interface), (timeout, public_address, limit), tls, verb)| {
+        let (address, proxy) = (local(port), 2);
+        let tls = tls.map(|(tls, handshake_timeout)| proto::HttpsListenerConfig {
+            strict_sni_binding: None,
+            hsts: None,
+            client_subject_header: None,
+            handshake_timeout,
+            ..tls
+        });
+        match verb {
+            0 | 1 => RequestType::AddTcpListener(proto::TcpListenerConfig {
+                front_timeout: timeout,
+                public_address,
+                sni_preread_timeout: limit,
+                active: timeout == 1,
+                tls,
+                ..tcp_listener(port, interface.as_deref())
+            }),
+            2 => RequestType::UpdateTcpListener(proto::UpdateTcpListenerConfig {
+                address,
+                front_timeout: Some(timeout),
+                public_address,
+                sni_preread_timeout: limit,
+                sni_preread_max_bytes: limit.map(|limit| limit + 5),
+                tls: tls.map(|tls| proto::UpdateHttpsListenerConfig {
+                    address,
+                    alpn_protocols: limit
+                        .map(|_| proto::AlpnProtocols { values: tls.alpn_protocols.clone() }),
+                    handshake_timeout: tls.handshake_timeout,
+                    client_auth_policy: public_address.map(|_| proto::ClientAuthPolicy {
+                        client_auth: tls.client_auth,
+                        client_ca_certificates: tls.client_ca_certificates.clone(),
+                        client_ca_crls: Vec::new(),
+                    }),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
+            3 => RequestType::RemoveListener(proto::RemoveListener { address, interface, proxy }),
+            4 => RequestType::ActivateListener(proto::ActivateListener {
+                address,
+                interface,
+                proxy,
+                ..Default::default()
+            }),
+            _ => RequestType::DeactivateListener(proto::DeactivateListener {
+                address,
+                interface,
+                proxy,
+                ..Default::default()
+            }),
+        }
+    })
+}
+
 /// A listener's own settings of TLS, in a message that is otherwise empty.
 fn any_tls() -> impl Strategy<Value = proto::HttpsListenerConfig> {
     let client = (any::<bool>(), option::of(Just("X-Subject".to_owned())));
@@ -376,6 +485,8 @@ pub(super) fn any_order() -> impl Strategy<Value = Order> {
         4 => any_backend(),
         6 => any_frontend(),
         3 => any_listener(),
+        2 => any_tcp_listener(),
+        3 => any_tcp_frontend(),
         3 => any_certificate(),
     ]
     .prop_map(order)

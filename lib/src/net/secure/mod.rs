@@ -60,6 +60,8 @@ pub struct Facts {
     pub resumed: bool,
     /// The certificate that a client was shown, and the name that it asked for.
     pub served: Option<Served>,
+    /// The application protocol that was agreed on (RFC 7301).
+    pub protocol: Option<Box<[u8]>>,
     /// The subject of the client's certificate, if it showed one that was verified: for a header.
     pub subject: Option<Box<str>>,
 }

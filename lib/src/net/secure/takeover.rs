@@ -30,6 +30,7 @@ pub(super) fn take_over(handshake: Handshake) -> Result<(Facts, State), Failure>
         suite: suite.suite(),
         resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
         served,
+        protocol: common.alpn_protocol().map(Box::from),
         subject,
     };
     if version != ProtocolVersion::TLSv1_3 {

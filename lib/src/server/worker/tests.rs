@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use kakehi_command::order::ListenerKey;
 use kakehi_command::proto::request::RequestType;
-use kakehi_command::proto::{ActivateListener, HttpListenerConfig, ListenerType, Request};
+use kakehi_command::proto::{
+    ActivateListener, HttpListenerConfig, ListenerType, Request, RequestTcpFrontend, TcpListenerConfig,
+};
 
 use super::{Configuration, Worker};
 use crate::metrics::Metric;
@@ -118,8 +120,51 @@ fn text(output: &Output) -> String {
     String::from_utf8(output.borrow().clone()).expect("answers are text")
 }
 
-/// A worker with one listener on which these clients wait, after they were accepted.
+/// A worker with one HTTP listener on which these clients wait, after they were accepted.
 fn serve(clients: Vec<Scripted>, connections_max: usize, buffers_max: usize) -> (Worker<Nowhere>, Instant) {
+    let listener = RequestType::AddHttpListener(HttpListenerConfig {
+        address: SocketAddr::from(LISTENER).into(),
+        sticky_name: "SOZUBALANCEID".to_owned(),
+        front_timeout: 60,
+        back_timeout: 30,
+        connect_timeout: 3,
+        request_timeout: 10,
+        ..Default::default()
+    });
+    serve_on(vec![listener], ListenerType::Http, clients, connections_max, buffers_max)
+}
+
+/// The same with a TCP listener, whose frontend is for this name, or for all.
+fn serve_tcp(
+    sni: Option<&str>,
+    clients: Vec<Scripted>,
+    connections_max: usize,
+    buffers_max: usize,
+) -> (Worker<Nowhere>, Instant) {
+    let address = SocketAddr::from(LISTENER);
+    let listener = RequestType::AddTcpListener(TcpListenerConfig {
+        address: address.into(),
+        front_timeout: 60,
+        back_timeout: 30,
+        connect_timeout: 3,
+        ..Default::default()
+    });
+    let frontend = RequestType::AddTcpFrontend(RequestTcpFrontend {
+        cluster_id: "a".to_owned(),
+        address: address.into(),
+        sni: sni.map(str::to_owned),
+        ..Default::default()
+    });
+    serve_on(vec![listener, frontend], ListenerType::Tcp, clients, connections_max, buffers_max)
+}
+
+fn serve_on(
+    mut requests: Vec<RequestType>,
+    kind: ListenerType,
+    clients: Vec<Scripted>,
+    connections_max: usize,
+    buffers_max: usize,
+) -> (Worker<Nowhere>, Instant) {
     #[expect(clippy::disallowed_methods, reason = "any instant serves as the first")]
     let now = Instant::now();
     let settings = Settings {
@@ -137,24 +182,14 @@ fn serve(clients: Vec<Scripted>, connections_max: usize, buffers_max: usize) -> 
     let configuration = Configuration { settings, buffers_min: 0, buffers_max, buffer_bytes: 2048, seed: 1 };
     let mut worker = Worker::new(Nowhere, configuration, now);
     let address = SocketAddr::from(LISTENER);
-    let requests = [
-        RequestType::AddHttpListener(HttpListenerConfig {
-            address: address.into(),
-            sticky_name: "SOZUBALANCEID".to_owned(),
-            front_timeout: 60,
-            back_timeout: 30,
-            connect_timeout: 3,
-            request_timeout: 10,
-            ..Default::default()
-        }),
-        RequestType::ActivateListener(ActivateListener {
-            address: address.into(),
-            proxy: ListenerType::Http.into(),
-            from_scm: false,
-            interface: None,
-        }),
-    ];
-    let requests = requests.map(|request| Request { request_type: Some(request) });
+    requests.push(RequestType::ActivateListener(ActivateListener {
+        address: address.into(),
+        proxy: kind.into(),
+        from_scm: false,
+        interface: None,
+    }));
+    let requests: Vec<Request> =
+        requests.into_iter().map(|request| Request { request_type: Some(request) }).collect();
     worker.apply(1, &requests).expect("the orders are good");
     worker.offer_socket(&ListenerKey { address, interface: None }, clients.into());
     worker.start();
@@ -219,4 +254,75 @@ fn more_fields_than_allowed_are_refused_by_name() {
     let (many, answer) = client(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
     let (_worker, _) = serve(vec![many], 10, 10);
     assert!(text(&answer).starts_with("HTTP/1.1 431 "), "{}", text(&answer));
+}
+
+#[test]
+fn a_panic_costs_one_session_of_a_tcp_listener() {
+    let (mut broken, _) = client("");
+    broken.panics = true;
+    let ((before, _), (after, said)) = (client("\u{16}"), client("GET"));
+    let (mut worker, _) = serve_tcp(Some("a.test"), vec![before, broken, after], 10, 10);
+    assert_eq!(worker.metrics().get(Metric::Panic), 1);
+    assert_eq!(worker.session_count(), 1, "one waits for the rest of a hello");
+    assert_eq!(worker.metrics().get(Metric::SniPrereadNotTls), 1);
+    assert_eq!(worker.metrics().get(Metric::SniPrereadActive), 1, "what panicked is not counted any more");
+    assert_eq!(worker.metrics().get(Metric::ProtocolTcp), 1);
+    assert_eq!(text(&said), "");
+}
+
+#[test]
+fn past_its_connection_limit_a_tcp_listener_says_nothing() {
+    let (clients, said): (Vec<_>, Vec<_>) = (0..3).map(|_| client("\u{16}")).unzip();
+    let (mut worker, _) = serve_tcp(Some("a.test"), clients, 2, 10);
+    assert_eq!(worker.session_count(), 2);
+    assert_eq!(worker.metrics().get(Metric::ListenerConnectionCapped), 1);
+    assert_eq!(worker.metrics().get(Metric::ListenerAcceptedTcp), 3);
+    assert!(said.iter().all(|said| said.borrow().is_empty()));
+}
+
+#[test]
+fn half_hellos_give_way_to_those_who_wait_for_their_buffers() {
+    let (mut clients, mut said): (Vec<_>, Vec<_>) = (0..4).map(|_| client("\u{16}\u{3}")).unzip();
+    let (other, word) = client("no TLS");
+    clients.push(other);
+    said.push(word);
+    let (mut worker, now) = serve_tcp(Some("a.test"), clients, 10, 5);
+    assert_eq!(worker.session_count(), 5);
+    assert_eq!(worker.metrics().get(Metric::BufferInUse), 2);
+    assert_eq!(worker.next_wakeup(), Some(now + Duration::from_millis(500)));
+    worker.tick(now, now + Duration::from_millis(500), 500);
+    for _ in 0..10 {
+        worker.handle_timers();
+        while worker.handle_leftovers() {}
+    }
+    assert_eq!(*said[0].borrow(), [21, 3, 1, 0, 2, 2, 80], "the oldest is told");
+    assert_eq!(worker.metrics().get(Metric::SniPrereadNotTls), 1, "the last one was read");
+    assert!(worker.metrics().get(Metric::SniPrereadEvicted) >= 1);
+    worker.check_invariants();
+}
+
+#[test]
+fn a_hello_has_its_time_from_the_accept() {
+    let (late, said) = client("\u{16}\u{3}");
+    let (mut worker, now) = serve_tcp(Some("a.test"), vec![late], 10, 10);
+    for (milliseconds, late) in [(4900, 0), (5100, 1)] {
+        let at = now + Duration::from_millis(milliseconds);
+        assert!(worker.next_wakeup().is_some_and(|wakeup| wakeup <= at.max(now + Duration::from_secs(5))));
+        worker.tick(at, at, milliseconds);
+        worker.handle_timers();
+        assert_eq!(worker.metrics().get(Metric::SniPrereadTimeout), late, "after {milliseconds} ms");
+    }
+    assert_eq!(*said.borrow(), [21, 3, 1, 0, 2, 2, 80]);
+    worker.check_invariants();
+}
+
+#[test]
+fn a_tcp_client_for_whom_there_is_no_backend_is_let_go() {
+    let (waiting, said) = client("hello");
+    let (mut worker, _) = serve_tcp(None, vec![waiting], 10, 10);
+    assert_eq!(worker.session_count(), 0);
+    assert_eq!(worker.metrics().get(Metric::TcpRequests), 1);
+    assert_eq!(worker.metrics().get(Metric::TcpNoBackend), 1);
+    assert_eq!(worker.metrics().get(Metric::ProtocolTcp), 0);
+    assert_eq!(text(&said), "");
 }

@@ -41,8 +41,10 @@ impl ClusterKey {
 /// How the backends of a cluster are spoken to over TLS.
 #[derive(Debug)]
 pub struct Secured {
-    /// For rustls.
+    /// For rustls, to speak HTTP.
     pub config: Arc<ClientConfig>,
+    /// The same, to speak what clients of TCP listeners do: no protocol is offered.
+    pub bytes_config: Arc<ClientConfig>,
     /// Who they have to prove to be; none: whose address they have.
     pub name: Option<ServerName<'static>>,
 }

@@ -84,14 +84,14 @@ impl<S: Stream> HttpSession<S> {
         if !waits && self.patience.waiting_since.is_none() {
             return;
         }
-        let Some(config) = shared.listeners.get(self.listener).map(|entry| entry.config()) else { return };
+        let Some(config) = shared.listeners.http(self.listener).map(|entry| entry.config()) else { return };
         let Some(rate) = config.min_transfer_rate() else { return };
         let moved = self.request.body_bytes.saturating_add(self.response.written);
         self.patience.look(waits, moved, shared.now, config.front_timeout(), rate);
     }
 
     fn deadline<N: Network<Stream = S>>(&self, shared: &Shared<N>) -> Option<(Awaited, Instant)> {
-        let config = shared.listeners.get(self.listener)?.config();
+        let config = shared.listeners.http(self.listener)?.config();
         Some(match self.stage {
             Stage::Head if self.front.is_handshaking() => {
                 let time = config.tls().map_or(config.request_timeout(), |tls| tls.handshake_timeout());
@@ -176,7 +176,7 @@ impl<S: Stream> HttpSession<S> {
         if !self.response.has_output() {
             return false;
         }
-        let Some(config) = shared.listeners.get(self.listener).map(|entry| entry.config()) else {
+        let Some(config) = shared.listeners.http(self.listener).map(|entry| entry.config()) else {
             return false;
         };
         let Some(waiting) = self.front.unacknowledged() else { return false };
@@ -210,7 +210,7 @@ impl<S: Stream> HttpSession<S> {
                 self.refuse(&Refusal::new(503, "no buffer became free in time"), shared)
             }
             Awaited::Head => {
-                let config = shared.listeners.get(self.listener).map(|entry| entry.config());
+                let config = shared.listeners.http(self.listener).map(|entry| entry.config());
                 let limit = config.map(|config| config.request_timeout()).unwrap_or_default();
                 let refusal = Refusal::new(408, "the request head was not complete in time");
                 self.refuse(&refusal.duration(limit), shared)
@@ -253,7 +253,7 @@ impl<S: Stream> HttpSession<S> {
             return self.cut(shared);
         }
         let refusal = self.blame(status, message, shared);
-        let config = shared.listeners.get(self.listener).map(|entry| entry.config());
+        let config = shared.listeners.http(self.listener).map(|entry| entry.config());
         let limit =
             config.map(|config| if status == 408 { config.front_timeout() } else { config.back_timeout() });
         self.drop_back(shared);

@@ -88,11 +88,11 @@ pub(super) fn decide<'r, L, S: crate::net::Stream>(
     if head.method == "CONNECT" {
         return Verdict::Answer(Refusal::new(400, "CONNECT is not served"));
     }
-    if let Some(refusal) = misdirected(head.host, listeners.get(listener).map(|entry| entry.config()), tls) {
+    if let Some(refusal) = misdirected(head.host, listeners.http(listener).map(|entry| entry.config()), tls) {
         return Verdict::Answer(refusal);
     }
     let path = head.target.route_path();
-    let trusted_proxies = listeners.get(listener).map(|entry| entry.config().trusted_proxies());
+    let trusted_proxies = listeners.http(listener).map(|entry| entry.config().trusted_proxies());
     let told = Told { head, peer, trusted_proxies };
     let Some(route) =
         listeners.route(listener, head.host.as_bytes(), path.as_bytes(), head.method.as_bytes(), &told)
@@ -136,7 +136,7 @@ pub(super) fn decide<'r, L, S: crate::net::Stream>(
             return Verdict::Answer(denied(Some(challenge)));
         }
     }
-    let bytes_max = listeners.get(listener).and_then(|entry| entry.config().max_body_bytes());
+    let bytes_max = listeners.http(listener).and_then(|entry| entry.config().max_body_bytes());
     if let (Framing::Length(length), Some(bytes_max)) = (head.framing, bytes_max)
         && length > bytes_max
     {

@@ -1,7 +1,6 @@
 //! A request and its answer, between the front and a back.
 
 use std::borrow::Cow;
-use std::io;
 use std::sync::Arc;
 
 use kakehi_command::order::{HeaderEdit, HttpFrontend};
@@ -13,10 +12,10 @@ use super::{Back, HttpSession, Step, flow, no_body, take_buffer};
 use crate::metrics::Metric;
 use crate::net::buffers::Use;
 use crate::net::request_id::RequestId;
-use crate::net::secure::Tls;
-use crate::net::{Network, Peer, Read, Stream};
+use crate::net::{Network, Read, Stream};
 use crate::protocol::http::{RequestMethod, Version};
-use crate::session::backends::{BackendKey, ClusterKey, Reuse};
+use crate::session::back::Speaks;
+use crate::session::backends::{ClusterKey, Reuse};
 use crate::session::{Owner, Shared};
 
 /// Once this part of all buffers is in use, as a divisor, no head is kept only for being sent again. Far from
@@ -243,7 +242,7 @@ impl<S: Stream> HttpSession<S> {
             }
             exchange.attempts += 1;
             shared.metrics.incr(Metric::BackendPoolMiss);
-            if let Some(back) = connect(self.index, cluster, key, shared) {
+            if let Some(back) = Back::connect(self.index, cluster, key, Speaks::Http, shared) {
                 self.back = Some(back);
                 break;
             }
@@ -466,59 +465,4 @@ impl<S: Stream> HttpSession<S> {
         let cluster = self.exchange.as_ref().map(Exchange::cluster);
         refusal.cluster(cluster.and_then(|cluster| shared.backends.cluster_id(cluster)))
     }
-}
-
-/// Starts a connection to a backend; none if the kernel refuses at once.
-fn connect<S: Stream, N: Network<Stream = S>>(
-    index: usize,
-    cluster: ClusterKey,
-    key: BackendKey,
-    shared: &mut Shared<N>,
-) -> Option<Back<S>> {
-    let address = shared.backends.address(key)?;
-    // Backs are bounded as fronts are: each front has one at most, and the pool has what is left.
-    if shared.backends.idle_count() + shared.backends.active_count() >= shared.settings.connections_max {
-        shared.evict_idle();
-    }
-    let token = shared.owners.insert(Owner::Back(index));
-    let mut connected = shared.net.connect(address, token);
-    if connected.as_ref().is_err_and(is_our_own_want) && shared.evict_idle() {
-        connected = shared.net.connect(address, token);
-    }
-    match connected {
-        Ok(stream) => {
-            shared.backends.opened(key);
-            let mut peer = Peer::connecting(stream, token);
-            let secured = shared.backends.secured(cluster).cloned();
-            if let Some(secured) = &secured {
-                let tls = Tls::connect(&shared.room, &secured.config, secured.name_of(address));
-                match tls {
-                    Ok(tls) => peer = peer.secured(tls),
-                    Err(failure) => {
-                        log::warn!("TLS to {address}: {failure}");
-                        shared.backends.closed(key);
-                        shared.release_token(token);
-                        return None;
-                    }
-                }
-            }
-            Some(Back { peer, key, secured, reused: false, connected: false, since: shared.now })
-        }
-        Err(error) => {
-            log::debug!("connect to {address}: {error}");
-            shared.release_token(token);
-            if is_our_own_want(&error) {
-                shared.metrics.incr(Metric::BackendConnectionsError);
-            } else {
-                shared.connect_failed(key);
-            }
-            None
-        }
-    }
-}
-
-/// Descriptors, memory or ports are used up here: the backend is not to blame.
-fn is_our_own_want(error: &io::Error) -> bool {
-    use nix::libc::{EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM};
-    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS | ENOMEM | EADDRNOTAVAIL))
 }

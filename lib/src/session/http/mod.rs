@@ -22,35 +22,29 @@ use crate::listener::ListenerIndex;
 use crate::metrics::Metric;
 use crate::net::buffers::{Buffer, Use};
 use crate::net::{Network, Peer, Read, Ready, Stream, Token};
-use crate::protocol::h1::body::{BodyReader, Relay};
+use crate::protocol::h1::body::BodyReader;
 use crate::protocol::h1::scan::HeadScanner;
-use crate::protocol::http::{Framing, RequestMethod};
+use crate::protocol::http::RequestMethod;
 
-use super::backends::{BackendKey, Secured};
+use super::back::Back;
+use super::flow::{self, Flow, Flush, no_body, take_buffer};
+use super::relay::Relay;
 use super::table::Resting;
-use super::{Owner, Shared};
+use super::{Drive, Owner, STEPS_PER_TURN_MAX, Shared, Step, secured};
 
 pub(crate) mod answer;
 mod deadline;
 mod decide;
 mod exchange;
-mod flow;
 mod hold;
 pub(super) mod request;
 mod response;
-mod secured;
 mod tunnel;
 
 use answer::{About, Refusal};
 use deadline::Patience;
 use exchange::{Exchange, Trouble};
-use flow::{Flow, Flush};
 use request::{Begin, Origin, Prepared};
-use tunnel::Tunnel;
-
-/// Steps that one session may take in a turn before the others have theirs. A step moves at most one
-/// buffer in each direction.
-const STEPS_PER_TURN_MAX: usize = 32;
 
 /// How long a client that was not put into the poll is left out of it.
 const UNWATCHED_TIME_MAX: Duration = Duration::from_secs(1);
@@ -59,17 +53,6 @@ const UNWATCHED_TIME_MAX: Duration = Duration::from_secs(1);
 /// of a reset (RFC 9112 §9.6).
 const LINGERING_BYTES_MAX: u64 = 1 << 20;
 
-/// What the loop does with the session next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Drive {
-    /// It waits for an event or its timer.
-    Waiting,
-    /// It used up its turn and has more to do.
-    Yielded,
-    /// It is over: all it held is given back.
-    Finished,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Head,
@@ -77,34 +60,6 @@ enum Stage {
     Tunnel,
     Answering,
     Lingering,
-}
-
-/// What one step did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    /// Something moved: look again.
-    Again,
-    /// Nothing can move before an event.
-    Wait,
-    /// There is more to do, once others have had their turn.
-    Yield,
-    /// The connection is over.
-    End,
-}
-
-/// The back connection of the running exchange.
-#[derive(Debug)]
-struct Back<S> {
-    peer: Peer<S>,
-    key: BackendKey,
-    /// How it is secured.
-    secured: Option<Arc<Secured>>,
-    /// It served another request before: it may have been closed in the meantime.
-    reused: bool,
-    /// The kernel took a byte: the connection stands.
-    connected: bool,
-    /// When the connect began.
-    since: Instant,
 }
 
 /// See the module.
@@ -123,7 +78,7 @@ pub struct HttpSession<S: Stream> {
     response_scanner: HeadScanner,
     exchange: Option<Exchange>,
     back: Option<Back<S>>,
-    tunnel: Option<Box<Tunnel>>,
+    tunnel: Option<Box<Relay>>,
     /// The answer that is being written is a 101: a tunnel follows.
     switches: bool,
     /// Requests that were begun on this connection.
@@ -366,7 +321,7 @@ impl<S: Stream> HttpSession<S> {
     }
 
     fn step_head<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
-        let listener = shared.listeners.get(self.listener).map(|entry| entry.config());
+        let listener = shared.listeners.http(self.listener).map(|entry| entry.config());
         let line_max = listener.map_or(0, |config| config.max_request_line());
         if !self.request.unparsed().is_empty()
             && self.scanner.should_parse(self.request.unparsed(), line_max)
@@ -493,7 +448,7 @@ impl<S: Stream> HttpSession<S> {
             Some(exchange) => exchange.id(),
             None => shared.ids.next(shared.unix_ms),
         };
-        let Some(listener) = shared.listeners.get(self.listener).map(|entry| entry.config().clone()) else {
+        let Some(listener) = shared.listeners.http(self.listener).map(|entry| entry.config().clone()) else {
             return Step::End;
         };
         // The client may have waited for a backend for longer than it may now take to read.
@@ -623,10 +578,8 @@ impl<S: Stream> HttpSession<S> {
 
     /// Closes the back connection.
     fn drop_back<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
-        if let Some(mut back) = self.back.take() {
-            back.peer.farewell();
-            shared.backends.closed(back.key);
-            shared.release_token(back.peer.token());
+        if let Some(back) = self.back.take() {
+            back.close(shared);
         }
     }
 
@@ -700,21 +653,4 @@ impl<S: Stream> HttpSession<S> {
             Some(refused) => shared.release_token(refused.token()),
         }
     }
-}
-
-/// What delimits a message that is only a head.
-fn no_body() -> BodyReader {
-    BodyReader::new(Framing::None, Relay::Keep)
-}
-
-/// The buffer in `slot`, taken from the pool if there is none yet.
-fn take_buffer<'a, N: Network>(
-    slot: &'a mut Option<Buffer>,
-    purpose: Use,
-    shared: &mut Shared<N>,
-) -> Option<&'a mut Buffer> {
-    if slot.is_none() {
-        *slot = shared.buffer(purpose);
-    }
-    slot.as_mut()
 }

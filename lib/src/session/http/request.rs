@@ -99,7 +99,7 @@ impl Prepared {
         listener: ListenerIndex,
         shared: &Shared<N>,
     ) {
-        let Some(listener) = shared.listeners.get(listener) else { return };
+        let Some(listener) = shared.listeners.http(listener) else { return };
         if self.generation != listener.generation() {
             self.generation = listener.generation();
             self.text = forward(peer, listener.config(), &RequestId::NONE).prepare();
@@ -109,7 +109,7 @@ impl Prepared {
 
 /// Parses the head at the start of `bytes`, routes it and writes the head that is sent on.
 pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin<'_>, shared: &mut Shared<N>) -> Begin {
-    let Some(entry) = shared.listeners.get(origin.listener) else { return Begin::Close };
+    let Some(entry) = shared.listeners.http(origin.listener) else { return Begin::Close };
     let listener = &**entry.config();
     let limits = HeadLimits {
         fields_max: shared.settings.header_fields_max,
@@ -240,7 +240,7 @@ fn answered<N: Network>(
     id: RequestId,
     consumed: usize,
 ) -> Begin {
-    let Some(listener) = shared.listeners.get(origin.listener).map(|entry| entry.config().clone()) else {
+    let Some(listener) = shared.listeners.http(origin.listener).map(|entry| entry.config().clone()) else {
         return Begin::Close;
     };
     let route = head.map(|head| format!("{}{}", head.authority, head.target.path())).unwrap_or_default();

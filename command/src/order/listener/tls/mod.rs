@@ -1,11 +1,13 @@
-//! What an HTTPS listener has beyond an HTTP one.
+//! What an HTTPS listener has beyond an HTTP one, and a TCP listener at which TLS ends beyond one that passes
+//! it on.
 //!
 //! [`TlsSettings`] is the whole, [`suite`] the algorithms it may choose from, [`client_auth`] who is asked
-//! for a certificate.
+//! for a certificate, [`tcp`] what of it a TCP listener has.
 
 mod client_auth;
 pub(super) mod patch;
 mod suite;
+pub(super) mod tcp;
 
 use std::{mem, sync::Arc, time::Duration};
 
@@ -16,8 +18,8 @@ use crate::{
 };
 
 pub use client_auth::{ClientAuth, Crl};
-pub(in crate::order) use suite::alpn;
-pub use suite::{Alpn, CipherSuite, Group, TlsVersion};
+pub use suite::{ALPN_NAME_BYTES_MAX, ALPN_NAMES_MAX, Alpn, CipherSuite, Group, TlsVersion};
+pub(in crate::order) use suite::{alpn, alpn_names};
 
 /// TLS 1.3 tickets per handshake that the configuration asks for.
 pub const SEND_TLS13_TICKETS_DEFAULT: u64 = 4;
@@ -36,7 +38,7 @@ pub struct TlsSettings {
     versions: Box<[TlsVersion]>,
     cipher_suites: Box<[CipherSuite]>,
     groups: Box<[Group]>,
-    alpn: Box<[Alpn]>,
+    protocols: Protocols,
     tickets: usize,
     default_certificate: Option<Arc<Certificate>>,
     client_auth: Option<ClientAuth>,
@@ -47,6 +49,15 @@ pub struct TlsSettings {
     wire: proto::HttpsListenerConfig,
 }
 
+/// What a handshake may settle on to be spoken inside (RFC 7301), best first.
+#[derive(Clone, Debug)]
+enum Protocols {
+    /// Of an HTTPS listener; never none.
+    Http(Box<[Alpn]>),
+    /// Of a TCP listener: names that backends know. None: what clients offer is ignored.
+    Named(Box<[Box<str>]>),
+}
+
 /// All else is made of the message.
 impl PartialEq for TlsSettings {
     fn eq(&self, other: &Self) -> bool {
@@ -55,10 +66,19 @@ impl PartialEq for TlsSettings {
 }
 
 impl TlsSettings {
-    /// Checks what of a listener's message is about TLS.
+    /// Checks what of an HTTPS listener's message is about TLS.
     pub(super) fn from_wire(
+        wire: proto::HttpsListenerConfig,
+        address: &proto::SocketAddress,
+    ) -> Result<Self, OrderError> {
+        let protocols = Protocols::Http(alpn("alpn_protocols", &wire.alpn_protocols)?);
+        Self::checked(wire, address, protocols)
+    }
+
+    fn checked(
         mut wire: proto::HttpsListenerConfig,
         address: &proto::SocketAddress,
+        protocols: Protocols,
     ) -> Result<Self, OrderError> {
         let default_certificate = default_certificate(&mut wire, address)?;
         let versions = suite::versions(&wire.versions)?;
@@ -78,7 +98,7 @@ impl TlsSettings {
             versions,
             cipher_suites,
             groups: suite::groups(&wire.groups_list)?,
-            alpn: alpn("alpn_protocols", &wire.alpn_protocols)?,
+            protocols,
             tickets: tickets(wire.send_tls13_tickets),
             default_certificate: default_certificate.map(Arc::new),
             client_auth,
@@ -97,7 +117,10 @@ impl TlsSettings {
     ) -> Result<Self, OrderError> {
         let mut wire = self.wire.clone();
         patch::apply(patch, &mut wire);
-        let patched = Self::from_wire(wire, address)?;
+        let patched = match self.protocols {
+            Protocols::Http(_) => Self::from_wire(wire, address)?,
+            Protocols::Named(_) => Self::from_tcp_wire(wire, address)?,
+        };
         Ok(Self { default_certificate: self.default_certificate.clone(), ..patched })
     }
 
@@ -124,10 +147,24 @@ impl TlsSettings {
         &self.groups
     }
 
-    /// Protocols that are offered, best first; never none.
+    /// Protocols that an HTTPS listener offers, best first; never none there, and always none on a TCP
+    /// listener.
     #[must_use]
     pub fn alpn(&self) -> &[Alpn] {
-        &self.alpn
+        match &self.protocols {
+            Protocols::Http(protocols) => protocols,
+            Protocols::Named(_) => &[],
+        }
+    }
+
+    /// Names of the protocols that are offered, best first, 1 to 255 bytes each. None, which only a TCP
+    /// listener can have: what clients offer is ignored.
+    #[must_use]
+    pub fn alpn_names(&self) -> Vec<&str> {
+        match &self.protocols {
+            Protocols::Http(protocols) => protocols.iter().map(|protocol| protocol.name()).collect(),
+            Protocols::Named(names) => names.iter().map(|name| &**name).collect(),
+        }
     }
 
     /// TLS 1.3 tickets that are sent with each handshake.
@@ -214,7 +251,9 @@ impl TlsSettings {
     pub(super) fn notes(&self, notes: &mut Vec<String>) {
         suite::note_versions(&self.wire.versions, notes);
         suite::note_groups(&self.wire.groups_list, notes);
-        note_alpn(&self.wire.alpn_protocols, notes);
+        if let Protocols::Http(_) = self.protocols {
+            note_alpn(&self.wire.alpn_protocols, notes);
+        }
         if self.wire.send_tls13_tickets > SEND_TLS13_TICKETS_MAX {
             notes.push(format!("send_tls13_tickets is more than {SEND_TLS13_TICKETS_MAX}: no more are sent"));
         }

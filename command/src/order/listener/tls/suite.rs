@@ -202,3 +202,31 @@ pub(in crate::order) fn alpn(field: &'static str, names: &[String]) -> Result<Bo
     }
     Ok(offered.into())
 }
+
+/// Longest name of a protocol, in bytes (RFC 7301 §3.1).
+pub const ALPN_NAME_BYTES_MAX: usize = 255;
+/// Most protocols that are named in one place.
+pub const ALPN_NAMES_MAX: usize = 64;
+
+/// The names of protocols that are somebody else's to speak, each once. None given: none.
+pub(in crate::order) fn alpn_names(
+    field: &'static str,
+    names: &[String],
+) -> Result<Vec<Box<str>>, OrderError> {
+    let mut known: Vec<Box<str>> = Vec::new();
+    for name in names {
+        if name.is_empty() {
+            return Err(OrderError::plain(field, "has an empty name of a protocol"));
+        }
+        if name.len() > ALPN_NAME_BYTES_MAX {
+            return Err(OrderError::invalid(field, name, "is longer than 255 bytes"));
+        }
+        if !known.iter().any(|known| **known == **name) {
+            known.push(name.as_str().into());
+        }
+    }
+    if known.len() > ALPN_NAMES_MAX {
+        return Err(OrderError::plain(field, "are more than 64"));
+    }
+    Ok(known)
+}

@@ -1,4 +1,4 @@
-//! What is told of TLS connections of clients.
+//! What is told of TLS connections.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! One direction of an exchange.
+//! One direction of a session.
 //!
 //! ```text
 //!            head (ours, rewritten)          bytes (the source's)                 pipe
@@ -7,12 +7,12 @@
 //! Body bytes are not copied on the way: they are written from the buffer that they were read into. What is
 //! long and passes as it is goes through a pipe of the kernel, and never comes to us at all.
 
-use super::no_body;
-use crate::net::buffers::Buffer;
+use super::Shared;
+use crate::net::buffers::{Buffer, Use};
 use crate::net::{Network, Peer, Pipes, Read, Stream, Write};
-use crate::protocol::h1::body::{BodyReader, Progress};
+use crate::protocol::h1::body::{BodyReader, Progress, Relay};
 use crate::protocol::h1::error::BodyError;
-use crate::session::Shared;
+use crate::protocol::http::Framing;
 
 /// A body prefix up to this size is copied behind the head instead of being a second element of a
 /// vectored write, which costs more than the copy.
@@ -345,4 +345,21 @@ pub(super) fn release<N: Network>(flow: &mut Flow<<N::Stream as Stream>::Pipe>, 
     flow.sent = 0;
     flow.ready = 0;
     flow.sealed = 0;
+}
+
+/// What delimits a message that is only a head.
+pub(super) fn no_body() -> BodyReader {
+    BodyReader::new(Framing::None, Relay::Keep)
+}
+
+/// The buffer in `slot`, taken from the pool if there is none yet.
+pub(super) fn take_buffer<'a, N: Network>(
+    slot: &'a mut Option<Buffer>,
+    purpose: Use,
+    shared: &mut Shared<N>,
+) -> Option<&'a mut Buffer> {
+    if slot.is_none() {
+        *slot = shared.buffer(purpose);
+    }
+    slot.as_mut()
 }
