@@ -2,7 +2,7 @@
 
 use super::output::Output;
 use super::{CliError, Globals, settings, start};
-use crate::main_process::check_keys;
+use crate::main_process::check_config;
 
 /// Verbs of `config`.
 #[derive(clap::Subcommand, Debug)]
@@ -19,7 +19,7 @@ impl Config {
             Self::Check => {
                 let config = settings::load(globals.config.as_deref())?;
                 start::warn(&config);
-                check_keys(&config.orders)?;
+                check_config(&config)?;
                 let output = Output::new(globals.json);
                 output.print(if globals.json { "{}\n" } else { "Configuration file is valid\n" })
             }

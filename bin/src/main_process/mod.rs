@@ -17,6 +17,7 @@ mod gather;
 mod merge;
 mod mutations;
 mod queries;
+mod sessions;
 mod sockets;
 mod soundness;
 mod start;
@@ -28,4 +29,4 @@ mod vetting;
 mod watch;
 mod workers;
 
-pub(crate) use start::{Ready, StartError, StartOptions, check_keys, run};
+pub(crate) use start::{Ready, StartError, StartOptions, check_config, run};

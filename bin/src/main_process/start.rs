@@ -9,11 +9,11 @@ use std::process::ExitCode;
 
 use kakehi_command::config::Config;
 use kakehi_command::order::ListenerKind;
-use kakehi_command::order::Order;
 use kakehi_command::state::{ConfigState, TransactionError};
 
 use super::command_socket::{CommandSocket, CommandSocketError};
 use super::files::{self, Snapshot, Source};
+use super::sessions::SessionMemory;
 use super::sockets::ListenSockets;
 use super::soundness::Soundness;
 use super::supervisor::{Configuration, Prepared, Settings, Supervisor};
@@ -141,6 +141,7 @@ pub(crate) fn run(config: Config, options: StartOptions) -> Result<ExitCode, Sta
         worker_log,
         worker_sandbox: config.worker_sandbox,
         restart: config.worker_automatic_restart,
+        sessions: session_memory(config.max_early_data_sessions),
         clients_max: config.max_command_clients,
         workers,
         configuration,
@@ -153,6 +154,13 @@ pub(crate) fn run(config: Config, options: StartOptions) -> Result<ExitCode, Sta
     log::info!("stopped");
     drop(pid_file);
     Ok(ExitCode::SUCCESS)
+}
+
+/// A kernel that has none to give is no reason not to serve.
+fn session_memory(sessions: usize) -> Option<SessionMemory> {
+    SessionMemory::create(sessions)
+        .inspect_err(|error| log::warn!("no memory for TLS sessions: {error}; no early data is taken"))
+        .ok()
 }
 
 fn install_logger(config: &Config) -> Result<WorkerLog, StartError> {
@@ -179,12 +187,7 @@ fn install_logger(config: &Config) -> Result<WorkerLog, StartError> {
 
 /// The configuration's orders, then the saved state on top of them.
 fn initial_state(config: &Config) -> Result<Configuration, StartError> {
-    check_keys(&config.orders)?;
-    let mut state = ConfigState::default();
-    config.orders.iter().try_for_each(vet_keys).map_err(StartError::Unsound)?;
-    let changes = state.transact(&config.orders)?;
-    Soundness::default().check_or_undo(&mut state, changes).map_err(StartError::Unsound)?;
-    let mut configuration = Configuration { state, revision: 1, last_verb: "start" };
+    let mut configuration = Configuration { state: sound_state(config)?, revision: 1, last_verb: "start" };
     if let Some(path) = config.saved_state.as_deref().filter(|path| is_wanted(path)) {
         let base = Snapshot { state: configuration.state, revision: configuration.revision };
         let loaded =
@@ -200,12 +203,22 @@ fn initial_state(config: &Config) -> Result<Configuration, StartError> {
     Ok(configuration)
 }
 
-/// Whether each private key of a configuration is that of its certificate.
+/// Whether a configuration could be served, as far as that can be told without serving it.
 ///
 /// # Errors
-/// One is not, or cannot be used.
-pub(crate) fn check_keys(orders: &[Order]) -> Result<(), StartError> {
-    orders.iter().try_for_each(vet_keys).map_err(StartError::Certificate)
+/// A key is not that of its certificate or cannot be used, orders contradict each other, or what they ask for cannot be
+/// served.
+pub(crate) fn check_config(config: &Config) -> Result<(), StartError> {
+    sound_state(config).map(drop)
+}
+
+/// What the configuration's orders make.
+fn sound_state(config: &Config) -> Result<ConfigState, StartError> {
+    config.orders.iter().try_for_each(vet_keys).map_err(StartError::Certificate)?;
+    let mut state = ConfigState::default();
+    let changes = state.transact(&config.orders)?;
+    Soundness::default().check_or_undo(&mut state, changes).map_err(StartError::Unsound)?;
+    Ok(state)
 }
 
 /// A saved state that was never saved is no error: the first start comes before the first save.

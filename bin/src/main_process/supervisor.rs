@@ -27,6 +27,7 @@ use super::dispatch::{self, Question, Route};
 use super::expiry::Expiry;
 use super::files::{FileThread, Source};
 use super::gather::Lost;
+use super::sessions::SessionMemory;
 use super::sockets::ListenSockets;
 use super::soundness::Soundness;
 use super::start::{OnReady, Ready, StartError};
@@ -101,6 +102,8 @@ pub(super) struct Prepared {
     pub(super) worker_sandbox: bool,
     /// Whether lost workers are replaced.
     pub(super) restart: bool,
+    /// Where workers keep TLS sessions, if there is such a place.
+    pub(super) sessions: Option<SessionMemory>,
     /// Clients at the same time.
     pub(super) clients_max: usize,
     /// Number of workers.
@@ -132,6 +135,7 @@ pub(super) struct Supervisor {
     pub(super) files: FileThread,
     pub(super) counts: BTreeMap<&'static str, i32>,
     pub(super) tickets: Tickets,
+    pub(super) sessions: Option<SessionMemory>,
     pub(super) soundness: Soundness,
     pub(super) stopping: Option<Stopping>,
     pub(super) expiry: Expiry,
@@ -180,6 +184,7 @@ impl Supervisor {
             files,
             counts: BTreeMap::new(),
             tickets: Tickets::new(now),
+            sessions: prepared.sessions,
             soundness: Soundness::default(),
             stopping: None,
             expiry: Expiry::new(now),

@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 
 use super::feed::Feed;
 use super::gather::{Lost, WorkerId};
+use super::sessions::SessionMemory;
 use super::sockets::ListenSockets;
 use super::start::StartError;
 use super::supervisor::{Configuration, Supervisor, event};
@@ -158,6 +159,11 @@ impl Supervisor {
                 limits: self.settings.limits,
             }));
             worker.send(self.tickets.message());
+            match self.sessions.as_ref().map(SessionMemory::message).transpose() {
+                Ok(Some((message, fd))) => worker.send_with(message, fd),
+                Ok(None) => {}
+                Err(error) => log::warn!("worker {} gets no memory for TLS sessions: {error}", worker.id()),
+            }
             worker.feed(Feed::new(Rc::clone(&orders), self.configuration.revision));
             let keys: Vec<_> = self.sockets.keys().cloned().collect();
             send_sockets(worker, &self.sockets, &keys);

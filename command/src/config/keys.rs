@@ -151,6 +151,8 @@ pub(super) static TOP: &[Key] = &[
     key("max_splice_pipes", up_to(U16), "256", Yes),
     key("max_record_buffers", from_one(U32), "1000", Yes),
     key("max_handshakes", from_one(U32), "1000", Yes),
+    // Half a KiB each.
+    key("max_early_data_sessions", Integer { min: 1, max: 1 << 20 }, "16384", Yes),
     key("front_timeout", from_one(U32), "60", Yes),
     key("back_timeout", from_one(U32), "30", Yes),
     key("connect_timeout", from_one(U32), "3", Yes),

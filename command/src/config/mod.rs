@@ -116,6 +116,8 @@ pub struct Config {
     pub max_record_buffers: usize,
     /// TLS handshakes of clients that a worker has under way at a time. Ours.
     pub max_handshakes: usize,
+    /// TLS sessions that are kept for listeners with early data, by all workers together. Ours.
+    pub max_early_data_sessions: usize,
     /// Bytes of a user's name and password in a request, decoded.
     pub basic_auth_max_credential_bytes: usize,
     /// How long a client may be silent.

@@ -71,6 +71,7 @@ pub(super) fn settings(
         max_splice_pipes: size(top, "max_splice_pipes"),
         max_record_buffers: size(top, "max_record_buffers"),
         max_handshakes: size(top, "max_handshakes"),
+        max_early_data_sessions: size(top, "max_early_data_sessions"),
         basic_auth_max_credential_bytes: credential_bytes(top, diagnostics),
         front_timeout: timeout(top, "front_timeout"),
         back_timeout: timeout(top, "back_timeout"),

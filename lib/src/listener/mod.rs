@@ -18,6 +18,8 @@ use crate::net::secure::Acceptor;
 use crate::policy::Rewriter;
 use crate::routing::{Fields, RouteError, Router, ServerNames};
 use crate::session::backends::ClusterKey;
+#[cfg(test)]
+use crate::tls::provider::Randomness;
 use crate::tls::server_config::{Shared as SharedTls, server_config};
 use crate::tls::settings::{default_entry, server_settings};
 
@@ -209,6 +211,12 @@ impl<L> Listeners<L> {
     /// What all its TLS listeners share.
     pub fn tls(&self) -> &SharedTls {
         &self.tls
+    }
+
+    /// Random numbers come from there, for listeners that are yet to be.
+    #[cfg(test)]
+    pub(crate) fn fix_randomness(&mut self, randomness: Randomness) {
+        self.tls.randomness = randomness;
     }
 
     /// Adds a certificate, or replaces what is known of it: from the next handshake on.

@@ -14,6 +14,7 @@ pub mod peer;
 pub mod pipes;
 pub mod request_id;
 pub mod secure;
+pub mod shared_memory;
 pub mod socket;
 mod unacknowledged;
 

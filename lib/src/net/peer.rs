@@ -75,7 +75,7 @@ impl<S: Stream> Peer<S> {
         self.socket.is_ending() || self.tls.as_ref().is_some_and(|tls| tls.is_ended())
     }
 
-    /// What the TLS connection is, once its handshake is over.
+    /// What the TLS connection is, once its handshake is over, or early data was taken.
     pub fn facts(&self) -> Option<&Facts> {
         self.tls.as_ref().and_then(|tls| tls.facts())
     }
@@ -118,6 +118,39 @@ impl<S: Stream> Peer<S> {
             buffer.filled(count);
         }
         read
+    }
+
+    /// Whether data came before the end of a TLS handshake, and nobody has read it.
+    pub fn has_early(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.has_early())
+    }
+
+    /// Moves data that came before the end of the handshake, which is under way, into the buffer's free space, as much
+    /// as there is room for: whoever reads it so knows that it may have been played back. [`read`](Self::read) gives
+    /// it once the handshake is over.
+    pub fn take_early(&mut self, buffer: &mut Buffer) -> usize {
+        if buffer.space().len() < buffer.capacity() / 4 {
+            buffer.compact();
+        }
+        let count = self.tls.as_mut().map_or(0, |tls| tls.take_early(buffer.space()));
+        buffer.filled(count);
+        count
+    }
+
+    /// Goes on with the handshake, and reads nothing. `Nothing`: it is over, or more has to come.
+    pub fn advance(&mut self) -> Read {
+        match &mut self.tls {
+            None => Read::Nothing,
+            Some(tls) => tls.advance(&mut self.socket),
+        }
+    }
+
+    /// The same for bytes that nobody wants to know: they are not opened.
+    pub fn discard(&mut self, buffer: &mut Buffer) -> Read {
+        match &mut self.tls {
+            None => self.read(buffer),
+            Some(tls) => tls.discard(&mut self.socket, buffer.space()),
+        }
     }
 
     /// Writes `first`, then `second`, as far as the socket takes them. After `Nothing` the same bytes have to be
@@ -166,10 +199,18 @@ impl<S: Stream> Peer<S> {
         self.socket.unacknowledged()
     }
 
-    /// Ends our direction.
+    /// Ends our direction; of a secured one, once the farewell has gone ([`owes_farewell`](Self::owes_farewell)).
     pub fn shutdown_write(&mut self) {
-        self.farewell();
-        self.socket.shutdown_write();
+        match &mut self.tls {
+            None => self.socket.shutdown_write(),
+            Some(tls) => tls.shutdown_write(&mut self.socket),
+        }
+    }
+
+    /// Whether a farewell waits for room in the socket: to close now would make all that was sent look cut. Reads and
+    /// [`flush`](Self::flush) send it.
+    pub fn owes_farewell(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.owes_farewell())
     }
 
     /// Tells a TLS peer that what it got is all there is (RFC 8446 §6.1). Needed before a connection is closed

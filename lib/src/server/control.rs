@@ -8,6 +8,7 @@ use kakehi_command::channel::{Channel, ChannelError, Flushed, Received};
 use kakehi_command::order::{ListenerKey, OrderError};
 use kakehi_command::proto::request::RequestType;
 use kakehi_command::proto::response_content::ContentType;
+use kakehi_command::proto::supervision as proto;
 use kakehi_command::proto::supervision::{
     Answer, Applied, Batch, Boot, Drained, FromWorker, ListenSockets, Query, Ready, Refused, ToWorker,
     from_worker, to_worker,
@@ -22,7 +23,9 @@ use mio::net::TcpListener;
 use super::worker::{Configuration, Worker};
 use crate::metrics::Metric;
 use crate::net::kernel::{Kernel, adopt_listener};
+use crate::net::shared_memory;
 use crate::session::Settings;
+use crate::tls::session_table::SessionTable;
 use crate::tls::settings::ticket_keys;
 
 /// Frames that are handled in one turn before traffic has its own.
@@ -148,6 +151,7 @@ impl Control {
             Some(to_worker::Message::TicketKeys(keys)) => {
                 worker.set_ticket_keys(ticket_keys(&keys));
             }
+            Some(to_worker::Message::SessionTable(table)) => self.map_sessions(&table, worker)?,
             Some(to_worker::Message::Query(query)) => self.answer(query, worker)?,
             Some(to_worker::Message::Stop(stop)) => {
                 return Ok(if stop.hard { Wish::Stop } else { Wish::Drain });
@@ -186,6 +190,23 @@ impl Control {
                 .map_err(|_| ControlError::Protocol("a listening socket without an address"))?;
             let listener: TcpListener = adopt_listener(fd);
             worker.offer_socket(&key, listener);
+        }
+        Ok(())
+    }
+
+    /// Without the memory there is no early data, and nothing else is amiss.
+    fn map_sessions(
+        &mut self,
+        table: &proto::SessionTable,
+        worker: &mut Worker<Kernel>,
+    ) -> Result<(), ControlError> {
+        let fd = self.channel.take_fds(1).and_then(|mut fds| fds.pop());
+        let fd = fd.ok_or(ControlError::Protocol("no descriptor of the session table"))?;
+        let bytes = usize::try_from(table.bytes).unwrap_or(usize::MAX);
+        match shared_memory::map(&fd, bytes).map(SessionTable::new) {
+            Ok(Some(table)) => worker.set_session_table(table),
+            Ok(None) => log::error!("the session table is too small: no early data is taken"),
+            Err(error) => log::error!("the session table cannot be mapped: {error}; no early data is taken"),
         }
         Ok(())
     }

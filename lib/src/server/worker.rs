@@ -21,21 +21,19 @@ use crate::net::request_id::RequestIds;
 use crate::net::secure::{Crowded, Room, Tls};
 use crate::net::{Network, Pipes, Ready, Stream, Token};
 use crate::session::backends::{BackendKey, Backends};
+use crate::session::handshakes::Handshakes;
 use crate::session::http::answer::BARE_503;
 use crate::session::table::{Resting, Session, Sessions};
 use crate::session::tcp::TcpSession;
 use crate::session::{Drive, Hold, Owner, Scratch, Settings, Shared};
 use crate::tls::client_config::SystemAuthorities;
+use crate::tls::session_table::SessionTable;
 use crate::tls::ticket_keys::TicketKeys;
 
 use super::timers::TimerWheel;
 
 /// Connections that one listener may bring in one turn.
 const ACCEPTS_PER_TURN_MAX: usize = 64;
-
-/// Steps of TLS handshakes in one turn: the dear one is some 200 us, so that all others wait for two milliseconds at
-/// most.
-const HANDSHAKE_STEPS_PER_TURN_MAX: usize = 8;
 
 /// Sessions that go on in one turn after having used up their share in an earlier one.
 const YIELDED_PER_TURN_MAX: usize = 64;
@@ -79,6 +77,8 @@ pub struct Worker<N: Network> {
     sessions: Sessions<N::Stream>,
     /// Sessions that have more to do.
     yielded: VecDeque<usize>,
+    /// Sessions in a handshake that have more to do.
+    handshaking: VecDeque<usize>,
     /// Listeners that have more connections waiting.
     crowded: VecDeque<ListenerIndex>,
     /// Listeners on which accepting failed for want of descriptors or memory.
@@ -118,7 +118,7 @@ impl<N: Network> Worker<N> {
             buffers,
             authorities: SystemAuthorities::default(),
             room,
-            handshakes_left: HANDSHAKE_STEPS_PER_TURN_MAX,
+            handshakes: Handshakes::default(),
             pipes: Pipes::new(
                 configuration.settings.splice_pipes_max,
                 configuration.settings.splice_pipe_bytes,
@@ -139,6 +139,7 @@ impl<N: Network> Worker<N> {
             // Grown once: a table that moves while it is in use stalls everybody.
             sessions: Sessions::with_capacity(connections_max),
             yielded: VecDeque::new(),
+            handshaking: VecDeque::new(),
             crowded: VecDeque::new(),
             starved: Vec::new(),
             starve_told: None,
@@ -160,10 +161,27 @@ impl<N: Network> Worker<N> {
         self.shared.listeners.tls().ticket_keys.replace(keys);
     }
 
+    /// Where listeners with early data keep their sessions; without it they keep none, and take none.
+    pub fn set_session_table(&mut self, table: SessionTable) {
+        self.shared.listeners.tls().sessions.set_table(table);
+    }
+
+    /// The random numbers of handshakes come from there. To be said before there are listeners.
+    #[cfg(test)]
+    pub(crate) fn fix_randomness(&mut self, randomness: crate::tls::provider::Randomness) {
+        self.shared.listeners.fix_randomness(randomness);
+    }
+
+    /// What the TLS connections of the worker share.
+    #[cfg(test)]
+    pub(crate) fn room(&self) -> &Room {
+        &self.shared.room
+    }
+
     /// Begins a turn: tells its time, and when the poll was asked for the events that it will be given.
     pub fn tick(&mut self, asked: Instant, now: Instant, unix_ms: u64) {
         self.shared.reuse_tokens();
-        self.shared.handshakes_left = HANDSHAKE_STEPS_PER_TURN_MAX;
+        self.shared.handshakes.renew();
         self.shared.asked = asked;
         self.shared.now = now;
         self.shared.unix_ms = unix_ms;
@@ -251,6 +269,18 @@ impl<N: Network> Worker<N> {
                 self.dispatch(index, |session, shared| session.drive(shared));
             }
         }
+        self.shared.handshakes.renew();
+        for _ in 0..self.handshaking.len() {
+            if self.shared.handshakes.are_used_up() {
+                break;
+            }
+            if let Some(index) = self.handshaking.pop_front() {
+                if let Some(mut session) = self.sessions.awake_mut(index) {
+                    session.dequeue();
+                }
+                self.dispatch(index, |session, shared| session.drive(shared));
+            }
+        }
         for _ in 0..self.crowded.len() {
             if let Some(index) = self.crowded.pop_front() {
                 self.accept(index);
@@ -272,7 +302,7 @@ impl<N: Network> Worker<N> {
         let shared = &self.shared;
         let waits = |purpose: Use| !shared.thirsty[purpose as usize].is_empty();
         let quenchable = Use::ALL.iter().any(|&purpose| waits(purpose) && shared.has_room(purpose));
-        !self.yielded.is_empty() || !self.crowded.is_empty() || quenchable
+        !self.yielded.is_empty() || !self.handshaking.is_empty() || !self.crowded.is_empty() || quenchable
     }
 
     /// Takes buffers from sessions that are held up by their client, for those that have none.
@@ -314,11 +344,12 @@ impl<N: Network> Worker<N> {
     /// When [`Worker::handle_timers`] has something to do.
     pub fn next_wakeup(&self) -> Option<Instant> {
         let timers = self.shared.timers.next_wakeup();
-        // Whoever waits for a buffer gets that of one who was held up for long enough.
-        let waits = self.shared.thirsty.iter().any(|queue| !queue.is_empty());
+        // Whoever waits for a buffer gets that of one who was held up for long enough, and holds one of that kind.
+        let waits = |purpose: Use| !self.shared.thirsty[purpose as usize].is_empty();
+        let wanted = |hold: &Hold| Use::ALL.into_iter().any(|purpose| hold.frees(purpose) && waits(purpose));
         let oldest =
             |hold: Hold| self.shared.held_up[hold as usize].front().map(|&(_, since)| since + hold.age_min());
-        let eviction = Hold::ALL.into_iter().filter_map(oldest).filter(|_| waits).min();
+        let eviction = Hold::ALL.into_iter().filter(wanted).filter_map(oldest).min();
         timers.into_iter().chain(eviction).min()
     }
 
@@ -334,7 +365,9 @@ impl<N: Network> Worker<N> {
             Ok(Drive::Waiting) => self.sessions.rest(index),
             Ok(Drive::Yielded) => {
                 if session.enqueue() {
-                    self.yielded.push_back(index);
+                    let queue =
+                        if session.is_handshaking() { &mut self.handshaking } else { &mut self.yielded };
+                    queue.push_back(index);
                 }
             }
             Ok(Drive::Finished) => self.forget(index),
@@ -488,8 +521,10 @@ impl<N: Network> Worker<N> {
     /// Whether sessions wait for buffers, and nobody knows how long. Where clients hold them up it is known: one
     /// more may wait as well.
     fn is_parched(&self) -> bool {
-        let waits = self.shared.thirsty.iter().any(|queue| !queue.is_empty());
-        waits && self.shared.held_up.iter().all(VecDeque::is_empty)
+        let waits = |purpose: &Use| !self.shared.thirsty[*purpose as usize].is_empty();
+        let is_held_up = |hold: Hold| !self.shared.held_up[hold as usize].is_empty();
+        let known = |purpose| Hold::ALL.into_iter().any(|hold| hold.frees(purpose) && is_held_up(hold));
+        Use::ALL.into_iter().filter(waits).any(|purpose| !known(purpose))
     }
 
     /// Client connections.

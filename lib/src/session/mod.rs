@@ -28,6 +28,7 @@ use crate::tls::client_config::SystemAuthorities;
 mod back;
 pub mod backends;
 mod flow;
+pub mod handshakes;
 pub mod http;
 mod relay;
 mod secured;
@@ -35,6 +36,7 @@ pub mod table;
 pub mod tcp;
 
 use backends::{BackendKey, Backends, Reuse};
+use handshakes::Handshakes;
 
 /// Steps that one session may take in a turn before the others have theirs. A step moves at most one
 /// buffer in each direction.
@@ -185,8 +187,8 @@ pub struct Shared<N: Network> {
     pub authorities: SystemAuthorities,
     /// What TLS connections share.
     pub room: Rc<Room>,
-    /// Steps of TLS handshakes that may still be taken in this turn.
-    pub handshakes_left: usize,
+    /// What TLS handshakes may still take of this turn.
+    pub handshakes: Handshakes,
     /// Where long bodies pass through the kernel.
     pub pipes: Pipes<<N::Stream as Stream>::Pipe>,
     /// Sessions that wait for a buffer, by what for (`Use as usize`), in the order in which they asked.
@@ -213,6 +215,11 @@ pub struct Shared<N: Network> {
 }
 
 impl<N: Network> Shared<N> {
+    /// Whether one more step of a TLS handshake may be taken in this turn. If so it is counted.
+    pub fn begin_handshake_step(&mut self) -> bool {
+        self.handshakes.begin_step(self.net.elapsed(self.now))
+    }
+
     /// Whether there is a buffer for this use.
     pub fn has_room(&self, purpose: Use) -> bool {
         match purpose {
@@ -233,7 +240,7 @@ impl<N: Network> Shared<N> {
         }
     }
 
-    /// Brings those gauges up to date that are counted elsewhere: they are read far less often than they
+    /// Brings those numbers up to date that are counted elsewhere: they are read far less often than they
     /// change.
     pub fn refresh_gauges(&mut self) {
         self.metrics.set(Metric::BufferInUse, self.buffers.in_use());
@@ -242,6 +249,10 @@ impl<N: Network> Shared<N> {
         self.metrics.set(Metric::SplicePipes, self.pipes.in_use());
         self.metrics.set(Metric::TlsRecordBuffers, self.room.buffers_in_use());
         self.metrics.set(Metric::ProtocolTlsHandshake, self.room.handshakes());
+        let sessions = self.listeners.tls().sessions.take_counts();
+        self.metrics.add(Metric::TlsSessionsStored, sessions.stored);
+        self.metrics.add(Metric::TlsSessionsEvicted, sessions.evicted);
+        self.metrics.add(Metric::TlsSessionsRefused, sessions.refused);
     }
 
     /// A connect to this backend failed: it is left alone for a while.

@@ -33,6 +33,8 @@ struct Direction {
     ended: bool,
     /// Its source has not said so: it broke.
     broken: bool,
+    /// Its sink is being told.
+    telling: bool,
     /// Its sink was told, or has broken.
     shut: bool,
     /// Its sink has broken: what still comes is read and thrown away, so that it does not turn our closing
@@ -147,7 +149,7 @@ fn relay<N: Network>(
         }
     }
     if direction.ended {
-        if !std::mem::replace(&mut direction.shut, true) {
+        if !std::mem::replace(&mut direction.telling, true) {
             // TLS tells an end from a cut (RFC 8446 §6.1).
             if direction.broken {
                 sink.leave();
@@ -156,7 +158,11 @@ fn relay<N: Network>(
             moved.otherwise = true;
             shared.give_back(&mut flow.bytes);
             flow.release_pipe(&mut shared.pipes);
+        } else if !direction.shut {
+            sink.flush();
         }
+        // One that speaks TLS may have no room for that now.
+        direction.shut = !sink.owes_farewell();
         return moved;
     }
     if !source.is_readable() {

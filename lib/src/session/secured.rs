@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use rustls::{CipherSuite, ProtocolVersion};
 
 use crate::metrics::Metric;
-use crate::net::secure::News;
+use crate::net::secure::{EarlyData, News};
 use crate::net::{Network, Peer, Stream};
 use crate::session::Shared;
 use crate::tls::failure::Failure;
@@ -31,6 +31,11 @@ pub(super) fn tell<S: Stream, N: Network<Stream = S>>(
             }
             if facts.served.as_ref().is_some_and(|served| served.is_default) {
                 shared.metrics.incr(Metric::TlsDefaultCertUsed);
+            }
+            match facts.early {
+                EarlyData::None => {}
+                EarlyData::Taken => shared.metrics.incr(Metric::TlsEarlyTaken),
+                EarlyData::Refused => shared.metrics.incr(Metric::TlsEarlyRefused),
             }
             shared.metrics.incr(metric_of_suite(facts.suite));
             shared.metrics.incr(match facts.version {

@@ -106,6 +106,14 @@ impl<S: Stream> Session<'_, S> {
         of_either!(self, enqueue())
     }
 
+    /// Whether its TLS handshake is under way.
+    pub fn is_handshaking(&self) -> bool {
+        match self {
+            Self::Http(session) => session.is_handshaking(),
+            Self::Tcp(session) => session.is_handshaking(),
+        }
+    }
+
     /// Its turn has come.
     pub fn dequeue(&mut self) {
         of_either!(self, dequeue());

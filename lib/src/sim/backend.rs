@@ -133,7 +133,7 @@ impl Live {
         }
         let max = world.pace.draw(&mut world.rng);
         match world.receive(self.id, max) {
-            ActorRead::Nothing => Ok(false),
+            ActorRead::Nothing | ActorRead::Progress => Ok(false),
             ActorRead::Bytes(bytes) => {
                 if self.script.left == Left::Finished && self.read {
                     return Err("bytes for a backend that had said that it closes".to_owned());
@@ -146,7 +146,7 @@ impl Live {
                 }
                 Ok(true)
             }
-            ActorRead::End | ActorRead::Reset => {
+            ActorRead::End | ActorRead::Reset | ActorRead::Truncated | ActorRead::Broken(_) => {
                 // An early answer frees the proxy from sending the rest.
                 let terms = &ledger.rules.terms;
                 let may_be_left = match self.current.map(|id| &ledger.plans[id]) {
@@ -280,7 +280,7 @@ impl Live {
         let max = world.pace.draw(&mut world.rng);
         match world.receive(self.id, max) {
             ActorRead::Nothing if end.is_over(&self.script) => {}
-            ActorRead::Nothing => return Ok(false),
+            ActorRead::Nothing | ActorRead::Progress => return Ok(false),
             ActorRead::Bytes(bytes) => {
                 if self.switches_at.is_some() {
                     return Err(format!("tunnel {}: bytes before the protocol was changed", end.id()));
@@ -298,7 +298,9 @@ impl Live {
                 return Ok(false);
             }
             ActorRead::End => {}
-            ActorRead::Reset => ledger.check_tunnel_reset(end)?,
+            ActorRead::Reset | ActorRead::Truncated | ActorRead::Broken(_) => {
+                ledger.check_tunnel_reset(end)?;
+            }
         }
         world.close(self.id);
         self.over = true;

@@ -12,6 +12,7 @@ use super::rng::Rng;
 use super::script::{Act, Left, Script, millis};
 use super::site::Site;
 use super::terms::Page;
+use super::tls::{Handshaken, Tls, User};
 use super::tunnel::End;
 use super::world::{ActorRead, ConnectionId, World};
 
@@ -28,6 +29,10 @@ pub(super) struct Client {
     /// Leaves its last connection open, idle, until the proxy closes it.
     idles: bool,
     resting_until: Option<Instant>,
+    /// What it speaks TLS with, if it does.
+    user: Option<User>,
+    /// It was refused with another name than the one that it needs: no more of that.
+    rebuffed: bool,
     rng: Rng,
 }
 
@@ -47,12 +52,27 @@ struct Live {
     continued: bool,
     read_from: Option<Instant>,
     tunnel: Option<End>,
+    /// The name that its handshake asked for.
+    sni: Option<&'static str>,
+    handshaken: Option<Handshaken>,
+    /// Something came of the handshake, and behind it.
+    answered: bool,
+    confirmed: bool,
+    /// The next request can't be asked here.
+    unfit: bool,
 }
 
 impl Client {
-    pub(super) fn new(address: SocketAddr, queue: VecDeque<usize>, depth: usize, mut rng: Rng) -> Self {
+    pub(super) fn new(
+        address: SocketAddr,
+        queue: VecDeque<usize>,
+        depth: usize,
+        user: Option<User>,
+        mut rng: Rng,
+    ) -> Self {
         let (half_closes, idles) = (rng.percent(10), rng.percent(10));
-        Self { address, queue, live: None, depth, half_closes, idles, resting_until: None, rng }
+        let (live, resting_until, rebuffed) = (None, None, false);
+        Self { address, queue, live, depth, half_closes, idles, resting_until, user, rebuffed, rng }
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -86,10 +106,14 @@ impl Client {
     }
 
     fn connect(&mut self, world: &mut World, ledger: &mut Ledger) -> Result<bool, String> {
-        if self.queue.is_empty() {
-            return Ok(false);
-        }
-        match world.connect_client(self.address) {
+        let Some(&first) = self.queue.front() else { return Ok(false) };
+        let host = ledger.plans[first].request.site.host();
+        let others = [None, Some("elsewhere.example"), Some("sometimes.test"), Some("a.test")];
+        let strays = !self.rebuffed && self.user.is_some() && self.rng.percent(20);
+        let sni = if strays { self.rng.pick(&others) } else { Some(host) };
+        let rng = &mut self.rng;
+        let tls = self.user.as_ref().map(|user| Tls::new(user, sni, rng.fork()));
+        match world.connect_client(self.address, tls) {
             Some(id) => {
                 self.live = Some(Live {
                     id,
@@ -103,6 +127,11 @@ impl Client {
                     continued: false,
                     read_from: None,
                     tunnel: None,
+                    sni,
+                    handshaken: None,
+                    answered: false,
+                    confirmed: false,
+                    unfit: false,
                 });
             }
             None if ledger.rules.draining => {
@@ -122,6 +151,11 @@ impl Client {
     fn feed(&mut self, world: &World, ledger: &mut Ledger) {
         let Some(live) = &mut self.live else { return };
         if live.closing || live.last_asked || live.script.left != Left::No || !live.script.is_empty() {
+            return;
+        }
+        if let Some(&id) = self.queue.front()
+            && !may_ask(id, live, ledger, self.user.is_some())
+        {
             return;
         }
         if live.awaiting.len() < self.depth
@@ -168,11 +202,16 @@ impl Client {
         }
         if live.script.left == Left::Vanished {
             // It reads nothing, and only learns that the connection is over.
-            let over = matches!(world.receive(live.id, 0), ActorRead::End | ActorRead::Reset);
+            let over =
+                matches!(world.receive(live.id, 0), ActorRead::End | ActorRead::Reset | ActorRead::Truncated);
             return if over { self.leave(true, world, ledger).map(|()| true) } else { Ok(false) };
         }
-        match world.receive(live.id, max) {
+        let got = world.receive(live.id, max);
+        live.look(&got, world, ledger)?;
+        match got {
             ActorRead::Nothing => self.retire(world, ledger),
+            ActorRead::Progress => Ok(true),
+            ActorRead::Broken(error) => self.give_up(&error, world, ledger).map(|()| true),
             ActorRead::Bytes(bytes) => {
                 live.reader.feed(&bytes);
                 live.read_from = sip.map(|sip| world.now + millis(sip.ms * bytes.len() / sip.piece));
@@ -193,7 +232,7 @@ impl Client {
                 self.leave(broken, world, ledger)?;
                 Ok(true)
             }
-            ActorRead::Reset => {
+            ActorRead::Reset | ActorRead::Truncated => {
                 let broken = live.head.is_some() || !live.reader.is_at_boundary();
                 self.leave(broken, world, ledger)?;
                 Ok(true)
@@ -234,7 +273,9 @@ impl Client {
                 return Ok(moved);
             }
             ActorRead::Nothing | ActorRead::End => {}
-            ActorRead::Reset => ledger.check_tunnel_reset(end)?,
+            ActorRead::Progress => return Ok(true),
+            ActorRead::Broken(error) => return Err(format!("tunnel {}: TLS: {error:?}", end.id())),
+            ActorRead::Reset | ActorRead::Truncated => ledger.check_tunnel_reset(end)?,
         }
         self.leave_tunnel(world, ledger).map(|()| true)
     }
@@ -256,7 +297,8 @@ impl Client {
         let Some(live) = &self.live else { return Ok(false) };
         let answered = live.awaiting.is_empty() && live.script.is_empty() && self.queue.is_empty();
         let told = live.closing && live.head.is_none();
-        let over = (answered || told) && !self.idles && live.script.left == Left::No;
+        let unfit = live.unfit && live.awaiting.is_empty() && live.script.is_empty();
+        let over = ((answered || told) && !self.idles || unfit) && live.script.left == Left::No;
         if over {
             self.leave(false, world, ledger)?;
         }
@@ -317,6 +359,7 @@ impl Client {
                 live.awaiting.pop_front();
                 live.continued = false;
                 live.read_from = None;
+                ledger.seen[id].misdirected = live.misdirects(id, ledger);
                 let outcome = judge(id, &head, &informed, &body, &trailers, ledger)?;
                 if let Outcome::Own(_) = outcome {
                     ledger.check_eviction(id, &body, world.now)?;
@@ -334,10 +377,30 @@ impl Client {
         Ok(())
     }
 
+    /// TLS is broken: the proxy has refused us, or else that is a finding.
+    fn give_up(
+        &mut self,
+        error: &rustls::Error,
+        world: &mut World,
+        ledger: &mut Ledger,
+    ) -> Result<(), String> {
+        let Some(live) = &mut self.live else { return Ok(()) };
+        let asked = world.asked_for(live.id);
+        let Some(handshakes) = &mut ledger.handshakes else { return Ok(()) };
+        if handshakes.check_broken(error, asked, live.handshaken.is_some(), &ledger.rules)? {
+            for id in std::mem::take(&mut live.awaiting) {
+                ledger.seen[id].turned_away = true;
+                ledger.settle(id, Outcome::Cut)?;
+            }
+        }
+        self.leave(true, world, ledger)
+    }
+
     /// The connection is over. What was not answered on it is asked again if the proxy said that it would
     /// close.
     fn leave(&mut self, broken: bool, world: &mut World, ledger: &mut Ledger) -> Result<(), String> {
         let Some(live) = self.live.take() else { return Ok(()) };
+        self.rebuffed = live.sni.is_some() && live.handshaken.is_none();
         let within = live.head.is_some();
         let silent = |id: &usize| ledger.plans[*id].request.site == Site::Silent;
         let untouched = !within && live.informed.is_empty() && live.reader.is_at_boundary();
@@ -388,6 +451,43 @@ impl Client {
     }
 }
 
+impl Live {
+    /// What came tells of the handshake, too.
+    fn look(&mut self, got: &ActorRead, world: &World, ledger: &mut Ledger) -> Result<(), String> {
+        let Some(handshakes) = &mut ledger.handshakes else { return Ok(()) };
+        if world.is_answered(self.id) && !std::mem::replace(&mut self.answered, true) {
+            handshakes.answer();
+        }
+        if self.handshaken.is_none() {
+            self.handshaken = world.handshaken(self.id);
+            if let Some(done) = &self.handshaken {
+                handshakes.complete(done)?;
+            }
+        }
+        if matches!(got, ActorRead::Bytes(_)) && !std::mem::replace(&mut self.confirmed, true) {
+            handshakes.confirm();
+        }
+        Ok(())
+    }
+
+    fn misdirects(&self, id: usize, ledger: &Ledger) -> bool {
+        let (Some(done), Some(handshakes)) = (&self.handshaken, &ledger.handshakes) else { return false };
+        handshakes.misdirects(done, ledger.plans[id].request.site.host())
+    }
+}
+
+/// Whether a request can be asked on this connection: for another host than its handshake was for, only once it is known
+/// what that will lead to.
+fn may_ask(id: usize, live: &mut Live, ledger: &Ledger, secured: bool) -> bool {
+    let plan = &ledger.plans[id];
+    if !secured || live.sni == Some(plan.request.site.host()) {
+        return true;
+    }
+    let Some(_) = &live.handshaken else { return false };
+    live.unfit = live.misdirects(id, ledger) && !plan.is_simple();
+    !live.unfit
+}
+
 /// Whether an answer may be what it is.
 fn judge(
     id: usize,
@@ -435,7 +535,8 @@ fn judge_own(plan: &Plan, head: &Head, rules: &Rules) -> Result<Outcome, String>
         return Err("an answer from nobody".to_owned());
     }
     if is_its_own {
-        expect("Location", head.first("Location"), site.location(&plan.target()).as_deref())?;
+        let location = site.location(&plan.target(), rules.terms.tls.is_some());
+        expect("Location", head.first("Location"), location.as_deref())?;
         expect("WWW-Authenticate", head.first("WWW-Authenticate"), site.challenge())?;
     }
     if status == 404 {

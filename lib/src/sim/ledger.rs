@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::model::{Framed, Plan};
+use super::secured::Handshakes;
 use super::site::Site;
 use super::terms::Terms;
 use super::tunnel::{End, Ending};
@@ -34,6 +35,10 @@ pub(super) struct Seen {
     pub(super) asked: Option<(usize, Instant)>,
     /// Both ends of its tunnel.
     pub(super) tunnel: Tunnelled,
+    /// The client was refused with its handshake.
+    pub(super) turned_away: bool,
+    /// Was asked on a connection whose certificate is for others.
+    pub(super) misdirected: bool,
 }
 
 /// A tunnel, as both of its ends saw it.
@@ -101,10 +106,12 @@ pub(super) struct Ledger {
     pub(super) races: usize,
     /// Pooled connections that a backend closed without a word. A race too, if the proxy was sending.
     pub(super) closed_silently: Vec<ConnectionId>,
+    /// Where the listener speaks TLS.
+    pub(super) handshakes: Option<Handshakes>,
 }
 
 impl Ledger {
-    pub(super) fn new(rules: Rules) -> Self {
+    pub(super) fn new(rules: Rules, handshakes: Option<Handshakes>) -> Self {
         Self {
             plans: Vec::new(),
             seen: Vec::new(),
@@ -113,7 +120,12 @@ impl Ledger {
             drained_at: None,
             races: 0,
             closed_silently: Vec::new(),
+            handshakes,
         }
+    }
+
+    pub(super) fn handshakes_mut(&mut self) -> Result<&mut Handshakes, String> {
+        self.handshakes.as_mut().ok_or_else(|| "handshakes where there is no TLS".to_owned())
     }
 
     /// The client begins to ask.
@@ -126,7 +138,9 @@ impl Ledger {
     pub(super) fn check_eviction(&self, id: usize, body: &[u8], now: Instant) -> Result<(), String> {
         let evicted = body.windows(EVICTED.len()).any(|window| window == EVICTED);
         let since = self.seen[id].asked.map(|(_, since)| now.saturating_duration_since(since));
-        if evicted && (since < Some(Duration::from_millis(500)) || !self.rules.scarce) {
+        // A handshake is a beginning, too.
+        let secured = self.rules.terms.tls.is_some();
+        if evicted && ((since < Some(Duration::from_millis(500)) && !secured) || !self.rules.scarce) {
             return Err(format!("request {id}: given up for others after {since:?}"));
         }
         Ok(())
@@ -138,6 +152,15 @@ impl Ledger {
         }
         let Rules { faults, scarce, draining, .. } = self.rules;
         let lenient = faults || scarce || draining;
+        let misdirected = self.seen[id].misdirected;
+        let refused = outcome == Outcome::Own(421);
+        if (refused && !misdirected) || (misdirected && !refused && (!lenient || outcome == Outcome::Planned))
+        {
+            return Err(format!("request {id}: {outcome:?}, misdirected: {misdirected}"));
+        }
+        if misdirected || self.seen[id].turned_away {
+            return Ok(());
+        }
         let same_era = self.seen[id].asked.is_some_and(|(era, _)| era == self.era.number);
         if self.plans[id].request.site != Site::Sometimes || !same_era || lenient {
             return Ok(());
@@ -213,17 +236,21 @@ impl Ledger {
             if arrivals > 1 && !seen.arrivals[0] {
                 return Err(format!("request {id}: sent again after a fresh connection failed"));
             }
+            if (seen.misdirected || seen.turned_away) && arrivals > 0 {
+                return Err(format!("request {id}: reached a backend past a refusal of TLS"));
+            }
             if !plan.request.site.is_served() && arrivals > 0 {
                 return Err(format!("request {id}: reached a backend past {:?}", plan.request.site));
             }
-            check_conservation(seen, world).map_err(|error| format!("tunnel {id}: {error}"))?;
+            check_conservation(seen, world, self.drained_at.is_some())
+                .map_err(|error| format!("tunnel {id}: {error}"))?;
             if self.rules.faults {
                 continue;
             }
             let lost = outcome == Outcome::Own(502) && arrivals == 0;
             raced += usize::from(lost);
             raced_heads += usize::from(lost && plan.request.body.bytes == 0);
-            if !self.may_be(plan, outcome, arrivals) {
+            if !(seen.misdirected || seen.turned_away || self.may_be(plan, outcome, arrivals)) {
                 return Err(format!(
                     "request {id}: {outcome:?} with {arrivals} arrivals, in a run without faults: {plan:?}"
                 ));
@@ -275,18 +302,22 @@ impl Ledger {
             Outcome::Silence => site == Site::Silent && untouched,
             Outcome::Cut if slow_reader => true,
             Outcome::Cut if plan.switches() && arrivals == 1 => draining || !plan.tunnel.ending.is_orderly(),
+            // A record that was sent in part is given up for others, and its connection with it.
+            Outcome::Cut if scarce && terms.tls.is_some() => true,
             Outcome::Cut => (scarce || draining) && untouched,
         }
     }
 }
 
 /// What the proxy took from one end of a tunnel it gave to the other, unless that was not to be had.
-fn check_conservation(seen: &Seen, world: &World) -> Result<(), String> {
+fn check_conservation(seen: &Seen, world: &World, drained: bool) -> Result<(), String> {
     let Tunnelled { front: Some(front), back: Some(back), .. } = seen.tunnel else { return Ok(()) };
     for (from, to) in [(front, back), (back, front)] {
         let taken = world.taken_by_proxy(from.connection).saturating_sub(from.sent);
         let given = world.given_by_proxy(to.connection).saturating_sub(to.got);
-        let sound = world.is_unbroken(to.connection) && !world.is_torn(from.connection);
+        // One that ends with the worker is read out until its farewell has gone.
+        let read_out = drained && world.tls(from.connection).is_some();
+        let sound = world.is_unbroken(to.connection) && !world.is_torn(from.connection) && !read_out;
         if given > taken || (given < taken && sound) {
             return Err(format!(
                 "{taken} bytes taken from c{}, {given} given to c{}",

@@ -244,7 +244,11 @@ pub(super) struct Scale {
 
 impl Plan {
     pub(super) fn draw(id: usize, client: SocketAddr, scale: &Scale, rng: &mut Rng) -> Self {
-        let request = RequestPlan::draw(scale, rng);
+        let mut request = RequestPlan::draw(scale, rng);
+        // It leads to where we are.
+        if scale.terms.tls.is_some() && request.site == Site::Secure {
+            request.site = Site::Plain;
+        }
         let response = ResponsePlan::draw(&request, scale, rng);
         let idle_ms = usize::try_from(scale.terms.tunnel_seconds).expect("small") * 1000;
         // Two stalls, one of each side, may follow each other.
@@ -270,7 +274,9 @@ impl Plan {
         if rng.percent(15) {
             plan.response.stall = Some((rng.below(100), rng.within(1..=scale.back_stall_ms_max)));
         }
+        // What a record takes besides its bytes would have to be counted.
         if scale.dawdlers
+            && scale.terms.tls.is_none()
             && long
             && plan.is_served(&scale.terms)
             && plan.request.site != Site::Sometimes
@@ -327,6 +333,11 @@ impl Plan {
     /// Whether the request goes to a backend, if there is one.
     pub(super) fn is_served(&self, terms: &Terms) -> bool {
         self.request.site.is_served() && !self.is_too_large(terms)
+    }
+
+    /// Whether it is one that can be refused at any time.
+    pub(super) fn is_simple(&self) -> bool {
+        self.leaves_connection_usable() && !self.request.upgrade && self.fault.is_none()
     }
 
     /// Whether a backend is asked to change the protocol.

@@ -79,7 +79,7 @@ impl Stream for SimStream {
 
     fn write_pair(&mut self, first: &[u8], second: &[u8]) -> io::Result<usize> {
         let mut world = self.world.borrow_mut();
-        let id = self.id;
+        let (id, era) = (self.id, world.certificate_era);
         let connection = &mut world.connections[id];
         if connection.proxy_reset || connection.link == Link::Refused {
             return Err(connection.error.take().unwrap_or(io::ErrorKind::BrokenPipe).into());
@@ -92,6 +92,7 @@ impl Stream for SimStream {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let count = connection.to_actor.push(first) + connection.to_actor.push(second);
+        connection.answered_in.get_or_insert(era);
         connection.full = count < first.len() + second.len();
         connection.sent_to_closed |= connection.actor_closed;
         if count > 0 {
@@ -310,7 +311,8 @@ impl Network for SimNet {
             world.connections[id].reset_to_actor = true;
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        let from = world.connections[id].from;
+        let (from, now) = (world.connections[id].from, world.now);
+        world.connections[id].accepted_at = Some(now);
         world.note(|| format!("c{id} is accepted"));
         Ok((SimStream { world: self.world.clone(), id }, from))
     }

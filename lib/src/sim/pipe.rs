@@ -73,10 +73,15 @@ impl Pipe {
     /// Takes a prefix of `bytes`; gives its length.
     pub(super) fn push(&mut self, bytes: &[u8]) -> usize {
         let count = bytes.len().min(self.room());
-        self.flying.extend(&bytes[..count]);
-        self.unacknowledged += count as u64;
-        self.sent += count as u64;
+        self.push_all(&bytes[..count]);
         count
+    }
+
+    /// Takes all of it, whether there is room or not.
+    pub(super) fn push_all(&mut self, bytes: &[u8]) {
+        self.flying.extend(bytes);
+        self.unacknowledged += bytes.len() as u64;
+        self.sent += bytes.len() as u64;
     }
 
     /// Takes back what was sent last.

@@ -5,31 +5,42 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kakehi_command::order::ListenerKey;
 
 use super::backend::Backend;
+use super::certificates::{Shelf, is_about_certificates};
 use super::client::Client;
-use super::ledger::{Ledger, Outcome, Rules, Seen};
-use super::model::{Fault, Plan, Scale};
+use super::ledger::{Ledger, Outcome, Seen};
+use super::model::{Fault, Plan};
 use super::network::{SimListener, SimNet};
 use super::orders;
-use super::pipe::Pace;
+use super::randomness;
 use super::rng::Rng;
+use super::secured::{Handshakes, ticket_keys};
+use super::setting::Setting;
 use super::site::Site;
+use super::stranger::Stranger;
 use super::terms::Terms;
+use super::tls::User;
 use super::world::{Door, Faults, Lapse, Sabotage, World};
 use crate::metrics::Metric;
 use crate::net::Ready;
 use crate::server::worker::{Configuration, Worker};
 use crate::session::Settings;
+use crate::tls::clock::Clock;
+use crate::tls::provider::Randomness;
 
 /// Rounds of one run. Runs that need a tenth of it are rare.
 const ROUNDS_MAX: usize = 400_000;
 
 /// Turns that say "more to do" one after the other without a byte moving.
 const IDLE_TURNS_MAX: usize = 4;
+
+/// The same where records that came together are opened one after the other.
+const OPENING_TURNS_MAX: usize = 1000;
 
 /// Back connections are given up after this.
 const BACK_IDLE: Duration = Duration::from_secs(55);
@@ -52,7 +63,15 @@ pub(super) struct Stats {
 }
 
 /// What must happen now and then: what never happens is not tested.
-pub(super) const WATCHED: [Metric; 10] = [
+pub(super) const WATCHED: [Metric; 18] = [
+    Metric::TlsHandshakeTimeouts,
+    Metric::TlsBroken,
+    Metric::TlsHandshakesCapped,
+    Metric::TlsVersion12,
+    Metric::TlsHandshakesResumed,
+    Metric::TlsDefaultCertUsed,
+    Metric::TlsFailedNoCertificate,
+    Metric::Http421Errors,
     Metric::BytesSpliced,
     Metric::HttpUpgrades,
     Metric::TunnelTimeouts,
@@ -83,98 +102,6 @@ pub(super) struct Report {
     pub(super) trace: Vec<String>,
 }
 
-/// What is drawn before anything moves.
-#[derive(Debug, Clone)]
-struct Setting {
-    rules: Rules,
-    drains: bool,
-    timeouts: orders::Timeouts,
-    scale: Scale,
-    pace: Pace,
-    capacity_max: usize,
-    buffer_bytes: usize,
-    buffers: usize,
-    connections_max: usize,
-    clients: usize,
-    healthy: usize,
-    ill: usize,
-    depth: usize,
-    fault_percent: usize,
-    faults: Faults,
-    pipes_max: usize,
-}
-
-impl Setting {
-    fn draw(rng: &mut Rng) -> Self {
-        let faults = rng.percent(50);
-        let scarce = rng.percent(20);
-        let drains = !scarce && rng.percent(15);
-        let timeouts = orders::Timeouts {
-            front: rng.pick(&[3, 5, 30, 60]),
-            back: rng.pick(&[3, 5, 30, 60]),
-            connect: 3,
-            request: rng.pick(&[5, 10]),
-        };
-        let (pace, body_bytes_max, capacity_max) = match rng.below(10) {
-            0..=4 => (Pace::Trickle, 120, 60),
-            5..=7 => (Pace::Pieces, 3000, 1500),
-            _ => (Pace::Gushes, rng.pick(&[20_000, 20_000, 20_000, 200_000]), rng.pick(&[4000, 40_000])),
-        };
-        // Room for what is added to a head.
-        let buffer_bytes = rng.within(1500..=4096);
-        let terms = Terms::draw(body_bytes_max, scarce, rng);
-        let clients = rng.within(1..=if scarce { 7 } else { 4 });
-        let depth = if rng.percent(30) { rng.within(2..=4) } else { 1 };
-        let ms = |seconds: u32, tenths: usize| usize::try_from(seconds).expect("fits") * 100 * tenths;
-        // Two stalls of a client may follow each other: after an answer and within the next request. Where
-        // buffers are few one's stall is another's wait, so there they are short.
-        let stall = |limit: usize| if scarce { limit.min(100) } else { limit };
-        let scale = Scale {
-            body_bytes_max,
-            padding_max: buffer_bytes - 1300,
-            // A head that is sent so slowly is not waited for where others have no buffer.
-            head_stall_ms_max: ms(timeouts.request, 4),
-            front_stall_ms_max: stall(ms(timeouts.front, 4)),
-            back_stall_ms_max: stall(ms(timeouts.back, 8)),
-            pipelined: depth > 1,
-            silent_closes: rng.percent(40),
-            front_ms: ms(timeouts.front, 10),
-            capacity_max,
-            hesitant: scarce,
-            dawdlers: !scarce && timeouts.front <= 5,
-            terms,
-        };
-        Self {
-            rules: Rules { faults, scarce, draining: false, terms },
-            drains,
-            timeouts,
-            scale,
-            pace,
-            capacity_max,
-            buffer_bytes,
-            buffers: if scarce { rng.within(4..=8) } else { 128 },
-            connections_max: if scarce && rng.percent(50) { rng.within(1..=3) } else { 100 },
-            clients,
-            healthy: rng.within(1..=3),
-            ill: usize::from(rng.percent(20)),
-            depth,
-            fault_percent: if faults { rng.pick(&[0, 10, 40]) } else { 0 },
-            faults: if faults { draw_faults(&timeouts, rng) } else { Faults::default() },
-            pipes_max: rng.pick(&[0, 1, 2, 4]),
-        }
-    }
-}
-
-fn draw_faults(timeouts: &orders::Timeouts, rng: &mut Rng) -> Faults {
-    let longest = usize::try_from(timeouts.front.max(timeouts.back)).expect("fits");
-    Faults {
-        reset_per_myriad: rng.pick(&[0, 0, 5, 50]),
-        freeze_per_myriad: rng.pick(&[0, 0, 20]),
-        freeze_ms_max: longest * 1500,
-        accept_percent: rng.pick(&[0, 0, 20]),
-    }
-}
-
 /// See the module.
 struct Run {
     world: Rc<RefCell<World>>,
@@ -182,6 +109,7 @@ struct Run {
     ledger: Ledger,
     clients: Vec<Client>,
     backends: Vec<Backend>,
+    strangers: Vec<Stranger>,
     setting: Setting,
     rng: Rng,
     revision: u64,
@@ -190,8 +118,11 @@ struct Run {
     busy: bool,
     idle_turns: usize,
     rounds: usize,
+    moved_last: Option<Agent>,
     /// The listener that is not there was removed, not only deactivated.
     removed: bool,
+    /// What clients believe the time to be.
+    clock: Arc<Clock>,
 }
 
 /// Who does something in a round.
@@ -199,6 +130,7 @@ struct Run {
 enum Agent {
     Client(usize),
     Backend(usize),
+    Stranger(usize),
     Network,
     Worker,
     Changes,
@@ -245,8 +177,8 @@ impl Run {
                 connection_attempts_max: 3,
                 splice_pipe_bytes: rng.pick(&[50, 100, 3000, 150_000]),
                 splice_pipes_max: setting.pipes_max,
-                record_buffers_max: 64,
-                handshakes_max: 64,
+                record_buffers_max: setting.record_buffers_max,
+                handshakes_max: setting.handshakes_max,
                 basic_auth_bytes_max: 4096,
             },
             buffers_min: 1,
@@ -254,13 +186,19 @@ impl Run {
             buffer_bytes: setting.buffer_bytes,
             seed: rng.next(),
         };
-        let worker = Worker::new(SimNet::new(world.clone()), configuration, origin);
+        let mut worker = Worker::new(SimNet::new(world.clone()), configuration, origin);
+        randomness::begin(rng.fork());
+        worker.fix_randomness(Randomness::fixed(randomness::fix));
+        worker.set_ticket_keys(ticket_keys());
+        let tls = setting.rules.terms.tls;
+        let handshakes = tls.map(|tls| Handshakes::new(&tls, Shelf::draw(tls.has_default, &mut rng)));
         let mut run = Self {
             world,
             worker,
-            ledger: Ledger::new(setting.rules),
+            ledger: Ledger::new(setting.rules, handshakes),
             clients: Vec::new(),
             backends: Vec::new(),
+            strangers: Vec::new(),
             changes: orders::Changes::new(setting.healthy, setting.timeouts, setting.scale.dawdlers),
             setting,
             rng,
@@ -268,7 +206,9 @@ impl Run {
             busy: false,
             idle_turns: 0,
             rounds: 0,
+            moved_last: None,
             removed: false,
+            clock: Arc::default(),
         };
         run.furnish();
         run
@@ -291,8 +231,30 @@ impl Run {
             let count = self.rng.within(1..=6);
             let address = client_address(index);
             let queue = (0..count).map(|_| self.plan(address)).collect();
-            self.clients.push(Client::new(address, queue, self.setting.depth, self.rng.fork()));
+            self.add_client(address, queue, self.setting.depth);
         }
+        for index in 0..self.setting.strangers {
+            self.add_stranger(index);
+        }
+    }
+
+    fn add_stranger(&mut self, index: usize) {
+        let mut rng = self.rng.fork();
+        let old = rng.percent(30);
+        let user = User::draw(old, self.setting.scale.body_bytes_max, &self.clock, &mut rng);
+        let now = self.world.borrow().now;
+        let unserved = old && self.setting.rules.terms.tls.is_some_and(|tls| !tls.old);
+        let user = (user.plain(), unserved);
+        self.strangers.push(Stranger::draw(client_address(40 + index), user, now, rng));
+    }
+
+    fn add_client(&mut self, address: SocketAddr, queue: VecDeque<usize>, depth: usize) {
+        let mut rng = self.rng.fork();
+        let user = self.setting.rules.terms.tls.map(|tls| {
+            let old = tls.old && rng.percent(30);
+            User::draw(old, self.setting.scale.body_bytes_max, &self.clock, &mut rng)
+        });
+        self.clients.push(Client::new(address, queue, depth, user, rng));
     }
 
     fn plan(&mut self, client: SocketAddr) -> usize {
@@ -309,7 +271,10 @@ impl Run {
     fn apply(&mut self, requests: &[kakehi_command::proto::Request]) -> Result<(), String> {
         self.revision += 1;
         self.tick();
-        self.worker.apply(self.revision, requests)
+        match self.told().tls {
+            Some(tls) => self.worker.apply(self.revision, &tls.secure(requests)),
+            None => self.worker.apply(self.revision, requests),
+        }
     }
 
     /// What the worker is told of the listener.
@@ -328,6 +293,9 @@ impl Run {
         let mut initial = orders::initial(healthy + ill, *healthy, timeouts, &self.told());
         if lapse == Some(Sabotage::Misconfigure(Lapse::Policies)) {
             initial.iter_mut().for_each(orders::forget_policy);
+        }
+        if let Some(handshakes) = &self.ledger.handshakes {
+            initial.extend(handshakes.shelf().initial());
         }
         self.apply(&initial)?;
         let listener = SimListener::open(&self.world, orders::front_address());
@@ -350,6 +318,10 @@ impl Run {
             self.play()?;
             self.check_quiet()?;
         }
+        let rules = self.ledger.rules;
+        if let Some(handshakes) = &self.ledger.handshakes {
+            handshakes.check_metrics(self.worker.metrics(), &rules)?;
+        }
         self.ledger.check_outcomes(&self.world.borrow())
     }
 
@@ -368,7 +340,7 @@ impl Run {
         loop {
             self.rounds += 1;
             if self.rounds > ROUNDS_MAX {
-                return Err("no end: something goes round in circles".to_owned());
+                return Err(format!("no end: {:?} goes round in circles", self.moved_last));
             }
             if self.round(false)? || self.round(true)? {
                 continue;
@@ -383,7 +355,8 @@ impl Run {
         let clients = self.clients.iter().filter_map(Client::next_wakeup);
         let backends = self.backends.iter().filter_map(Backend::next_wakeup);
         let rest = [self.world.borrow().next_wakeup(), self.worker.next_wakeup()];
-        clients.chain(backends).chain(rest.into_iter().flatten()).min()
+        let strangers = self.strangers.iter().filter_map(Stranger::next_wakeup);
+        clients.chain(backends).chain(strangers).chain(rest.into_iter().flatten()).min()
     }
 
     /// Everybody does something, in any order; with `all` unset some leave it.
@@ -391,23 +364,29 @@ impl Run {
         let mut agents = vec![Agent::Network, Agent::Worker, Agent::Changes];
         agents.extend((0..self.clients.len()).map(Agent::Client));
         agents.extend((0..self.backends.len()).map(Agent::Backend));
+        agents.extend((0..self.strangers.len()).map(Agent::Stranger));
         self.rng.shuffle(&mut agents);
         let mut moved = false;
         for agent in agents {
             if !all && self.rng.percent(30) {
                 continue;
             }
-            moved |= match agent {
+            let moves = match agent {
                 Agent::Client(index) => {
                     self.clients[index].step(&mut self.world.borrow_mut(), &mut self.ledger)?
                 }
                 Agent::Backend(index) => {
                     self.backends[index].step(all, &mut self.world.borrow_mut(), &mut self.ledger)?
                 }
+                Agent::Stranger(index) => {
+                    self.strangers[index].step(&mut self.world.borrow_mut(), &mut self.ledger)?
+                }
                 Agent::Network => self.deliver(all),
                 Agent::Worker => self.turn()?,
                 Agent::Changes => self.change()?,
             };
+            self.moved_last = if moves { Some(agent) } else { self.moved_last };
+            moved |= moves;
         }
         let mut world = self.world.borrow_mut();
         world.now += Duration::from_micros(self.rng.next() % 20);
@@ -430,6 +409,7 @@ impl Run {
         let unix_ms = 1_700_000_000_000 + u64::try_from(elapsed.as_millis()).expect("fits");
         // When it had slept, some time has gone by since the poll was asked.
         let slept = if self.busy { Duration::ZERO } else { Duration::from_secs(1) };
+        self.clock.set(unix_ms / 1000);
         self.worker.tick(now.checked_sub(slept).unwrap_or(now), now, unix_ms);
     }
 
@@ -453,7 +433,8 @@ impl Run {
         self.worker.check_invariants();
         let worked = self.world.borrow().achievements > before;
         self.idle_turns = if woken || worked || !self.busy { 0 } else { self.idle_turns + 1 };
-        if self.idle_turns > IDLE_TURNS_MAX {
+        let secured = self.setting.rules.terms.tls.is_some();
+        if self.idle_turns > if secured { OPENING_TURNS_MAX } else { IDLE_TURNS_MAX } {
             return Err("a busy loop: the worker wants turns and does nothing with them".to_owned());
         }
         let pipes = self.world.borrow().pipes;
@@ -487,7 +468,18 @@ impl Run {
         if self.rng.percent(15) || self.removed {
             return self.turn_listener().map(|()| true);
         }
-        let mut requests = self.changes.draw(&mut self.ledger.era, &mut self.rng);
+        let mut requests = match &mut self.ledger.handshakes {
+            Some(handshakes) if self.rng.percent(40) => {
+                let mut shelf = handshakes.shelf();
+                let requests = shelf.change(&mut self.rng);
+                self.world.borrow_mut().certificate_era = handshakes.changed(shelf);
+                requests
+            }
+            _ => self.changes.draw(&mut self.ledger.era, &mut self.rng),
+        };
+        if self.world.borrow().sabotage == Some(Sabotage::Misconfigure(Lapse::Certificates)) {
+            requests.retain(|request| !is_about_certificates(request));
+        }
         if self.world.borrow().sabotage == Some(Sabotage::Misconfigure(Lapse::Removal)) {
             requests.retain(|request| !orders::is_removal_of_frontend(request));
         }
@@ -545,13 +537,14 @@ impl Run {
         for &id in &ids {
             self.ledger.plans[id].request.site = Site::Plain;
         }
-        self.clients.push(Client::new(address, VecDeque::from(ids), 1, self.rng.fork()));
+        self.add_client(address, VecDeque::from(ids), 1);
         self.play()?;
         self.check_quiet()?;
         for id in ids {
             let plan = &self.ledger.plans[id];
             match self.ledger.seen[id].outcome {
                 Some(Outcome::Planned) => {}
+                Some(Outcome::Own(421)) if self.ledger.seen[id].misdirected => {}
                 _ if !plan.is_served(&self.setting.rules.terms) => {}
                 _ if plan.switches_unasked() || plan.dawdles_too_much() => {}
                 Some(Outcome::Cut | Outcome::Own(502))
@@ -565,6 +558,9 @@ impl Run {
     }
 
     fn check_done(&self) -> Result<(), String> {
+        if let Some(stranger) = self.strangers.iter().find(|stranger| !stranger.is_done()) {
+            return Err(format!("stuck: {stranger:?}"));
+        }
         match self.clients.iter().find(|client| !client.is_done()) {
             Some(client) => Err(format!("stuck: {client:?}")),
             None => Ok(()),
@@ -581,6 +577,11 @@ impl Run {
             return Err(format!(
                 "left behind: {sessions} sessions, {held} connections, {waiting} never accepted"
             ));
+        }
+        let room = self.worker.room();
+        let (handshakes, records) = (room.handshakes(), room.buffers_in_use());
+        if handshakes + records > 0 {
+            return Err(format!("left behind: {handshakes} handshakes, {records} record buffers"));
         }
         Ok(())
     }
@@ -599,7 +600,7 @@ fn a_late_event_reaches_no_successor() {
     run.start().expect("the configuration is accepted");
     let connect = |run: &mut Run, port: u16| {
         let from = SocketAddr::from(([192, 0, 2, 1], port));
-        run.world.borrow_mut().connect_client(from).expect("the worker listens")
+        run.world.borrow_mut().connect_client(from, None).expect("the worker listens")
     };
     let first = connect(&mut run, 1);
     run.worker.start();

@@ -187,12 +187,13 @@ impl Site {
     }
 
     /// Where it leads, from a target.
-    pub(super) fn location(self, target: &str) -> Option<String> {
+    pub(super) fn location(self, target: &str, secured: bool) -> Option<String> {
+        let same = if secured { "https" } else { "http" };
         let host = self.host();
         match self {
             Site::Moved(301) => Some(format!("https://{host}{target}")),
-            Site::Moved(302) => Some(format!("http://{host}{target}")),
-            Site::Moved(_) => Some(format!("http://{host}/moved{target}")),
+            Site::Moved(302) => Some(format!("{same}://{host}{target}")),
+            Site::Moved(_) => Some(format!("{same}://{host}/moved{target}")),
             Site::Secure => Some(format!("https://{host}:8443{target}")),
             _ => None,
         }

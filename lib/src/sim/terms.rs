@@ -7,6 +7,7 @@ use kakehi_command::proto::{ForwardedHeaders, HttpListenerConfig, TraceContext};
 use super::message::Head;
 use super::model::expect;
 use super::rng::Rng;
+use super::secured::TlsTerms;
 use super::world::Lapse;
 
 /// See the module. Drawn once a run; none of it changes later.
@@ -25,6 +26,7 @@ pub(super) struct Terms {
     makes_traces: bool,
     /// Has a page of its own for what is not found, which may end the connection.
     pub(super) page: Option<Page>,
+    pub(super) tls: Option<TlsTerms>,
 }
 
 /// A page of the operator's.
@@ -63,6 +65,7 @@ impl Terms {
             elides_real_ip: rng.percent(30),
             makes_traces: rng.percent(30),
             page: rng.pick(&[None, Some(Page::Keeps), Some(Page::Closes)]),
+            tls: rng.percent(35).then(|| TlsTerms::draw(rng)),
         }
     }
 
@@ -75,7 +78,11 @@ impl Terms {
             Lapse::TunnelTimeout => Self { tunnel_seconds: 4000, ..self },
             Lapse::Trust => Self { trusted: &["192.0.2.0/24"], ..self },
             Lapse::Page => Self { page: None, ..self },
-            Lapse::Policies | Lapse::Removal => self,
+            Lapse::Binding => Self { tls: self.tls.map(|tls| TlsTerms { strict: false, ..tls }), ..self },
+            Lapse::HandshakeTimeout => {
+                Self { tls: self.tls.map(|tls| TlsTerms { handshake_seconds: 4000, ..tls }), ..self }
+            }
+            Lapse::Policies | Lapse::Removal | Lapse::Certificates => self,
         }
     }
 
@@ -141,7 +148,8 @@ impl Terms {
         // Two families that contradict each other help nobody: of a written one only ours is left.
         let passed = believed && !x && !rfc;
         let theirs = format!("for={CLAIMED};proto=https");
-        let ours = format!("proto=http;for=\"{client}\";by={BY}");
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let ours = format!("proto={scheme};for=\"{client}\";by={BY}");
         let x_for = match (x, believed) {
             (true, true) => Some(format!("{CLAIMED}, {peer}")),
             (true, false) => Some(peer.to_string()),
@@ -157,7 +165,7 @@ impl Terms {
             (false, true) => Some(peer.to_string()),
             (false, false) => None,
         };
-        let x_proto = (x || passed).then(|| if believed { "https" } else { "http" }.to_owned());
+        let x_proto = (x || passed).then(|| if believed { "https" } else { scheme }.to_owned());
         let wanted = [
             ("X-Forwarded-For", x_for),
             ("X-Forwarded-Proto", x_proto),

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use super::pipe::{Pace, Pipe};
 use super::rng::Rng;
+use super::tls::Tls;
 use crate::net::{Ready, Token};
 
 pub(super) type ConnectionId = usize;
@@ -103,6 +104,12 @@ pub(super) enum Lapse {
     Policies,
     /// The site that comes and goes never goes.
     Removal,
+    /// Certificates never change.
+    Certificates,
+    /// Nobody has to ask for the host whose certificate they were shown.
+    Binding,
+    /// Handshakes may take for ever.
+    HandshakeTimeout,
 }
 
 #[derive(Debug)]
@@ -141,6 +148,12 @@ pub(super) struct Connection {
     pub(super) actor_left: bool,
     /// Reset on purpose, or held up by the network.
     pub(super) torn: bool,
+    /// What its client speaks TLS with.
+    pub(super) tls: Option<Box<Tls>>,
+    /// Since when the proxy knows of it.
+    pub(super) accepted_at: Option<Instant>,
+    /// Which certificates were served when the proxy wrote first.
+    pub(super) answered_in: Option<usize>,
 }
 
 impl Connection {
@@ -167,6 +180,9 @@ impl Connection {
             closed_unread: false,
             actor_left: false,
             torn: false,
+            tls: None,
+            accepted_at: None,
+            answered_in: None,
         }
     }
 
@@ -190,12 +206,18 @@ impl Connection {
 }
 
 /// What an actor's read gave.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(super) enum ActorRead {
     Bytes(Vec<u8>),
     Nothing,
     End,
     Reset,
+    /// Bytes of TLS, and none of the peer's.
+    Progress,
+    /// An end that nobody has announced, where it has to be.
+    Truncated,
+    /// An alert of the proxy's, or something that rustls does not take.
+    Broken(rustls::Error),
 }
 
 /// Chances of faults, in percent of the occasions. All 0 in a run without faults.
@@ -235,6 +257,8 @@ pub(super) struct World {
     pub(super) paused: bool,
     /// Pipes that exist.
     pub(super) pipes: usize,
+    /// What is served to secured clients: so many changes of certificates ago the run began.
+    pub(super) certificate_era: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -264,6 +288,7 @@ impl World {
             trace: None,
             paused: false,
             pipes: 0,
+            certificate_era: 0,
         }
     }
 
@@ -289,9 +314,10 @@ impl World {
     // What actors do.
 
     /// A client connects to the proxy; none if nobody listens.
-    pub(super) fn connect_client(&mut self, from: SocketAddr) -> Option<ConnectionId> {
+    pub(super) fn connect_client(&mut self, from: SocketAddr, tls: Option<Box<Tls>>) -> Option<ConnectionId> {
         let to = self.listener?.address;
         let id = self.open(from, to, Link::Open);
+        self.connections[id].tls = tls;
         self.waiting.entry(to).or_default().push_back(id);
         if let Some(listener) = &mut self.listener {
             listener.edge = true;
@@ -311,21 +337,34 @@ impl World {
         if connection.actor_reset || connection.actor_closed || connection.to_proxy.fin_sent {
             return None;
         }
+        if connection.tls.is_some() {
+            return Some(self.send_secured(id, bytes));
+        }
         Some(connection.to_proxy.push(bytes))
     }
 
-    pub(super) fn receive(&mut self, id: ConnectionId, max: usize) -> ActorRead {
+    /// Bytes of the wire that have arrived at an actor.
+    pub(super) fn pull(&mut self, id: ConnectionId, bytes: &mut [u8]) -> usize {
         let connection = &mut self.connections[id];
-        let mut bytes = vec![0; max.min(connection.to_actor.arrived.len())];
-        if connection.to_actor.pull(&mut bytes) > 0 {
-            let room = connection.to_actor.room();
-            let enough = room * 3 >= connection.to_actor.capacity() || connection.to_actor.arrived.is_empty();
-            if connection.full && enough && room > 0 {
-                connection.full = false;
-                connection.edge |= self.sabotage != Some(Sabotage::HideRoom);
-            }
+        let count = connection.to_actor.pull(bytes);
+        let room = connection.to_actor.room();
+        let enough = room * 3 >= connection.to_actor.capacity() || connection.to_actor.arrived.is_empty();
+        if count > 0 && connection.full && enough && room > 0 {
+            connection.full = false;
+            connection.edge |= self.sabotage != Some(Sabotage::HideRoom);
+        }
+        count
+    }
+
+    pub(super) fn receive(&mut self, id: ConnectionId, max: usize) -> ActorRead {
+        if self.connections[id].tls.is_some() {
+            return self.receive_secured(id, max);
+        }
+        let mut bytes = vec![0; max.min(self.connections[id].to_actor.arrived.len())];
+        if self.pull(id, &mut bytes) > 0 {
             return ActorRead::Bytes(bytes);
         }
+        let connection = &self.connections[id];
         if connection.to_actor.fin_arrived {
             ActorRead::End
         } else if connection.actor_reset {
@@ -347,28 +386,30 @@ impl World {
 
     /// Bytes of this connection that the proxy has ever read.
     pub(super) fn taken_by_proxy(&self, id: ConnectionId) -> u64 {
-        self.connections[id].to_proxy.read
+        self.secured_taken_by_proxy(id).unwrap_or(self.connections[id].to_proxy.read)
     }
 
     /// Bytes that the proxy has ever written to it.
     pub(super) fn given_by_proxy(&self, id: ConnectionId) -> u64 {
-        self.connections[id].to_actor.sent
+        self.secured_read(id).unwrap_or(self.connections[id].to_actor.sent)
     }
 
     /// Bytes that its actor has sent.
     pub(super) fn sent_by_actor(&self, id: ConnectionId) -> u64 {
-        self.connections[id].to_proxy.sent
+        self.secured_sent(id).unwrap_or(self.connections[id].to_proxy.sent)
     }
 
     /// Bytes that its actor has read.
     pub(super) fn read_by_actor(&self, id: ConnectionId) -> u64 {
-        self.connections[id].to_actor.read
+        self.secured_read(id).unwrap_or(self.connections[id].to_actor.read)
     }
 
     /// Whether nothing ever kept the proxy from giving this actor what it had for it.
     pub(super) fn is_unbroken(&self, id: ConnectionId) -> bool {
         let connection = &self.connections[id];
-        !connection.actor_left && !connection.proxy_reset && !connection.torn
+        // What came sealed and was not read before it was closed was not opened either.
+        let unopened = connection.tls.is_some() && connection.closed_unread;
+        !connection.actor_left && !connection.proxy_reset && !connection.torn && !unopened
     }
 
     /// Whether its actor, or the network, tore it.
@@ -379,12 +420,16 @@ impl World {
     /// The actor ends its direction and reads on.
     pub(super) fn finish(&mut self, id: ConnectionId) {
         self.note(|| format!("c{id} actor ends its direction"));
+        if self.connections[id].tls.is_some() {
+            return self.finish_secured(id);
+        }
         self.connections[id].to_proxy.fin_sent = true;
     }
 
     /// The actor closes. Bytes it has not read turn that into a reset.
     pub(super) fn close(&mut self, id: ConnectionId) {
         self.note(|| format!("c{id} actor closes"));
+        self.close_secured(id);
         let connection = &mut self.connections[id];
         connection.actor_closed = true;
         connection.actor_left |= !connection.to_actor.fin_arrived;
@@ -444,6 +489,7 @@ impl World {
             self.note(|| format!("c{id} freezes for {ms} ms"));
             return true;
         }
+        let pumped = self.pump(id);
         if self.advance_handshake(id) {
             return true;
         }
@@ -460,7 +506,7 @@ impl World {
         }
         let (up, down) = (self.pace.draw(&mut self.rng), self.pace.draw(&mut self.rng));
         let moved = self.deliver_to_proxy(id, up);
-        self.deliver_to_actor(id, down) || moved
+        self.deliver_to_actor(id, down) || moved || pumped
     }
 
     pub(super) fn advance_handshake(&mut self, id: ConnectionId) -> bool {

@@ -53,6 +53,31 @@ pub fn provider(
     Arc::new(CryptoProvider { cipher_suites, kx_groups, ..default_provider() })
 }
 
+/// Where the random numbers of handshakes come from; from the system, but in a simulation.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Randomness(Option<fn(&mut CryptoProvider)>);
+
+impl Randomness {
+    /// Whatever `fix` makes of a provider.
+    #[cfg(test)]
+    pub(crate) fn fixed(fix: fn(&mut CryptoProvider)) -> Self {
+        Self(Some(fix))
+    }
+
+    /// The same as [`provider`], with these numbers.
+    pub fn provider(
+        self,
+        suites: &[SupportedCipherSuite],
+        groups: &[&'static dyn SupportedKxGroup],
+    ) -> Arc<CryptoProvider> {
+        let mut provider = provider(suites, groups);
+        if let (Some(fix), Some(provider)) = (self.0, Arc::get_mut(&mut provider)) {
+            fix(provider);
+        }
+        provider
+    }
+}
+
 fn default_groups() -> Vec<&'static dyn SupportedKxGroup> {
     let others = DEFAULT_KX_GROUPS.iter().copied();
     let others = others.filter(|group| group.name() != NamedGroup::X25519MLKEM768);

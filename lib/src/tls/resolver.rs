@@ -86,6 +86,7 @@ impl ResolvesServerCert for Resolver {
 #[derive(Debug, Default)]
 pub struct Choices {
     last: Slot<Option<Choice>>,
+    identity_end: Slot<Option<u64>>,
 }
 
 impl Choices {
@@ -94,6 +95,17 @@ impl Choices {
     /// what a full handshake would have been served with.
     pub fn take(&self) -> Option<Choice> {
         self.last.take()
+    }
+
+    /// Until when it may be believed that the client is who it has shown to be, in seconds since 1970; none: it has
+    /// shown nothing. Whoever drives a handshake sets it before each call into rustls, and takes it after it.
+    pub fn set_identity_end(&self, end: Option<u64>) {
+        self.identity_end.update(|it| *it = end);
+    }
+
+    /// What was set last; nothing is left behind.
+    pub fn take_identity_end(&self) -> Option<u64> {
+        self.identity_end.take()
     }
 }
 

@@ -37,16 +37,35 @@ pub struct SecretCatcher {
 #[derive(Debug, Default)]
 struct Caught {
     client_random: [u8; 32],
+    handshake: Option<Secret>,
     client: Option<Secret>,
     server: Option<Secret>,
 }
 
+/// What one call into rustls brought.
+#[derive(Debug, Default)]
+pub struct Secrets {
+    /// What the client protects the rest of its handshake with.
+    pub handshake: Option<Secret>,
+    /// What both protect their data with.
+    pub traffic: Option<TrafficSecrets>,
+}
+
 impl SecretCatcher {
-    /// Both secrets of the connection that rustls worked on last, if it came to them in that call: a server
-    /// does with its Finished, a client with the server's. Nothing is left behind.
-    pub fn take(&self) -> Option<TrafficSecrets> {
+    /// The secrets of the connection that rustls worked on last, as far as it came to them in that call: a server
+    /// comes to all with its Finished, a client to those of data with the server's. Nothing is left behind.
+    pub fn take_all(&self) -> Secrets {
         let caught = self.caught.take();
-        Some(TrafficSecrets { client: caught.client?, server: caught.server? })
+        let traffic = caught.client.zip(caught.server);
+        Secrets {
+            handshake: caught.handshake,
+            traffic: traffic.map(|(client, server)| TrafficSecrets { client, server }),
+        }
+    }
+
+    /// Of [`take_all`](Self::take_all) both secrets of data.
+    pub fn take(&self) -> Option<TrafficSecrets> {
+        self.take_all().traffic
     }
 }
 
@@ -62,18 +81,20 @@ impl KeyLog for SecretCatcher {
             match label {
                 CLIENT => caught.client = Some(secret),
                 SERVER => caught.server = Some(secret),
+                HANDSHAKE => caught.handshake = Some(secret),
                 _ => {}
             }
         });
     }
 
     fn will_log(&self, label: &str) -> bool {
-        matches!(label, CLIENT | SERVER)
+        matches!(label, CLIENT | SERVER | HANDSHAKE)
     }
 }
 
 const CLIENT: &str = "CLIENT_TRAFFIC_SECRET_0";
 const SERVER: &str = "SERVER_TRAFFIC_SECRET_0";
+const HANDSHAKE: &str = "CLIENT_HANDSHAKE_TRAFFIC_SECRET";
 
 impl Secret {
     /// None if it is longer than any.
@@ -118,6 +139,18 @@ mod tests {
     }
 
     #[test]
+    fn that_of_the_handshake_comes_before_the_others() {
+        let catcher = SecretCatcher::default();
+        catcher.log(HANDSHAKE, &[1; 32], b"handshake");
+        let caught = catcher.take_all();
+        assert_eq!(caught.handshake.as_ref().map(Secret::as_bytes), Some(&b"handshake"[..]));
+        assert!(caught.traffic.is_none());
+        catcher.log(HANDSHAKE, &[1; 32], b"handshake");
+        catcher.log(CLIENT, &[2; 32], b"client");
+        assert!(catcher.take_all().handshake.is_none(), "another connection's");
+    }
+
+    #[test]
     fn secrets_of_two_connections_are_never_mixed() {
         let catcher = SecretCatcher::default();
         catcher.log(CLIENT, &[1; 32], b"first");
@@ -134,7 +167,7 @@ mod tests {
     #[test]
     fn others_are_not_listened_to() {
         let catcher = SecretCatcher::default();
-        for label in ["CLIENT_RANDOM", "CLIENT_HANDSHAKE_TRAFFIC_SECRET", "EXPORTER_SECRET"] {
+        for label in ["CLIENT_RANDOM", "SERVER_HANDSHAKE_TRAFFIC_SECRET", "EXPORTER_SECRET"] {
             assert!(!catcher.will_log(label), "{label}");
         }
         catcher.log(CLIENT, &[1; 32], &[0; 49]);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoClientAuth, NoServerSessionStorage, ServerSessionMemoryCache, WebPkiClientVerifier};
+use rustls::server::{NoClientAuth, NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{
     ProtocolVersion, RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion, version,
 };
@@ -17,13 +17,12 @@ use thiserror::Error;
 
 use super::certificates::Entry;
 use super::clock::Clock;
-use super::provider::{provider, serves};
+use super::identity::Verifier;
+use super::provider::{Randomness, serves};
 use super::resolver::{Choices, Resolver, SharedCertificates};
 use super::secrets::SecretCatcher;
+use super::sessions::{Sessions, SharedSessions};
 use super::tickets::{Context, SharedTicketKeys, Ticketer};
-
-/// Sessions that a listener with early data keeps, each good for one resumption; about 300 bytes each.
-const SESSIONS_MAX: usize = 4096;
 
 /// What all TLS configurations of a worker share.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +35,10 @@ pub struct Shared {
     pub secrets: Arc<SecretCatcher>,
     /// What tickets are sealed with.
     pub ticket_keys: Arc<SharedTicketKeys>,
+    /// Where listeners with early data keep their sessions.
+    pub sessions: Arc<SharedSessions>,
+    /// Where random numbers come from.
+    pub randomness: Randomness,
 }
 
 /// How a listener speaks TLS.
@@ -58,8 +61,9 @@ pub struct ServerSettings {
     pub send_tls13_tickets: usize,
     /// Bytes a client may send before its handshake is complete, in a session that is resumed; 0: none.
     ///
-    /// Then sessions are kept in this worker's memory and each is resumed once, for that is what keeps early
-    /// data from being played back (RFC 8446 §8.1); they are not shared with other workers.
+    /// Then sessions are kept in [`Shared::sessions`] and each is resumed once, for that is what keeps early
+    /// data from being played back (RFC 8446 §8.1). None where clients are asked for certificates: until the
+    /// handshake is over nobody knows whether the one who sends is the one who has shown one.
     pub early_data_bytes_max: u32,
     /// Which certificate clients must show.
     pub client_auth: ClientAuth,
@@ -137,9 +141,9 @@ pub fn server_config(
     default: Option<Arc<Entry>>,
 ) -> Result<Arc<ServerConfig>, SettingsError> {
     let versions = versions(settings)?;
-    let provider = provider(&settings.suites, &settings.groups);
+    let provider = shared.randomness.provider(&settings.suites, &settings.groups);
     let secure_random = provider.secure_random;
-    let verifier = verifier(&settings.client_auth, &provider)?;
+    let verifier = verifier(&settings.client_auth, &provider, &shared.choices)?;
     let resolver = Resolver::new(certificates, default, shared.clock.clone(), shared.choices.clone());
     let mut config = ServerConfig::builder_with_details(provider, shared.clock.clone())
         .with_protocol_versions(&versions)
@@ -150,17 +154,24 @@ pub fn server_config(
     // The operator's order: it is what config.toml says, and what scanners report as it should be.
     config.ignore_client_order = true;
     config.send_tls13_tickets = settings.send_tls13_tickets;
-    config.max_early_data_size = settings.early_data_bytes_max;
     config.enable_secret_extraction = true;
     config.key_log = shared.secrets.clone();
-    if settings.early_data_bytes_max > 0 {
-        config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
+    let context = context(settings);
+    let clock = shared.clock.clone();
+    let mut ticketer = Ticketer::new(shared.ticket_keys.clone(), context, clock.clone(), secure_random);
+    if !matches!(settings.client_auth, ClientAuth::None) {
+        ticketer = ticketer.of_identities(shared.choices.clone());
+    }
+    if settings.early_data_bytes_max > 0 && settings.tls13 && matches!(settings.client_auth, ClientAuth::None)
+    {
+        config.max_early_data_size = settings.early_data_bytes_max;
+        // What came early is answered early: otherwise the client would wait for it as long as ever.
+        config.send_half_rtt_data = true;
+        config.session_storage = Arc::new(Sessions::new(shared.sessions.clone(), ticketer, context, clock));
     } else {
         // Session ids (RFC 5246 §7.4.1.2) would be known to one worker only. Nearly all clients have tickets.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        let keys = shared.ticket_keys.clone();
-        let context = context(settings);
-        config.ticketer = Arc::new(Ticketer::new(keys, context, shared.clock.clone(), secure_random));
+        config.ticketer = Arc::new(ticketer);
     }
     Ok(Arc::new(config))
 }
@@ -179,6 +190,7 @@ fn versions(settings: &ServerSettings) -> Result<Vec<&'static SupportedProtocolV
 fn verifier(
     client_auth: &ClientAuth,
     provider: &Arc<CryptoProvider>,
+    choices: &Arc<Choices>,
 ) -> Result<Arc<dyn ClientCertVerifier>, SettingsError> {
     let (trust, is_optional) = match client_auth {
         ClientAuth::None => return Ok(Arc::new(NoClientAuth)),
@@ -200,7 +212,8 @@ fn verifier(
     if is_optional {
         builder = builder.allow_unauthenticated();
     }
-    builder.build().map_err(|error| SettingsError::RevocationLists(error.to_string()))
+    let inner = builder.build().map_err(|error| SettingsError::RevocationLists(error.to_string()))?;
+    Ok(Arc::new(Verifier::new(inner, &trust.revocation_lists, choices.clone())))
 }
 
 /// What a session of this listener takes for granted when it is resumed: that it began here, and that its

@@ -143,8 +143,7 @@ pub fn server_settings(kind: ListenerKind, key: &ListenerKey, tls: &TlsSettings)
             ListenerKind::Http | ListenerKind::Https | ListenerKind::Udp => alpn(tls.alpn()),
         },
         send_tls13_tickets: tls.send_tls13_tickets(),
-        // Not served yet: what is sent early can be played back, and who plays it back would be answered.
-        early_data_bytes_max: 0,
+        early_data_bytes_max: tls.max_early_data(),
         client_auth: client_auth(tls.client_auth()),
     }
 }

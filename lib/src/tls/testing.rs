@@ -98,9 +98,19 @@ impl Authority {
         self.issue_for(&Kind::P256.key_pair(), serial, names)
     }
 
+    /// The same, up to the beginning of a year.
+    pub(super) fn issue_until(&self, year: i32, serial: u64, names: &[&str]) -> Made {
+        let mut params = params(names);
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        self.sign(params, &Kind::P256.key_pair(), serial)
+    }
+
     /// A certificate for the owner of this key.
     pub(super) fn issue_for(&self, key_pair: &KeyPair, serial: u64, names: &[&str]) -> Made {
-        let mut params = params(names);
+        self.sign(params(names), key_pair, serial)
+    }
+
+    fn sign(&self, mut params: CertificateParams, key_pair: &KeyPair, serial: u64) -> Made {
         params.serial_number = Some(serial.into());
         params.distinguished_name.push(rcgen::DnType::CommonName, format!("number {serial}"));
         let certificate = params.signed_by(key_pair, &self.issuer).expect("it can be signed");

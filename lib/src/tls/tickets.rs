@@ -26,6 +26,7 @@ use rustls::server::ProducesTickets;
 use zeroize::Zeroizing;
 
 use super::clock::Clock;
+use super::resolver::Choices;
 use super::ticket_keys::{TicketKey, TicketKeys};
 
 const NAME_BYTES: usize = 16;
@@ -39,6 +40,9 @@ const SESSION_BYTES_MAX: usize = 8 * 1024;
 
 /// How many tickets are sealed under one salt (NIST SP 800-38D §8.3).
 const SEALS_MAX: u64 = 1 << 32;
+
+/// In front of a session: until when its client is believed to be who it is, in seconds since 1970.
+const END_BYTES: usize = size_of::<u64>();
 
 /// What separates these keys from any others that might be derived from the same secret.
 const LABEL: &[u8] = b"kakehi session ticket v1";
@@ -73,6 +77,8 @@ pub struct Ticketer {
     clock: Arc<Clock>,
     random: &'static dyn SecureRandom,
     sealer: RwLock<Option<Arc<Sealer>>>,
+    /// Where it is told how long a client is believed to be who it is, if tickets say so.
+    identities: Option<Arc<Choices>>,
 }
 
 /// What this worker seals with; it opens its own tickets with it, too.
@@ -92,7 +98,13 @@ impl Ticketer {
         clock: Arc<Clock>,
         random: &'static dyn SecureRandom,
     ) -> Self {
-        Self { keys, context, clock, random, sealer: RwLock::new(None) }
+        Self { keys, context, clock, random, sealer: RwLock::new(None), identities: None }
+    }
+
+    /// Tickets that are good no longer than what their clients have shown; see [`super::identity`]. They can't be
+    /// mistaken for others: listeners that ask for certificates have contexts of their own.
+    pub fn of_identities(self, choices: Arc<Choices>) -> Self {
+        Self { identities: Some(choices), ..self }
     }
 
     /// What to seal with: derived anew after the keys were replaced, or when it is worn out.
@@ -169,10 +181,15 @@ impl ProducesTickets for Ticketer {
         sealer.seals.fetch_add(1, Ordering::Relaxed);
         let mut nonce = [0; NONCE_LEN];
         self.random.fill(&mut nonce).ok()?;
-        let mut ticket = Vec::with_capacity(HEAD_BYTES + session.len() + TAG_BYTES);
+        let mut ticket = Vec::with_capacity(HEAD_BYTES + END_BYTES + session.len() + TAG_BYTES);
         ticket.extend_from_slice(&sealer.name);
         ticket.extend_from_slice(&sealer.salt);
         ticket.extend_from_slice(&nonce);
+        if let Some(choices) = &self.identities {
+            let end = choices.take_identity_end();
+            choices.set_identity_end(end);
+            ticket.extend_from_slice(&end.unwrap_or(u64::MAX).to_be_bytes());
+        }
         ticket.extend_from_slice(session);
         let (head, sealed) = ticket.split_at_mut(HEAD_BYTES);
         let nonce = Nonce::assume_unique_for_key(nonce);
@@ -183,7 +200,7 @@ impl ProducesTickets for Ticketer {
 
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
         let (head, sealed) = ticket.split_at_checked(HEAD_BYTES)?;
-        if sealed.len() > SESSION_BYTES_MAX + TAG_BYTES {
+        if sealed.len() > END_BYTES + SESSION_BYTES_MAX + TAG_BYTES {
             return None;
         }
         let (name, rest) = head.split_at_checked(NAME_BYTES)?;
@@ -194,6 +211,14 @@ impl ProducesTickets for Ticketer {
             key.open_in_place(nonce, Aad::from(head), &mut session).ok().map(|session| session.len())
         })?;
         session.truncate(len);
+        let Some(choices) = &self.identities else { return Some(session) };
+        let end = u64::from_be_bytes(*session.first_chunk()?);
+        if end < self.clock.unix_seconds() {
+            return None;
+        }
+        // New tickets for the same client end with this one.
+        choices.set_identity_end(Some(end).filter(|end| *end < u64::MAX));
+        session.drain(..END_BYTES);
         Some(session)
     }
 }

@@ -166,6 +166,11 @@ impl Worker {
         self.outbox.push_back(Outgoing::Message(Box::new(message), Vec::new()));
     }
 
+    /// Queues a message with a descriptor. Call [`pump`](Self::pump) after it.
+    pub(crate) fn send_with(&mut self, message: to_worker::Message, descriptor: OwnedFd) {
+        self.outbox.push_back(Outgoing::Message(Box::new(message), vec![descriptor]));
+    }
+
     /// Queues orders.
     pub(crate) fn feed(&mut self, feed: Feed) {
         self.outbox.push_back(Outgoing::Feed(feed));

@@ -56,7 +56,6 @@ fn a_listener_has_the_tls_of_its_keys() {
         client_ca_certificates = ["root.pem"]
         client_ca_crls = ["crl.pem"]
         client_subject_header = "X-Subject"
-        max_early_data = 512
         handshake_timeout = 3
         max_handshakes_per_source = 0
         hsts = {{ enabled = true, max_age = 86400 }}
@@ -70,11 +69,12 @@ fn a_listener_has_the_tls_of_its_keys() {
     let auth = tls.client_auth().expect("asked");
     assert_eq!((auth.required(), auth.authorities().len(), auth.crls().len()), (true, 1, 1));
     assert_eq!(tls.client_subject_header().map(|name| &**name), Some("X-Subject"));
-    assert_eq!((tls.max_early_data(), tls.handshake_timeout().as_secs()), (512, 3));
+    assert_eq!((tls.max_early_data(), tls.handshake_timeout().as_secs()), (0, 3));
     assert_eq!(tls.max_handshakes_per_source(), None);
     assert_eq!(tls.hsts().and_then(|hsts| hsts.header_value()).as_deref(), Some("max-age=86400"));
     assert_eq!(tls.default_certificate().expect("there").chain().len(), 2);
     assert_eq!(listener.front_timeout().as_secs(), 7);
+    assert_eq!(listener_of("max_early_data = 512").tls().expect("https").max_early_data(), 512);
     let plain = listener_of("");
     let tls = plain.tls().expect("https");
     assert_eq!((tls.send_tls13_tickets(), plain.request_timeout().as_secs()), (4, 10));

@@ -21,6 +21,8 @@ pub(super) struct Fed {
     pub(super) consumed: usize,
     /// The handshake is over.
     pub(super) established: bool,
+    /// It is not, and yet data may be sent (RFC 8446 §2.3, figure 4).
+    pub(super) may_write: bool,
     /// The peer said that it sends no more.
     pub(super) closed: bool,
 }
@@ -44,8 +46,8 @@ impl Engine {
         }
     }
 
-    /// Takes in what came. What is to be sent is appended to `flight`, what the peer sent as data to `plain`. What
-    /// is not consumed has to come again, with more behind it.
+    /// Takes in what came. What is to be sent is appended to `flight`, what the peer sent as data to `plain`: if the
+    /// handshake is not over, it is early data. What is not consumed has to come again, with more behind it.
     ///
     /// # Errors
     /// The peer broke the protocol, or is refused; `flight` has what it is to be told.
@@ -75,6 +77,9 @@ impl Engine {
             self.append_flight(bytes.get_mut(fed.consumed..).unwrap_or_default(), flight);
             return Err(error);
         }
+        if self.common().is_handshaking() {
+            fed.may_write = std::mem::take(&mut fed.established);
+        }
         Ok(fed)
     }
 
@@ -92,8 +97,8 @@ impl Engine {
         }
     }
 
-    /// Seals one record of at most `plain`, appended to `sealed`; only once the handshake is over, and only in TLS 1.2.
-    /// `rest` is what came and was not consumed.
+    /// Seals one record of at most `plain`, appended to `sealed`; once the handshake is over only in TLS 1.2, before
+    /// that only when data may be sent already. `rest` is what came and was not consumed, as far as it was fed.
     pub(super) fn seal(&mut self, rest: &mut [u8], plain: &[u8], sealed: &mut Vec<u8>) -> bool {
         match self {
             Self::Server(connection) => seal(connection.process_tls_records(rest).state, plain, sealed),
@@ -190,6 +195,7 @@ fn step<'c, 'i, Data>(
             early(state, sinks.plain);
             Stepped::Again
         }
+        // Or data may be sent before it is.
         ConnectionState::WriteTraffic(_) => Stepped::Established,
         ConnectionState::PeerClosed | ConnectionState::Closed => Stepped::Closed,
         // Nothing else waits but a handshake.

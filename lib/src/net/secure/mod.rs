@@ -17,6 +17,10 @@
 //! are told as the record held. So whoever writes offers the same bytes again, and knows of no byte that it was sent
 //! before it was. What rustls has to send after a handshake (session tickets; a client's `Finished`) waits for the
 //! next write, with which it shares a system call, or for [`Tls::flush`].
+//!
+//! Data that a client sends before the handshake is over is kept apart ([`Tls::take_early`]): it may have been played
+//! back by somebody else, so whoever does not ask for it gets it when that is out of the question. What is written
+//! then is sealed by rustls, which counts the records up to the take-over.
 
 use std::io;
 use std::rc::Rc;
@@ -25,31 +29,32 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 use rustls::{CipherSuite, ClientConfig, ProtocolVersion, ServerConfig};
 
+use self::early::{EarlyBytes, Offer, Verdict};
 use self::engine::{Engine, Fed};
 use self::inbound::{Inbound, open_records, record_bytes, rest_of};
-use self::room::{Held, LONG_BYTES, PLAIN_BYTES_MAX, RECORD_BYTES_MAX};
+use self::outbound::{DEFERRED_BYTES_MAX, Outbound, Sent};
 use super::socket::Socket;
-use super::{Read, Stream, Write};
-use crate::protocol::tls_record::{RecordLayer, Violation};
+use super::{Read, Stream};
+use crate::protocol::tls_record::{RecordLayer, Suite};
 use crate::tls::failure::Failure;
 use crate::tls::resolver::{Choice, Choices, Served};
 use crate::tls::secrets::TrafficSecrets;
 
+mod early;
 mod engine;
+mod farewell;
 mod inbound;
+mod outbound;
 mod room;
 mod takeover;
 
 pub use room::{Crowded, Permit, Room};
 
-/// Above this what waits to be sent goes alone instead of before a record in the same buffer.
-const DEFERRED_BYTES_MAX: usize = 4096;
-
 /// Bytes that a peer may send within a handshake, all flights together: a certificate chain of a client is what is
 /// long. Also the bound of what rustls holds of them.
 const HANDSHAKE_BYTES_MAX: usize = 128 * 1024;
 
-/// What is known of a connection once its handshake is over.
+/// What is known of a connection once its handshake is over, or early data was taken.
 #[derive(Debug)]
 pub struct Facts {
     /// TLS 1.2 or 1.3.
@@ -64,6 +69,19 @@ pub struct Facts {
     pub protocol: Option<Box<[u8]>>,
     /// The subject of the client's certificate, if it showed one that was verified: for a header.
     pub subject: Option<Box<str>>,
+    /// What became of data that it sent before the end of the handshake.
+    pub early: EarlyData,
+}
+
+/// What became of data that a client sent before the end of the handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EarlyData {
+    /// There was none, as far as is known.
+    None,
+    /// It was taken.
+    Taken,
+    /// It was offered, and none was taken.
+    Refused,
 }
 
 /// How a handshake went.
@@ -93,12 +111,20 @@ pub struct Tls {
     state: State,
     inbound: Option<Inbound>,
     outbound: Outbound,
+    /// Early data that was not read yet: before all else that came.
+    early: Option<Box<EarlyBytes>>,
     facts: Option<Box<Facts>>,
     news: Option<News>,
     /// The peer said that it sends no more.
     ended: bool,
+    /// A read has told so.
+    told_end: bool,
     /// Our farewell was sent, or none may be.
     left: bool,
+    /// Of our farewell, or of what is before it, the socket has not taken everything.
+    parting: bool,
+    /// The socket's direction ends behind it.
+    shuts: bool,
 }
 
 #[derive(Debug)]
@@ -114,6 +140,8 @@ struct Handshake {
     engine: Engine,
     /// Where the certificate that a client is shown is told; none on our own way to a backend.
     choices: Option<Arc<Choices>>,
+    /// Until when the client is believed to be who it is.
+    identity_end: Option<u64>,
     served: Option<Served>,
     /// There is no certificate for the client.
     refused: bool,
@@ -121,34 +149,14 @@ struct Handshake {
     bytes: usize,
     /// Of what was not consumed rustls has seen so many bytes: the beginning of a message.
     seen: usize,
+    /// What its client said about early data.
+    offer: Offer,
+    /// Some was taken.
+    early: bool,
+    /// Data may be sent.
+    may_write: bool,
     /// Counts it, while it is under way.
     _permit: Option<Permit>,
-}
-
-/// What is to be sent before anything else.
-#[derive(Debug)]
-enum Outbound {
-    Nothing,
-    /// Messages of a handshake. Deferred: it may wait for the next write.
-    Flight {
-        bytes: Vec<u8>,
-        sent: usize,
-        deferred: bool,
-    },
-    /// A record of `taken` bytes of a writer who does not know yet.
-    Record {
-        held: Held,
-        sent: usize,
-        end: usize,
-        taken: usize,
-    },
-}
-
-/// How far something got that a socket may hold up.
-enum Sent {
-    All,
-    Blocked,
-    Failed(io::Error),
 }
 
 impl Tls {
@@ -185,7 +193,11 @@ impl Tls {
     ) -> Box<Self> {
         let handshake = Handshake {
             engine,
+            offer: if choices.is_some() { Offer::of_client() } else { Offer::of_us() },
+            early: false,
+            may_write: false,
             choices,
+            identity_end: None,
             served: None,
             refused: false,
             secrets: None,
@@ -198,14 +210,18 @@ impl Tls {
             state: State::Handshake(Box::new(handshake)),
             inbound: None,
             outbound: Outbound::Nothing,
+            early: None,
             facts: None,
             news: None,
             ended: false,
+            told_end: false,
             left: false,
+            parting: false,
+            shuts: false,
         })
     }
 
-    /// What is known of the connection; nothing before the handshake is over.
+    /// What is known of the connection; nothing before the handshake is over, or early data was taken.
     pub fn facts(&self) -> Option<&Facts> {
         self.facts.as_deref()
     }
@@ -238,54 +254,121 @@ impl Tls {
     /// Whether a read gives something, or gets something on its way, without a word from the socket but that it
     /// takes bytes.
     pub fn wants_turn(&self, writable: bool) -> bool {
-        let unread = self.inbound.as_ref().is_some_and(Inbound::has_unread);
+        let unread = self.inbound.as_ref().is_some_and(Inbound::has_unread)
+            || (self.has_early() && !self.is_handshaking());
         let due = matches!(self.outbound, Outbound::Flight { deferred: false, .. });
-        unread || (due && writable)
+        // An end that came together with data, which rustls has seen at once (TLS 1.2).
+        let ends = self.ended && !self.told_end;
+        unread || ends || (due && writable)
     }
 
-    /// Reads what the peer sent into `into`, which must not be empty.
+    /// Whether there is data that came before the end of the handshake, and nobody has read.
+    pub fn has_early(&self) -> bool {
+        self.early.as_ref().is_some_and(|early| !early.is_empty())
+    }
+
+    /// Moves what came before the end of the handshake, which is under way: it may come from somebody who plays back
+    /// what he has seen (RFC 8446 §8). Gives how many bytes there were.
+    pub fn take_early(&mut self, into: &mut [u8]) -> usize {
+        self.early.as_mut().map_or(0, |early| early.read(into))
+    }
+
+    /// Reads what the peer sent into `into`, which must not be empty. What came before the end of a handshake comes
+    /// after it, unless it was taken before.
     pub fn read<S: Stream>(&mut self, socket: &mut Socket<S>, into: &mut [u8]) -> Read {
-        if matches!(self.outbound, Outbound::Flight { deferred: false, .. })
-            && let Sent::Failed(error) = self.send_flight(socket)
-        {
-            return self.break_off(error);
+        if let Some(failed) = self.send_due(socket) {
+            return failed;
         }
         loop {
             if let Some(count) = self.deliver(into) {
                 return Read::Bytes(count);
             }
             if self.ended {
+                self.told_end = true;
                 return Read::End;
             }
-            if let Err(failed) = self.open(socket) {
-                return failed;
-            }
-            // Or a handshake is over, and what is behind it has not been looked at.
-            if self.ended || self.inbound.as_ref().is_some_and(Inbound::has_unread) {
-                continue;
-            }
-            match self.receive(socket) {
-                Read::Bytes(_) => {}
-                Read::End => {
-                    // What was whole was read; but nobody said that this was all (RFC 8446 §6.1).
-                    return if self.is_handshaking() {
-                        self.fail(Failure::Closed);
-                        Read::End
-                    } else {
-                        self.break_off(io::ErrorKind::UnexpectedEof.into())
-                    };
-                }
-                Read::Nothing => {
-                    self.inbound.take_if(|inbound| inbound.records.is_empty());
-                    return Read::Nothing;
-                }
-                other => return other,
+            if let Some(read) = self.bring(socket) {
+                return read;
             }
         }
     }
 
+    /// Goes on with the handshake, and reads nothing beyond it. `Nothing`: it is over, or more has to come.
+    pub fn advance<S: Stream>(&mut self, socket: &mut Socket<S>) -> Read {
+        if let Some(failed) = self.send_due(socket) {
+            return failed;
+        }
+        while self.is_handshaking() {
+            if self.ended {
+                return Read::End;
+            }
+            if let Some(read) = self.bring(socket) {
+                return read;
+            }
+        }
+        Read::Nothing
+    }
+
+    fn send_due<S: Stream>(&mut self, socket: &mut Socket<S>) -> Option<Read> {
+        match self.send_flight_unless_deferred(socket) {
+            Sent::Failed(error) => Some(self.break_off(error)),
+            Sent::All | Sent::Blocked => None,
+        }
+    }
+
+    /// Opens what came, or else gets more from the socket. None: it is worth another look.
+    fn bring<S: Stream>(&mut self, socket: &mut Socket<S>) -> Option<Read> {
+        if let Err(failed) = self.open(socket) {
+            return Some(failed);
+        }
+        // Or a handshake is over, and what is behind it has not been looked at.
+        let unread = self.inbound.as_ref().is_some_and(Inbound::has_unread);
+        if self.ended || unread || (self.has_early() && !self.is_handshaking()) {
+            return None;
+        }
+        match self.receive(socket) {
+            Read::Bytes(_) => None,
+            // What was whole was read; but nobody said that this was all (RFC 8446 §6.1).
+            Read::End if self.is_handshaking() => {
+                self.fail(Failure::Closed);
+                Some(Read::End)
+            }
+            Read::End => Some(self.break_off(io::ErrorKind::UnexpectedEof.into())),
+            Read::Nothing => {
+                self.inbound.take_if(|inbound| inbound.records.is_empty());
+                Some(Read::Nothing)
+            }
+            other => Some(other),
+        }
+    }
+
+    /// Reads what the peer sent into `into`, which must not be empty, and opens none of it: what comes behind our farewell
+    /// is of no use but to be taken from the socket.
+    pub fn discard<S: Stream>(&mut self, socket: &mut Socket<S>, into: &mut [u8]) -> Read {
+        self.inbound = None;
+        if let Sent::Failed(error) = self.send_flight_unless_deferred(socket) {
+            return self.break_off(error);
+        }
+        let read = socket.read(into);
+        if matches!(read, Read::End) {
+            (self.ended, self.told_end) = (true, true);
+        }
+        read
+    }
+
     /// Hands out what was opened.
     fn deliver(&mut self, into: &mut [u8]) -> Option<usize> {
+        if !self.is_handshaking()
+            && let Some(mut early) = self.early.take()
+        {
+            let count = early.read(into);
+            if !early.is_empty() {
+                self.early = Some(early);
+            }
+            if count > 0 {
+                return Some(count);
+            }
+        }
         let inbound = self.inbound.as_mut()?;
         let count = inbound.data.len().min(into.len());
         let data = inbound.held.get(inbound.data.start..inbound.data.start + count)?;
@@ -372,16 +455,21 @@ impl Tls {
             _ => 0,
         };
         let seen_before = seen(self);
-        let fed = self.feed_into(&mut flight, &mut plain);
-        if !flight.is_empty() {
-            self.queue(&flight);
+        let mut fed = self.feed_into(&mut flight, &mut plain);
+        if !flight.is_empty() && !self.queue(&flight) {
+            fed = Err(Failure::Other);
         }
         let mut moved = false;
         match fed {
             Ok(fed) => {
                 moved = before > 0 && (fed.consumed > 0 || seen(self) > seen_before);
+                let is_early = !fed.established && self.is_handshaking();
                 if let Some(inbound) = self.inbound.as_mut() {
-                    inbound.took(fed.consumed, &plain);
+                    inbound.took(fed.consumed, if is_early { &[] } else { &plain });
+                }
+                if is_early && !plain.is_empty() {
+                    self.early.get_or_insert_default().push(&plain);
+                    self.note_early();
                 }
                 self.ended |= fed.closed;
                 if fed.established {
@@ -398,6 +486,16 @@ impl Tls {
         moved
     }
 
+    /// Early data is taken: from now on it is known whose connection this is going to be.
+    fn note_early(&mut self) {
+        let State::Handshake(handshake) = &mut self.state else { return };
+        handshake.early = true;
+        handshake.offer.accept();
+        if self.facts.is_none() {
+            self.facts = takeover::facts(handshake).ok().map(Box::new);
+        }
+    }
+
     fn feed_into(&mut self, flight: &mut Vec<u8>, plain: &mut Vec<u8>) -> Result<Fed, Failure> {
         let bytes = rest_of(&mut self.inbound);
         match &mut self.state {
@@ -405,9 +503,27 @@ impl Tls {
                 // A part of a record is shown as well: it may be none.
                 let whole = record_bytes(bytes.get(handshake.seen..).unwrap_or_default());
                 let shown = whole.map_or(bytes.len(), |record| handshake.seen + record);
+                let verdict = match bytes.get(..shown) {
+                    // Behind a part of a message nothing comes that is early.
+                    Some(record) if whole.is_some() && handshake.seen == 0 => handshake.judge(record),
+                    _ => Verdict::Show,
+                };
+                if handshake.bytes > HANDSHAKE_BYTES_MAX && verdict != Verdict::Show {
+                    return Err(Failure::OversizedRecord);
+                }
+                if verdict == Verdict::Drop {
+                    return Ok(Fed { consumed: shown, ..Fed::default() });
+                }
+                if let Some(choices) = &handshake.choices {
+                    choices.set_identity_end(handshake.identity_end);
+                }
                 let fed = handshake.engine.feed(bytes.get_mut(..shown).unwrap_or_default(), flight, plain);
                 handshake.overhear(&self.room);
-                let fed = fed.map_err(|error| handshake.failure(&error))?;
+                let mut fed = fed.map_err(|error| handshake.failure(&error))?;
+                handshake.may_write |= fed.may_write;
+                if verdict == Verdict::Try && fed.consumed == 0 {
+                    fed.consumed = shown;
+                }
                 if whole.is_some() {
                     handshake.seen = shown;
                 }
@@ -422,30 +538,19 @@ impl Tls {
         }
     }
 
-    /// What rustls wants sent. Once the handshake is over it may wait for the next write.
-    fn queue(&mut self, flight: &[u8]) {
-        match &mut self.outbound {
-            Outbound::Flight { bytes, .. } => bytes.extend_from_slice(flight),
-            Outbound::Nothing => {
-                self.outbound = Outbound::Flight { bytes: flight.to_vec(), sent: 0, deferred: false };
-            }
-            // TLS 1.2 only, where nothing but refusals of a renegotiation comes here: they have no claim to be sent.
-            Outbound::Record { .. } => {}
-        }
-    }
-
     /// The handshake is over.
     fn establish(&mut self) {
-        let handshake = match std::mem::replace(&mut self.state, State::Over) {
+        let mut handshake = match std::mem::replace(&mut self.state, State::Over) {
             State::Handshake(handshake) => *handshake,
             other => {
                 self.state = other;
                 return;
             }
         };
-        match takeover::take_over(handshake) {
-            Ok((facts, state)) => {
-                self.facts = Some(Box::new(facts));
+        let facts = self.facts.take().map_or_else(|| takeover::facts(&mut handshake).map(Box::new), Ok);
+        match facts.and_then(|facts| Ok((takeover::take_over(handshake, &facts)?, facts))) {
+            Ok((state, facts)) => {
+                self.facts = Some(facts);
                 self.state = state;
                 self.news = Some(News::Established);
                 // In 1.2 the client waits for what is left: our Finished.
@@ -460,177 +565,6 @@ impl Tls {
         if let Some(inbound) = self.inbound.as_mut() {
             inbound.partial = false;
         }
-    }
-
-    /// Writes `first`, then `second`; see the module for what is told.
-    pub fn write<S: Stream>(&mut self, socket: &mut Socket<S>, first: &[u8], second: &[u8]) -> Write {
-        if let Outbound::Record { .. } = self.outbound {
-            return self.finish_record(socket);
-        }
-        match &self.state {
-            State::Handshake(_) => {
-                return match self.send_flight(socket) {
-                    Sent::Failed(error) => Write::Failed(error),
-                    Sent::All | Sent::Blocked => Write::Nothing,
-                };
-            }
-            State::Over => return Write::Failed(io::ErrorKind::NotConnected.into()),
-            State::Records(_) | State::Legacy(_) => {}
-        }
-        if !socket.is_writable() {
-            return Write::Nothing;
-        }
-        if matches!(&self.outbound, Outbound::Flight { bytes, .. } if bytes.len() > DEFERRED_BYTES_MAX) {
-            match self.send_flight(socket) {
-                Sent::All => {}
-                Sent::Blocked => return Write::Nothing,
-                Sent::Failed(error) => return Write::Failed(error),
-            }
-        }
-        let Some(mut held) = self.room.buffer() else { return Write::Thirsty };
-        let mut end = 0;
-        if let Outbound::Flight { bytes, sent, .. } = &self.outbound {
-            let rest = bytes.get(*sent..).unwrap_or_default();
-            if let Some(room) = held.get_mut(..rest.len()) {
-                room.copy_from_slice(rest);
-                end = rest.len();
-            }
-        }
-        let sealed = match &mut self.state {
-            State::Records(layer) => {
-                let most = RecordLayer::sealed_bytes_max(PLAIN_BYTES_MAX).min(held.len() - end);
-                let room = held.get_mut(end..end + most).unwrap_or_default();
-                layer.seal(first, second, room).map(|sealed| (sealed.taken, sealed.produced)).ok()
-            }
-            State::Legacy(engine) => {
-                let rest = rest_of(&mut self.inbound);
-                seal_legacy(engine, rest, &self.room, first, second, &mut held, end)
-            }
-            State::Handshake(_) | State::Over => None,
-        };
-        let Some((taken, produced)) = sealed else {
-            return Write::Failed(io::Error::other("no more records may be sealed with these keys"));
-        };
-        self.outbound = Outbound::Record { held, sent: 0, end: end + produced, taken };
-        self.finish_record(socket)
-    }
-
-    /// Reads a part of a long body from `source` and seals it at once, several records of it, at most `max` bytes. The next
-    /// [`write`](Self::write) sends them and tells how many bytes they were. None if it has to go another way: something
-    /// else waits to be sent, or there is no buffer.
-    pub fn seal_from<S: Stream>(&mut self, source: &mut Socket<S>, max: usize) -> Option<Read> {
-        let (State::Records(layer), Outbound::Nothing) = (&mut self.state, &self.outbound) else {
-            return None;
-        };
-        let mut held = self.room.large_buffer()?;
-        let mut long = self.room.long.borrow_mut();
-        long.resize(LONG_BYTES, 0);
-        let read = source.read(long.get_mut(..max.min(LONG_BYTES))?);
-        if let Read::Bytes(count) = read {
-            let sealed = layer.seal(long.get(..count)?, &[], &mut held);
-            let Ok(sealed) = sealed else {
-                return Some(Read::Failed(io::Error::other("no more records may be sealed with these keys")));
-            };
-            debug_assert_eq!(sealed.taken, count, "there is room for all of it");
-            self.outbound = Outbound::Record { held, sent: 0, end: sealed.produced, taken: sealed.taken };
-        }
-        Some(read)
-    }
-
-    /// Sends the rest of a record, and tells its writer once all of it has gone.
-    fn finish_record<S: Stream>(&mut self, socket: &mut Socket<S>) -> Write {
-        let Outbound::Record { held, sent, end, taken } = &mut self.outbound else { return Write::Nothing };
-        match send(socket, held, sent, *end) {
-            Sent::All => {
-                let taken = *taken;
-                self.outbound = Outbound::Nothing;
-                if taken == 0 { Write::Nothing } else { Write::Bytes(taken) }
-            }
-            Sent::Blocked => Write::Nothing,
-            Sent::Failed(error) => Write::Failed(error),
-        }
-    }
-
-    /// Sends what waits for a write that may be long in coming.
-    pub fn flush<S: Stream>(&mut self, socket: &mut Socket<S>) {
-        // A socket that is broken is found out by the next read.
-        let _ = self.send_flight(socket);
-        let owes = matches!(&self.state, State::Records(layer) if layer.owes_output());
-        if owes && matches!(self.outbound, Outbound::Nothing) {
-            let _ = self.write(socket, &[], &[]);
-        }
-    }
-
-    fn send_flight_unless_deferred<S: Stream>(&mut self, socket: &mut Socket<S>) -> Sent {
-        match self.outbound {
-            Outbound::Flight { deferred: false, .. } => self.send_flight(socket),
-            _ => Sent::All,
-        }
-    }
-
-    fn send_flight<S: Stream>(&mut self, socket: &mut Socket<S>) -> Sent {
-        let Outbound::Flight { bytes, sent, deferred } = &mut self.outbound else { return Sent::All };
-        // What did not go at once goes as soon as there is room.
-        *deferred = false;
-        let end = bytes.len();
-        let went = send(socket, bytes, sent, end);
-        if let Sent::All = went {
-            self.outbound = Outbound::Nothing;
-        }
-        went
-    }
-
-    /// Says that we send no more, once, as far as the socket takes it.
-    pub fn close_notify<S: Stream>(&mut self, socket: &mut Socket<S>) {
-        self.last_words(socket, |state, rest, words| match state {
-            State::Records(layer) => {
-                let mut alert = [0; ALERT_BYTES_MAX];
-                let count = layer.close_notify(&mut alert);
-                words.extend_from_slice(alert.get(..count).unwrap_or_default());
-            }
-            State::Legacy(engine) => engine.close(rest, words),
-            State::Handshake(_) | State::Over => {}
-        });
-    }
-
-    /// Tells the peer what it did wrong.
-    fn alert<S: Stream>(&mut self, violation: &Violation, socket: &mut Socket<S>) {
-        self.last_words(socket, |state, _, words| {
-            if let State::Records(layer) = state {
-                let mut alert = [0; ALERT_BYTES_MAX];
-                let count = layer.alert(violation, &mut alert);
-                words.extend_from_slice(alert.get(..count).unwrap_or_default());
-            }
-        });
-    }
-
-    /// Says one last thing, behind what waits for a write that does not come any more: session tickets, above all. Not
-    /// behind a record that the socket does not take.
-    fn last_words<S: Stream>(
-        &mut self,
-        socket: &mut Socket<S>,
-        say: impl FnOnce(&mut State, &mut [u8], &mut Vec<u8>),
-    ) {
-        if std::mem::replace(&mut self.left, true) {
-            return;
-        }
-        let mut words = match std::mem::replace(&mut self.outbound, Outbound::Nothing) {
-            Outbound::Nothing => Vec::new(),
-            Outbound::Flight { mut bytes, sent, .. } => bytes.split_off(sent.min(bytes.len())),
-            record @ Outbound::Record { .. } => {
-                self.outbound = record;
-                return;
-            }
-        };
-        say(&mut self.state, rest_of(&mut self.inbound), &mut words);
-        if !words.is_empty() {
-            let _ = socket.write(&words, &[]);
-        }
-    }
-
-    /// No farewell is to be sent any more.
-    pub fn leave(&mut self) {
-        self.left = true;
     }
 
     /// Whether nothing came that anybody has to read; what the record layer alone is told does not count.
@@ -660,56 +594,15 @@ impl Tls {
     }
 }
 
-/// An alert record: header, two bytes, the content type, the tag.
-const ALERT_BYTES_MAX: usize = 64;
-
-/// Seals what fits of `first`, or else of `second`, in a record behind the first `end` bytes of `held`.
-fn seal_legacy(
-    engine: &mut Engine,
-    rest: &mut [u8],
-    room: &Room,
-    first: &[u8],
-    second: &[u8],
-    held: &mut Held,
-    end: usize,
-) -> Option<(usize, usize)> {
-    let all = if first.is_empty() { second } else { first };
-    let most = RECORD_BYTES_MAX.saturating_sub(end + LEGACY_OVERHEAD_MAX);
-    let plain = all.get(..most.min(all.len()))?;
-    let mut sealed = std::mem::take(&mut *room.flight.borrow_mut());
-    sealed.clear();
-    let done = engine.seal(rest, plain, &mut sealed);
-    let fits = held.get_mut(end..end + sealed.len());
-    let produced = fits.map(|to| {
-        to.copy_from_slice(&sealed);
-        (plain.len(), sealed.len())
-    });
-    sealed.clear();
-    *room.flight.borrow_mut() = sealed;
-    produced.filter(|_| done)
-}
-
-/// What a record of TLS 1.2 has besides its bytes: header, explicit nonce and tag, for two records.
-const LEGACY_OVERHEAD_MAX: usize = 2 * (5 + 8 + 16);
-
-/// Sends `bytes` up to `end`, from `sent` on.
-fn send<S: Stream>(socket: &mut Socket<S>, bytes: &[u8], sent: &mut usize, end: usize) -> Sent {
-    while *sent < end {
-        match socket.write(bytes.get(*sent..end).unwrap_or_default(), &[]) {
-            Write::Bytes(count) => *sent += count,
-            Write::Nothing | Write::Thirsty => return Sent::Blocked,
-            Write::Failed(error) => return Sent::Failed(error),
-        }
-    }
-    Sent::All
-}
-
 impl Handshake {
     /// Takes what rustls told on the way: secrets, and which certificate it chose.
     fn overhear(&mut self, room: &Room) {
-        if let Some(secrets) = room.catcher.take() {
+        let caught = room.catcher.take_all();
+        self.offer.learn(caught.handshake);
+        if let Some(secrets) = caught.traffic {
             self.secrets = Some(secrets);
         }
+        self.identity_end = self.choices.as_ref().and_then(|choices| choices.take_identity_end());
         match self.choices.as_ref().and_then(|choices| choices.take()) {
             Some(Choice::Served(served)) => self.served = Some(served),
             Some(Choice::Refused) => self.refused = true,
@@ -719,6 +612,13 @@ impl Handshake {
             }
             None => {}
         }
+    }
+
+    /// What is to be done with a record of the client.
+    fn judge(&mut self, record: &[u8]) -> Verdict {
+        let common = self.engine.common();
+        let suite = common.negotiated_cipher_suite().and_then(|suite| Suite::try_from(suite.suite()).ok());
+        self.offer.judge(record, suite, common.handshake_kind())
     }
 
     fn failure(&self, error: &rustls::Error) -> Failure {

@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -124,7 +124,7 @@ impl Room {
         if self.handshakes.get() >= self.handshakes_max {
             return Err(Crowded::Worker);
         }
-        let source = source.to_canonical();
+        let source = source_of(source);
         let mut sources = self.sources.borrow_mut();
         let count = sources.entry(source).or_default();
         if per_source.is_some_and(|max| *count >= max) {
@@ -216,6 +216,17 @@ impl fmt::Debug for Held {
     }
 }
 
+/// Who an address counts for: whoever has one of IPv6 has at least a network of 64 bits of them.
+fn source_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        address => address,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,5 +268,15 @@ mod tests {
         drop((second, third));
         assert_eq!(room.handshakes(), 0);
         room.check_invariants();
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_source() {
+        let room = room(1, 10);
+        let permit = |address: &str| room.permit(address.parse().expect("an address"), Some(1));
+        let first = permit("2001:db8:1:2::1");
+        assert!(first.is_ok());
+        assert!(permit("2001:db8:1:2:ffff::7").is_err(), "of the same 64 bits");
+        assert!(permit("2001:db8:1:3::1").is_ok());
     }
 }

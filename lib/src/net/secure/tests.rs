@@ -1,5 +1,7 @@
 //! Against rustls on the other side, over a wire that takes and gives as little as it likes.
 
+mod early;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
@@ -10,8 +12,9 @@ use proptest::prelude::*;
 use rustls::ClientConnection;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
+use super::room::PLAIN_BYTES_MAX;
 use super::*;
-use crate::net::{Ready, Stream};
+use crate::net::{Ready, Stream, Write};
 use crate::tls::certificates::Entry;
 use crate::tls::material::{Material, Source};
 use crate::tls::server_config::{ServerSettings, Shared as SharedTls, server_config};
@@ -33,6 +36,8 @@ struct Site {
     room: Rc<Room>,
     acceptor: Acceptor,
     der: Vec<u8>,
+    tls: SharedTls,
+    entry: Arc<Entry>,
 }
 
 #[derive(Debug)]
@@ -57,20 +62,25 @@ impl Source for Identity {
 
 impl Site {
     fn new() -> Self {
+        Self::with(&ServerSettings::default())
+    }
+
+    fn with(settings: &ServerSettings) -> Self {
         let key = rcgen::KeyPair::generate().expect("keys can be made");
         let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
         let certificate = params.self_signed(&key).expect("it can be signed");
         let der = certificate.der().to_vec();
         let source = Identity { der: der.clone(), key: key.serialize_der() };
         let material = Material::new(Arc::new(source)).expect("it can be served");
-        let entry = Entry::new([0; 32], ["localhost"], i64::MAX, Arc::new(material));
+        let entry = Arc::new(Entry::new([0; 32], ["localhost"], i64::MAX, Arc::new(material)));
         let tls = SharedTls::default();
         tls.clock.set(1_700_000_000);
         let keys = TicketKeys::new(Vec::new(), LIFETIME_DEFAULT).rotate(1_700_000_000, &[7; 48]);
         tls.ticket_keys.replace(keys);
-        let config = server_config(&ServerSettings::default(), &tls, Arc::default(), Some(Arc::new(entry)));
-        let acceptor = Acceptor { config: config.expect("sound"), choices: tls.choices.clone() };
-        Self { room: Room::new(4, 4, tls.secrets.clone()), acceptor, der }
+        let room = Room::new(4, 4, tls.secrets.clone());
+        let config = server_config(settings, &tls, Arc::default(), Some(entry.clone())).expect("sound");
+        let acceptor = Acceptor { config, choices: tls.choices.clone() };
+        Self { room, acceptor, der, tls, entry }
     }
 
     fn client(&self, version: &'static rustls::SupportedProtocolVersion) -> Arc<ClientConfig> {
@@ -292,9 +302,12 @@ fn exchange(
     assert_eq!(pair.ended, Some(true), "an orderly end");
     pair.server.close_notify(&mut pair.socket);
     pair.run();
-    // A farewell goes as far as the socket takes it, and nobody waits for the rest.
-    let fits = step.min(room) >= ALERT_BYTES_MAX;
-    assert!(!fits || pair.client.process_new_packets().expect("sound").peer_has_closed());
+    while pair.server.owes_farewell() {
+        pair.socket.note(BOTH);
+        pair.server.flush(&mut pair.socket);
+        pair.turn_client();
+    }
+    assert!(pair.client.process_new_packets().expect("sound").peer_has_closed());
     pair.room.check_invariants();
 }
 
@@ -318,6 +331,63 @@ proptest! {
     ) {
         let version = if legacy { &rustls::version::TLS12 } else { &rustls::version::TLS13 };
         exchange(version, step, room, &up, &down);
+    }
+}
+
+#[test]
+fn our_direction_ends_behind_a_farewell_that_had_to_wait() {
+    let mut pair = Pair::new(&rustls::version::TLS13, usize::MAX, 1000);
+    pair.run();
+    pair.server.flush(&mut pair.socket);
+    pair.run();
+    pair.to_client.borrow_mut().room = 5;
+    pair.server.shutdown_write(&mut pair.socket);
+    assert!(pair.server.owes_farewell() && !pair.to_client.borrow().ended);
+    pair.turn_client();
+    pair.to_client.borrow_mut().room = 1000;
+    pair.turn_server();
+    assert!(!pair.server.owes_farewell() && pair.to_client.borrow().ended);
+    pair.turn_client();
+    assert!(pair.client.process_new_packets().expect("sound").peer_has_closed());
+}
+
+#[test]
+fn bytes_follow_an_answer_to_a_key_update_at_once() {
+    let mut pair = Pair::new(&rustls::version::TLS13, usize::MAX, 1000);
+    pair.run();
+    pair.server.flush(&mut pair.socket);
+    pair.run();
+    pair.client.refresh_traffic_keys().expect("TLS 1.3");
+    pair.turn_client();
+    pair.turn_server();
+    pair.to_client.borrow_mut().room = 10;
+    pair.server.flush(&mut pair.socket);
+    assert!(pair.server.holds_record(), "a part of the answer has gone");
+    pair.turn_client();
+    pair.to_client.borrow_mut().room = 1000;
+    pair.socket.note(BOTH);
+    let written = pair.server.write(&mut pair.socket, b"x", &[]);
+    assert!(matches!(written, Write::Bytes(1)), "no other event will come: {written:?}");
+    pair.run();
+    assert_eq!(pair.received, b"x");
+}
+
+#[test]
+fn an_end_that_came_with_data_is_told_behind_it() {
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let mut pair = Pair::new(version, usize::MAX, usize::MAX);
+        pair.run();
+        pair.client.writer().write_all(b"last").expect("no limit");
+        pair.client.send_close_notify();
+        pair.turn_client();
+        pair.socket.note(BOTH);
+        let mut into = [0; 100];
+        let read = pair.server.read(&mut pair.socket, &mut into);
+        assert!(matches!(read, Read::Bytes(4)), "{version:?}: {read:?}");
+        assert!(pair.server.wants_turn(false), "{version:?}: no event tells of the end");
+        let read = pair.server.read(&mut pair.socket, &mut into);
+        assert!(matches!(read, Read::End), "{version:?}: {read:?}");
+        assert!(!pair.server.wants_turn(false), "{version:?}: told once");
     }
 }
 

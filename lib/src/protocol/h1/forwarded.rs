@@ -45,6 +45,8 @@ pub struct Forward<'a> {
     pub subject: Option<Subject<'a>>,
     /// What the operator adds and removes; those of responses are passed over.
     pub edits: &'a [HeaderEdit],
+    /// It came before the handshake with its client was over, and may have been played back (RFC 8470 §5.1).
+    pub early: bool,
     /// What [`prepare`](Self::prepare) made for this peer and these settings; empty if nothing is.
     pub prepared: &'a [u8],
 }

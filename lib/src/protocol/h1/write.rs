@@ -101,6 +101,10 @@ pub fn write_request(
         out.push(b"\r\n")?;
     }
     out.field(forward.sozu_id_header, forward.request_id)?;
+    // Several of them, or ones with another value, mean the same (RFC 8470 §5.1).
+    if forward.early || head.seen.contains(Field::EarlyData) {
+        out.push(b"Early-Data: 1\r\n")?;
+    }
     if let Some(Subject { header, value: Some(value) }) = forward.subject {
         out.field(header, value.as_bytes())?;
     }
@@ -125,6 +129,7 @@ fn copy_request_fields(
     for (field, &kind) in head.fields.iter().zip(head.kinds) {
         let dropped = is_ours(kind)
             || forward.takes_over(kind)
+            || kind == Field::EarlyData
             || (kind == Field::Expect && head.version == Version::Http10)
             || (kind == Field::XRequestId && field.value.is_empty())
             || (new_trace && matches!(kind, Field::TraceParent | Field::TraceState))

@@ -41,6 +41,8 @@ pub enum Field {
     XForwarded,
     /// `X-Request-Id`.
     XRequestId,
+    /// `Early-Data` (RFC 8470 §5.1): passed on, and added where we can't vouch for a request.
+    EarlyData,
     /// `traceparent` (W3C Trace Context §3.2).
     TraceParent,
     /// `tracestate` (W3C Trace Context §3.3).
@@ -74,6 +76,7 @@ impl Field {
             (9, b'x') => &[(b"x-real-ip", XRealIp)],
             (9, b'f') => &[(b"forwarded", Forwarded)],
             (10, b'c') => &[(b"connection", Connection)],
+            (10, b'e') => &[(b"early-data", EarlyData)],
             (10, b'k') => &[(b"keep-alive", HopByHop)],
             (10, b's') => &[(b"set-cookie", EndToEnd)],
             (10, b't') => &[(b"tracestate", TraceState)],
@@ -209,6 +212,7 @@ mod tests {
             ("Expect", Field::Expect),
             ("Trailer", Field::Trailer),
             ("Forwarded", Field::Forwarded),
+            ("Early-Data", Field::EarlyData),
             ("X-Forwarded-For", Field::XForwardedFor),
             ("X-Forwarded-Proto", Field::XForwardedProto),
             ("X-Forwarded-Port", Field::XForwardedPort),

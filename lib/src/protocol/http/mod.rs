@@ -92,6 +92,12 @@ pub fn is_idempotent(method: &str) -> bool {
     matches!(method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "TRACE")
 }
 
+/// Whether the request asks for nothing to be changed (RFC 9110 §9.2.1), so that somebody who plays it back changes
+/// nothing either.
+pub fn is_safe(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE")
+}
+
 /// The reason phrase of a status code (RFC 9110 §15, RFC 6585), empty when unknown.
 pub fn reason_phrase(status: u16) -> &'static str {
     match status {

@@ -463,6 +463,13 @@ impl fmt::Debug for RecordLayer {
     }
 }
 
+/// Whether `record`, header included, is the first one that this secret's key protects. It is spoilt afterwards.
+pub fn is_first_under(secret: TrafficSecret, suite: Suite, record: &mut [u8]) -> bool {
+    let Some((&mut header, body)) = record.split_first_chunk_mut::<HEADER_BYTES>() else { return false };
+    Direction::new(suite, Traffic { secret, sequence: 0 })
+        .is_ok_and(|mut direction| direction.open(header, body).is_ok())
+}
+
 /// The description in an alert, which has a record to itself (RFC 8446 §5.1).
 fn judge_alert(content: &[u8]) -> Result<AlertDescription, Violation> {
     match content {

@@ -101,6 +101,10 @@ impl<S: Stream> HttpSession<S> {
                 Some(since) => (Awaited::Head, since + config.request_timeout()),
                 None => (Awaited::NextRequest, self.front_active + config.front_timeout()),
             },
+            // What was sent before the farewell is on its way to the client.
+            Stage::Lingering if self.front.owes_farewell() => {
+                (Awaited::Close, self.front_active + config.front_timeout().max(LINGERING_TIME_MAX))
+            }
             Stage::Lingering => (Awaited::Close, self.front_active + LINGERING_TIME_MAX),
             Stage::Tunnel => (Awaited::Tunnel, self.front_active + config.tunnel_timeout()),
             Stage::Answering => (Awaited::Front, self.front_active + config.front_timeout()),
@@ -204,7 +208,8 @@ impl<S: Stream> HttpSession<S> {
             }
             Awaited::Tunnel => {
                 shared.metrics.incr(Metric::TunnelTimeouts);
-                Step::End
+                self.end_tunnel(shared);
+                self.part(shared)
             }
             Awaited::Head if self.thirsty[Use::Request as usize] || self.thirsty[Use::Head as usize] => {
                 self.refuse(&Refusal::new(503, "no buffer became free in time"), shared)

@@ -162,6 +162,9 @@ impl<S: Stream> HttpSession<S> {
         if self.front.is_gone() {
             return self.resolve(Trouble::FrontGone, shared);
         }
+        if self.front.is_handshaking() && self.front.is_readable() && !self.go_on_with_handshake(shared) {
+            return self.resolve(Trouble::FrontGone, shared);
+        }
         let moved = self
             .pump_request(shared)
             .and_then(|sent| self.pump_response(shared).map(|received| sent || received));

@@ -35,6 +35,7 @@ use super::{Drive, Owner, STEPS_PER_TURN_MAX, Shared, Step, secured};
 pub(crate) mod answer;
 mod deadline;
 mod decide;
+mod early;
 mod exchange;
 mod hold;
 pub(super) mod request;
@@ -103,6 +104,8 @@ pub struct HttpSession<S: Stream> {
     record: Option<(Instant, u64)>,
     /// After the answer of ours that is being written, the connection goes on.
     keep_after_answer: bool,
+    /// The request whose head is there waits for the end of the handshake.
+    delayed: bool,
     timer_at: Option<Instant>,
     /// In the queue of those that wait for a buffer.
     thirsty: [bool; Use::ALL.len()],
@@ -140,6 +143,7 @@ impl<S: Stream> HttpSession<S> {
             stall: None,
             record: None,
             keep_after_answer: false,
+            delayed: false,
             timer_at: None,
             thirsty: Default::default(),
             queued: false,
@@ -192,6 +196,7 @@ impl<S: Stream> HttpSession<S> {
         self.thirsty = Default::default();
         self.queued = false;
         self.switches = false;
+        self.delayed = false;
         self.holds_nothing()
     }
 
@@ -232,6 +237,11 @@ impl<S: Stream> HttpSession<S> {
     /// A buffer may be free again.
     pub fn quench(&mut self, purpose: Use) {
         self.thirsty[purpose as usize] = false;
+    }
+
+    /// Whether its TLS handshake is under way.
+    pub fn is_handshaking(&self) -> bool {
+        self.front.is_handshaking()
     }
 
     /// Marks the session as queued for another turn; false if it is already.
@@ -298,6 +308,7 @@ impl<S: Stream> HttpSession<S> {
             && self.exchange.as_ref().is_some_and(Exchange::is_last_wanted)
             && self.front.is_writable()
             && !self.front.is_watched()
+            && !self.front.is_handshaking()
     }
 
     /// Gives back all that the session holds. Nothing may be done with it afterwards.
@@ -321,15 +332,12 @@ impl<S: Stream> HttpSession<S> {
     }
 
     fn step_head<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
-        let listener = shared.listeners.http(self.listener).map(|entry| entry.config());
-        let line_max = listener.map_or(0, |config| config.max_request_line());
-        if !self.request.unparsed().is_empty()
-            && self.scanner.should_parse(self.request.unparsed(), line_max)
-            && let Some(step) = self.begin(shared)
-        {
+        // What came early is looked at once no more is there: with the end of the handshake it is as good as any.
+        let is_early = self.front.is_handshaking();
+        if !is_early && let Some(step) = self.begin_if_whole(shared) {
             return step;
         }
-        if self.request.is_full() {
+        if self.request.is_full() && !is_early {
             let refusal = Refusal::new(431, "the request head is larger than a buffer");
             let refusal = refusal.phase("request head").capacity(shared.buffers.buffer_bytes());
             return self.refuse(&refusal, shared);
@@ -342,23 +350,22 @@ impl<S: Stream> HttpSession<S> {
             return Step::End;
         }
         if !self.front.is_readable() {
-            return if shared.draining && self.is_idle() { Step::End } else { Step::Wait };
-        }
-        if self.front.is_handshaking() {
-            // Each costs as much as a good many requests: those who are served already come first.
-            if shared.handshakes_left == 0 {
-                return Step::Yield;
+            if let Some(step) = self.begin_early(shared) {
+                return step;
             }
-            shared.handshakes_left -= 1;
+            return if shared.draining && self.is_idle() { self.retire() } else { Step::Wait };
+        }
+        let was_early = self.front.is_handshaking();
+        if was_early && !shared.begin_handshake_step() {
+            return Step::Yield;
         }
         let Some(bytes) = take_buffer(&mut self.request.bytes, Use::Request, shared) else {
             self.thirst(Use::Request, shared);
             return Step::Wait;
         };
-        let read = self.front.read(bytes);
-        if let Some(news) = self.front.take_news() {
-            secured::tell(news, &self.front, self.address, shared);
-        }
+        // Full only of what came early, and has to wait.
+        let read = if bytes.is_full() { self.front.advance() } else { self.front.read(bytes) };
+        self.tell_news(shared);
         match read {
             Read::Bytes(count) => {
                 self.front_active = shared.now;
@@ -367,10 +374,15 @@ impl<S: Stream> HttpSession<S> {
                 Step::Again
             }
             Read::Nothing => {
+                if let Some(step) = self.begin_early(shared) {
+                    return step;
+                }
                 if self.request.is_drained() {
                     shared.give_back(&mut self.request.bytes);
+                } else if was_early && !self.front.is_handshaking() {
+                    return Step::Again;
                 }
-                if shared.draining && self.is_idle() { Step::End } else { Step::Wait }
+                if shared.draining && self.is_idle() { self.retire() } else { Step::Wait }
             }
             Read::Thirsty => {
                 self.thirst(Use::Record, shared);
@@ -385,13 +397,25 @@ impl<S: Stream> HttpSession<S> {
         }
     }
 
+    /// Ends a connection between two requests. Who has begun to send a record would meet a closed socket with its rest, and
+    /// lose the last answer to that.
+    fn retire(&mut self) -> Step {
+        if self.front.holds_record() { self.linger() } else { Step::End }
+    }
+
     /// Looks whether a whole head is there, and starts what it asks for.
     fn begin<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Option<Step> {
         if self.requests > 0 {
             self.prepared.update(self.address, self.listener, shared);
         }
         let tls = self.front.facts();
-        let origin = Origin { peer: self.address, listener: self.listener, tls, prepared: &self.prepared };
+        let origin = Origin {
+            peer: self.address,
+            listener: self.listener,
+            tls,
+            early: self.front.is_handshaking(),
+            prepared: &self.prepared,
+        };
         match request::begin(self.request.unparsed(), origin, shared) {
             Begin::Partial => None,
             Begin::Forward { head, facts, consumed } => {
@@ -415,6 +439,10 @@ impl<S: Stream> HttpSession<S> {
                 self.thirst(Use::Head, shared);
                 Some(Step::Wait)
             }
+            Begin::Delay => {
+                self.note_delay(shared);
+                None
+            }
             Begin::NoBuffer => Some(self.refuse_bare(shared)),
             Begin::Close => Some(Step::End),
         }
@@ -422,6 +450,7 @@ impl<S: Stream> HttpSession<S> {
 
     fn begin_message(&mut self, now: Instant) {
         self.requests += 1;
+        self.delayed = false;
         self.acknowledged = (now, 0);
         self.patience = Patience::new(Duration::MAX);
         self.half_head = None;
@@ -505,6 +534,16 @@ impl<S: Stream> HttpSession<S> {
         Step::Again
     }
 
+    /// Ends what has come to its end: a TLS peer is told so, even if that has to wait for room.
+    fn part<N: Network<Stream = S>>(&mut self, shared: &Shared<N>) -> Step {
+        self.front.farewell();
+        if !self.front.owes_farewell() {
+            return Step::End;
+        }
+        self.front_active = shared.now;
+        self.linger()
+    }
+
     fn step_lingering<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
         self.drop_back(shared);
         flow::release(&mut self.response, shared);
@@ -525,7 +564,10 @@ impl<S: Stream> HttpSession<S> {
             return Step::Wait;
         };
         bytes.clear();
-        match self.front.read(bytes) {
+        let read =
+            if self.front.is_handshaking() { self.front.read(bytes) } else { self.front.discard(bytes) };
+        self.tell_news(shared);
+        match read {
             Read::Bytes(count) => {
                 self.discarded += count as u64;
                 Step::Again
@@ -535,6 +577,7 @@ impl<S: Stream> HttpSession<S> {
                 self.thirst(Use::Record, shared);
                 Step::Wait
             }
+            Read::End if self.front.owes_farewell() => Step::Wait,
             Read::End | Read::Failed(_) => Step::End,
         }
     }
@@ -603,7 +646,8 @@ impl<S: Stream> HttpSession<S> {
         self.request.release_pipe(&mut shared.pipes);
         shared.give_back(&mut self.request.head);
         if !keep {
-            return if may_send || self.has_unread() { self.linger() } else { Step::End };
+            // An answer may end with the connection: it ends where TLS says so, and else was cut.
+            return if may_send || self.has_unread() { self.linger() } else { self.part(shared) };
         }
         self.next_message(shared)
     }

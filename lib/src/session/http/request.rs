@@ -17,7 +17,7 @@ use crate::protocol::h1::body::Relay;
 use crate::protocol::h1::forwarded::{Forward, NewTrace, Subject};
 use crate::protocol::h1::head::{FieldStorage, Parsed, RequestHead, parse_request};
 use crate::protocol::h1::write::write_request;
-use crate::protocol::http::{Framing, HeadLimits, RequestMethod, Version, is_idempotent};
+use crate::protocol::http::{Framing, HeadLimits, RequestMethod, Version, is_idempotent, is_safe};
 use crate::session::backends::ClusterKey;
 use crate::session::{Shared, random};
 
@@ -61,6 +61,8 @@ pub(super) enum Begin {
     Answer { answer: Buffer, consumed: usize, keep: bool },
     /// A whole head, and no buffer for ours: it has to wait for one.
     Wait,
+    /// It must not be done twice, and may have been played back: it has to wait for the end of the handshake.
+    Delay,
     /// It should be answered here, but there is no buffer for it.
     NoBuffer,
     /// The connection ends without a word.
@@ -74,6 +76,8 @@ pub(super) struct Origin<'a> {
     pub(super) listener: ListenerIndex,
     /// What its TLS connection is, if it has one.
     pub(super) tls: Option<&'a TlsFacts>,
+    /// The handshake with its client is not over.
+    pub(super) early: bool,
     /// What is known from an earlier request on the connection.
     pub(super) prepared: &'a Prepared,
 }
@@ -119,6 +123,7 @@ pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin<'_>, shared: &mut S
     let (head, consumed) = match parse_request(bytes, &mut storage, &limits) {
         Ok(Parsed::Partial) => return Begin::Partial,
         Ok(Parsed::Complete { head, bytes }) => (head, bytes),
+        Err(_) if origin.early => return Begin::Delay,
         Err(error) => {
             shared.metrics.incr(Metric::HttpFrontendParseErrors);
             let refusal = Refusal::new(error.status(), error.to_string()).phase("request head");
@@ -126,8 +131,14 @@ pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin<'_>, shared: &mut S
             return answered(&refusal, origin, shared, None, id, 0);
         }
     };
+    if origin.early && !may_be_played_back(&head) {
+        return Begin::Delay;
+    }
     if !shared.buffers.has_room(Use::Head) {
         return Begin::Wait;
+    }
+    if origin.early {
+        shared.metrics.incr(Metric::TlsEarlyRequests);
     }
     shared.metrics.incr(Metric::Requests);
     shared.metrics.incr(Metric::HttpRequests);
@@ -174,6 +185,7 @@ pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin<'_>, shared: &mut S
                 Some(NewTrace { trace_id: id.to_bits(), parent_id: random(&mut shared.seed) })
             }
         },
+        early: origin.early,
         prepared: origin.prepared.for_generation(entry.generation()),
         ..forward(origin.peer, listener, &id)
     };
@@ -204,6 +216,12 @@ pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin<'_>, shared: &mut S
     Begin::Forward { head: out, facts, consumed }
 }
 
+/// Whether it does no harm if this is done for somebody who has seen it on its way, and sends it again: it changes
+/// nothing (RFC 9110 §9.2.1), and nothing follows it.
+fn may_be_played_back(head: &RequestHead<'_, '_>) -> bool {
+    is_safe(head.method) && head.framing.is_empty() && head.upgrade.is_none()
+}
+
 /// What every request of this client on this listener is given.
 fn forward<'a>(peer: SocketAddr, listener: &'a HttpListener, id: &'a RequestId) -> Forward<'a> {
     let trusted_proxies = listener.trusted_proxies();
@@ -222,6 +240,7 @@ fn forward<'a>(peer: SocketAddr, listener: &'a HttpListener, id: &'a RequestId) 
         path: None,
         subject: None,
         edits: &[],
+        early: false,
         prepared: &[],
     }
 }

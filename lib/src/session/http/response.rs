@@ -31,6 +31,10 @@ impl<S: Stream> HttpSession<S> {
         if self.progress() == Progress::Awaited && !self.response.unparsed().is_empty() {
             head = self.take_head(shared)?;
             moved |= head == HeadStep::Taken;
+            if head == HeadStep::Taken {
+                // However long it took: from here on it is the client's time.
+                self.back_active = shared.now;
+            }
         }
         if self.progress() == Progress::Flowing {
             self.response.advance().map_err(|error| {

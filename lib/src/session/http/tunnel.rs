@@ -52,7 +52,11 @@ impl<S: Stream> HttpSession<S> {
             return Step::Again;
         }
         let quiet = self.request.is_drained() && self.response.is_drained();
-        if shared.draining && quiet { Step::End } else { Step::Wait }
+        if !(shared.draining && quiet) {
+            return Step::Wait;
+        }
+        self.end_tunnel(shared);
+        self.part(shared)
     }
 
     pub(super) fn end_tunnel<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {

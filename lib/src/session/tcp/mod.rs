@@ -148,6 +148,11 @@ impl<S: Stream> TcpSession<S> {
         self.front.token()
     }
 
+    /// Whether its TLS handshake is under way.
+    pub fn is_handshaking(&self) -> bool {
+        self.front.is_handshaking()
+    }
+
     /// The listener that accepted it.
     pub fn listener(&self) -> ListenerIndex {
         self.listener
@@ -273,11 +278,9 @@ impl<S: Stream> TcpSession<S> {
         if !self.front.is_readable() {
             return Step::Wait;
         }
-        // Each costs as much as a good many requests: those who are served already come first.
-        if shared.handshakes_left == 0 {
+        if !shared.begin_handshake_step() {
             return Step::Yield;
         }
-        shared.handshakes_left -= 1;
         let Some(bytes) = take_buffer(&mut self.up.bytes, Use::Request, shared) else {
             self.thirst(Use::Request, shared);
             return Step::Wait;
@@ -393,7 +396,9 @@ impl<S: Stream> TcpSession<S> {
             return Step::Wait;
         };
         bytes.clear();
-        match self.front.read(bytes) {
+        let read =
+            if self.front.is_handshaking() { self.front.read(bytes) } else { self.front.discard(bytes) };
+        match read {
             Read::Bytes(count) => {
                 self.discarded += count as u64;
                 Step::Again
@@ -403,6 +408,7 @@ impl<S: Stream> TcpSession<S> {
                 self.thirst(Use::Record, shared);
                 Step::Wait
             }
+            Read::End if self.front.owes_farewell() => Step::Wait,
             Read::End | Read::Failed(_) => Step::End,
         }
     }

@@ -11,8 +11,9 @@ use rustls::{
 use rustls_pki_types::ServerName;
 
 use super::super::certificates::Certificates;
-use super::super::provider::{group, suite};
+use super::super::provider::{group, provider, suite};
 use super::super::resolver::Choice;
+use super::super::session_table::tests::table;
 use super::super::testing::{Authority, Made, converse};
 use super::super::ticket_keys::TicketKeys;
 use super::*;
@@ -338,6 +339,40 @@ fn sessions_are_not_resumed_where_more_is_asked_for() {
 }
 
 #[test]
+fn a_session_is_resumed_no_longer_than_its_clients_certificate_lasts() {
+    // 2030-01-01.
+    const END: u64 = 1_893_456_000;
+    let authorities = vec![AUTHORITY.der.to_vec().into()];
+    let by_certificate = Trust { authorities: authorities.clone(), revocation_lists: Vec::new() };
+    let by_list = Trust { authorities, revocation_lists: vec![AUTHORITY.revoke(&[]).into()] };
+    // The list ends in 2090.
+    for (trust, until, end) in [(by_certificate, 2030, END), (by_list, 4000, 3_786_912_000)] {
+        for client_auth in [ClientAuth::Optional(trust.clone()), ClientAuth::Required(trust)] {
+            for versions in BOTH {
+                let worker = Worker::new();
+                let config =
+                    worker.serve(&ServerSettings { client_auth: client_auth.clone(), ..Default::default() });
+                let mine = AUTHORITY.issue_until(until, 5, &["client.test"]);
+                let client = Arc::new(client_with(provider(&[], &[]), versions, Some(&mine)));
+                let at = |now: u64| {
+                    worker.shared.clock.set(now);
+                    worker.shared.ticket_keys.replace(TicketKeys::default().rotate(now, &[7; 48]));
+                    worker.shared.choices.take_identity_end();
+                    connect(&client, &config, "a.test").map(|it| it.server.handshake_kind())
+                };
+                assert_eq!(at(NOW).ok(), Some(Some(HandshakeKind::Full)));
+                // New tickets are no better than the one that brought them.
+                for now in [end - 2, end - 1] {
+                    assert_eq!(at(now).ok(), Some(Some(HandshakeKind::Resumed)), "{now}");
+                }
+                let error = at(end + 1).map(|_| ()).expect_err("asked again, it has nothing good to show");
+                assert!(matches!(error, Error::InvalidCertificate(_)), "{error:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn without_tickets_nothing_is_resumed() {
     let worker = Worker::new();
     let config = worker.serve(&ServerSettings { send_tls13_tickets: 0, ..ServerSettings::default() });
@@ -349,6 +384,7 @@ fn without_tickets_nothing_is_resumed() {
 #[test]
 fn early_data_is_taken_once_and_only_where_it_is_allowed() {
     let worker = Worker::new();
+    worker.shared.sessions.set_table(table(64));
     let early = |early_data_bytes_max| {
         let config = worker.serve(&ServerSettings { early_data_bytes_max, ..ServerSettings::default() });
         let store = Arc::new(ClientSessionMemoryCache::new(8));
@@ -369,6 +405,39 @@ fn early_data_is_taken_once_and_only_where_it_is_allowed() {
     };
     assert!(!early(0));
     assert!(early(1024));
+}
+
+#[test]
+fn a_listener_with_early_data_resumes_both_versions() {
+    let worker = Worker::new();
+    let settings = ServerSettings { early_data_bytes_max: 1024, ..ServerSettings::default() };
+    for versions in BOTH {
+        let client = Arc::new(client(versions));
+        let config = worker.serve(&settings);
+        assert_eq!(kind(&client, &config), HandshakeKind::Full);
+        assert_eq!(kind(&client, &config), HandshakeKind::Full, "there is no table");
+    }
+    worker.shared.sessions.set_table(table(64));
+    for versions in BOTH {
+        let client = Arc::new(client(versions));
+        assert_eq!(kind(&client, &worker.serve(&settings)), HandshakeKind::Full);
+        assert_eq!(kind(&client, &worker.serve(&settings)), HandshakeKind::Resumed);
+        let other = ServerSettings { listener: "another".into(), ..settings.clone() };
+        assert_eq!(kind(&client, &worker.serve(&other)), HandshakeKind::Full);
+    }
+}
+
+#[test]
+fn clients_who_are_asked_for_certificates_send_nothing_early() {
+    let worker = Worker::new();
+    let trust = Trust { authorities: vec![AUTHORITY.der.to_vec().into()], revocation_lists: vec![] };
+    let settings = ServerSettings {
+        early_data_bytes_max: 1024,
+        client_auth: ClientAuth::Optional(trust),
+        ..ServerSettings::default()
+    };
+    let config = worker.serve(&settings);
+    assert!(config.max_early_data_size == 0 && config.ticketer.enabled() && !config.send_half_rtt_data);
 }
 
 #[test]

@@ -93,6 +93,7 @@ impl TlsSettings {
         check_early_data(wire.max_early_data)?;
         let mode = wire.client_auth;
         let client_auth = ClientAuth::from_wire(mode, &wire.client_ca_certificates, &wire.client_ca_crls)?;
+        check_use_of_early_data(wire.max_early_data, &versions, client_auth.is_some())?;
         let seconds = wire.handshake_timeout.unwrap_or(HANDSHAKE_TIMEOUT_DEFAULT);
         Ok(Self {
             versions,
@@ -303,6 +304,24 @@ fn check_early_data(bytes: Option<u32>) -> Result<(), OrderError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Early data is a matter of TLS 1.3. Who sends it has not proved anything yet, so that a client's certificate, which is
+/// what such a listener is there for, would be worth nothing.
+fn check_use_of_early_data(
+    bytes: Option<u32>,
+    versions: &[TlsVersion],
+    asks_for_certificates: bool,
+) -> Result<(), OrderError> {
+    let Some(bytes) = bytes.filter(|bytes| *bytes > 0) else { return Ok(()) };
+    let refused = |why| Err(OrderError::invalid("max_early_data", &bytes.to_string(), why));
+    if !versions.contains(&TlsVersion::V1_3) {
+        return refused("needs TLS 1.3, which is not among the versions");
+    }
+    if asks_for_certificates {
+        return refused("cannot be had together with client_auth");
+    }
+    Ok(())
 }
 
 fn note_alpn(protocols: &[String], notes: &mut Vec<String>) {

@@ -56,7 +56,7 @@ fn full() -> proto::HttpsListenerConfig {
         trusted_proxies: texts(&["10.0.0.0/8"]),
         tunnel_timeout: Some(7),
         client_subject_header: Some("X-Subject".into()),
-        max_early_data: Some(1024),
+        max_early_data: Some(0),
         handshake_timeout: Some(5),
         max_handshakes_per_source: Some(0),
         ..wire()
@@ -88,7 +88,7 @@ fn what_is_set_is_at_hand_and_goes_back() {
     let auth = tls.client_auth().expect("asked");
     assert_eq!((auth.required(), auth.authorities().len(), auth.crls().len()), (false, 1, 2));
     assert_eq!(tls.client_subject_header().map(|name| &**name), Some("X-Subject"));
-    assert_eq!((tls.max_early_data(), tls.handshake_timeout().as_secs()), (1024, 5));
+    assert_eq!((tls.max_early_data(), tls.handshake_timeout().as_secs()), (0, 5));
     assert_eq!(tls.max_handshakes_per_source(), None);
     let certificate = tls.default_certificate().expect("there");
     assert_eq!((certificate.names().len(), certificate.chain().len()), (1, 2));
@@ -141,6 +141,18 @@ fn values_that_cannot_work_are_refused() {
     check_refused(|wire| wire.disable_http11 = Some(true), "(disable_http11) are not served yet");
     check_refused(|wire| wire.handshake_timeout = Some(0), "handshake_timeout `0` must be >= 1");
     check_refused(|wire| wire.max_early_data = Some(20_000), "max_early_data `20000` is more than");
+    check_refused(
+        |wire| (wire.versions, wire.max_early_data) = (vec![4], Some(512)),
+        "max_early_data `512` needs TLS 1.3",
+    );
+    check_refused(
+        |wire| {
+            wire.max_early_data = Some(512);
+            wire.client_auth = Some(1);
+            wire.client_ca_certificates = vec![testing::authority().pem];
+        },
+        "max_early_data `512` cannot be had together with client_auth",
+    );
     check_refused(|wire| wire.client_subject_header = Some("a b".into()), "`a b` is not a token");
     check_refused(|wire| wire.client_subject_header = Some("Host".into()), "another meaning");
     check_refused(|wire| wire.hsts = Some(proto::HstsConfig::default()), "hsts does not say");
@@ -227,7 +239,10 @@ fn a_patch_changes_what_it_names() {
         tls.client_auth().is_none()
     });
     check(&|it| it.client_subject_header = Some(String::new()), &|tls| tls.client_subject_header().is_none());
-    check(&|it| it.max_early_data = Some(0), &|tls| tls.max_early_data() == 0);
+    let without_auth = Some(proto::ClientAuthPolicy::default());
+    check(&|it| (it.client_auth_policy, it.max_early_data) = (without_auth.clone(), Some(512)), &|tls| {
+        tls.max_early_data() == 512
+    });
     check(&|it| it.handshake_timeout = Some(3), &|tls| tls.handshake_timeout().as_secs() == 3);
     check(&|it| it.max_handshakes_per_source = Some(9), &|tls| tls.max_handshakes_per_source() == Some(9));
     let off = proto::HstsConfig { enabled: Some(false), ..Default::default() };

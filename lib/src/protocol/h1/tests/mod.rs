@@ -32,6 +32,7 @@ fn forward() -> Forward<'static> {
         path: None,
         subject: None,
         edits: &[],
+        early: false,
         prepared: b"",
     }
 }

@@ -83,6 +83,23 @@ fn hop_by_hop_request_fields_are_dropped() {
     );
 }
 
+/// RFC 8470 §5.1.
+#[test]
+fn what_may_have_been_played_back_is_marked_once() {
+    let ours = "X-Request-Id: ID\r\nSozu-Id: ID\r\n";
+    let marked = format!("{ours}Early-Data: 1\r\n");
+    let early = Forward { early: true, ..quiet() };
+    check_request(&quiet(), "", ours);
+    check_request(&early, "", &marked);
+    for theirs in
+        ["Early-Data: 1\r\n", "early-data: 1\r\nEarly-Data: 1\r\n", "Early-Data: 0\r\n", "Early-Data:\r\n"]
+    {
+        check_request(&quiet(), theirs, &marked);
+        check_request(&early, theirs, &marked);
+    }
+    check_request(&quiet(), "Connection: Early-Data\r\nEarly-Data: 1\r\n", &marked);
+}
+
 #[test]
 fn ids_are_kept_or_made() {
     check_request(&quiet(), "X-Request-Id: mine\r\n", "X-Request-Id: mine\r\nSozu-Id: ID\r\n");

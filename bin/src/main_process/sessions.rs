@@ -1,0 +1,32 @@
+//! The memory in which workers keep the TLS sessions of listeners with early data.
+//!
+//! Made here once and handed to each worker, so that a session is resumed by any of them, once, and outlives the worker
+//! that it began with. Main itself never looks into it.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use kakehi_command::proto::supervision::{SessionTable as Wire, to_worker};
+use kakehi_lib::net::shared_memory;
+use kakehi_lib::tls::session_table::SessionTable;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct SessionMemory {
+    fd: OwnedFd,
+    bytes: usize,
+}
+
+impl SessionMemory {
+    /// For so many sessions. It takes no room before it is used.
+    pub(super) fn create(sessions: usize) -> io::Result<Self> {
+        let bytes = SessionTable::bytes_for(sessions);
+        Ok(Self { fd: shared_memory::create(bytes)?, bytes })
+    }
+
+    /// For a worker.
+    pub(super) fn message(&self) -> io::Result<(to_worker::Message, OwnedFd)> {
+        let wire = Wire { bytes: self.bytes as u64 };
+        Ok((to_worker::Message::SessionTable(wire), self.fd.try_clone()?))
+    }
+}
