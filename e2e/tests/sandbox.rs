@@ -26,6 +26,7 @@ fn workers_are_confined_and_serve() {
     for pid in proxy.worker_pids() {
         // 2: filters decide.
         assert_eq!((status(pid, "Seccomp"), status(pid, "NoNewPrivs")), ("2".into(), "1".into()), "{pid}");
+        assert_eq!((status(pid, "CapEff"), status(pid, "CapPrm")), ("0".repeat(16), "0".repeat(16)), "{pid}");
     }
     assert_eq!(get(proxy.address(), "a.test", "/").text(), "hello");
     assert_eq!(proxy.stdout().matches("sandbox: no new privileges").count(), 2, "{}", proxy.output());

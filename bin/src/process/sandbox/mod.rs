@@ -1,6 +1,7 @@
 //! What a worker may ask of the kernel, once it has all it needs: [`enter`] gives up the rest, for good.
 //!
-//! Two walls, each as far as the kernel has it. [`landlock`] takes the whole file system, listening on ports,
+//! Capabilities go first: as root, a worker would have all of them. Then there are two walls, each as far as the kernel
+//! has it. [`landlock`] takes the whole file system, listening on ports,
 //! and reaching for other processes. [`seccomp`] leaves the system calls that carrying traffic takes. They
 //! overlap on purpose: a kernel without one of them still has most of what matters.
 //!
@@ -17,6 +18,9 @@ mod tests;
 
 use std::fmt;
 
+use caps::CapSet;
+use caps::errors::CapsError;
+
 /// What came of [`enter`].
 #[derive(Debug, Default)]
 pub(crate) struct Sandbox {
@@ -29,6 +33,7 @@ pub(crate) struct Sandbox {
 pub(crate) fn enter() -> Sandbox {
     let mut sandbox = Sandbox::default();
     sandbox.add("no new privileges", nix::sys::prctl::set_no_new_privs());
+    sandbox.add("no capabilities", drop_capabilities());
     // Landlock's own system calls are among those that seccomp takes away.
     match landlock::enter() {
         Ok(abi) => sandbox.in_force.push(format!("Landlock ABI {abi}")),
@@ -36,6 +41,14 @@ pub(crate) fn enter() -> Sandbox {
     }
     sandbox.add("seccomp", seccomp::enter());
     sandbox
+}
+
+/// Whoever starts a proxy as root has given its workers all of them. Nothing that they do takes one, and with no new
+/// privileges none comes back.
+fn drop_capabilities() -> Result<(), CapsError> {
+    [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable]
+        .into_iter()
+        .try_for_each(|set| caps::clear(None, set))
 }
 
 impl Sandbox {

@@ -137,10 +137,9 @@ fn allowed(own: c_int) -> Result<BpfProgram, BackendError> {
         (
             libc::SYS_setsockopt,
             &[
-                &[(1, ALL, libc::SOL_SOCKET)],
-                &[(1, ALL, libc::IPPROTO_TCP)],
-                &[(1, ALL, libc::IPPROTO_IP)],
-                &[(1, ALL, libc::IPPROTO_IPV6)],
+                // No others: some of them reach the firewall, or another network.
+                &[(1, ALL, libc::SOL_SOCKET), (2, ALL, libc::SO_LINGER)],
+                &[(1, ALL, libc::IPPROTO_TCP), (2, ALL, libc::TCP_NODELAY)],
             ],
         ),
         (
@@ -152,6 +151,8 @@ fn allowed(own: c_int) -> Result<BpfProgram, BackendError> {
                 &[(1, ALL, libc::F_SETFL)],
                 &[(1, ALL, libc::F_DUPFD_CLOEXEC)],
                 &[(1, ALL, libc::F_GETPIPE_SZ)],
+                // Whether the memory that main hands over can't shrink.
+                &[(1, ALL, libc::F_GET_SEALS)],
                 &[(1, ALL, libc::F_SETPIPE_SZ)],
             ],
         ),

@@ -9,9 +9,11 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kakehi_command::channel::scm::{self, ControlBuffer, Wait};
+use kakehi_lib::net::shared_memory;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use nix::errno::Errno;
@@ -198,7 +200,9 @@ fn what_workers_do_is_allowed() {
     listener.set_nonblocking(true).expect("a socket of ours");
     let address = listener.local_addr().expect("its address");
     let (channel, main) = UnixStream::pair().expect("a pair of sockets");
+    let memory = shared_memory::create(4096).expect("memory");
     let attempt = || {
+        shared_memory::map(&memory, 4096)?[0].store(1, Ordering::Relaxed);
         let mut poll = Poll::new()?;
         poll.registry().register(&mut SourceFd(&listener.as_raw_fd()), Token(0), Interest::READABLE)?;
         let mut back = mio::net::TcpStream::connect(address)?;
