@@ -48,6 +48,10 @@ fn in_pieces(bytes: &[u8], cut: Cut) -> Result<Option<Told>, Rejection> {
 fn in_records(bytes: &[u8], cut: Cut) -> Option<Vec<u8>> {
     let length = usize::from(u16::from_be_bytes([*bytes.get(3)?, *bytes.get(4)?]));
     let message = bytes.get(5..5 + length)?;
+    let needed = message.get(1..4)?.iter().fold(0, |length, &byte| length << 8 | usize::from(byte));
+    if message.len() < 4 + needed {
+        return None;
+    }
     let mut records = Vec::new();
     for content in cut.pieces(message) {
         records.extend([22, 3, 1, 0, u8::try_from(content.len()).ok()?]);

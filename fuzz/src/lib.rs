@@ -37,6 +37,7 @@ pub fn forward(trusted: bool, forwarded: ForwardedHeaders) -> Forward<'static> {
         path: None,
         subject: None,
         edits: &[],
+        early: false,
         prepared: &[],
     }
 }
