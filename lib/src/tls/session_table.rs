@@ -15,7 +15,7 @@
 //! handshake some day. Every word is atomic, so there is no data race whoever else writes; and every change has
 //! another state word, so that a compare-exchange succeeds only on what was read.
 //!
-//! A worker may die, or be stopped for long, while a slot is Busy: after [`BUSY_SECONDS_MAX`] another takes the slot
+//! A worker may die, or be stopped for long, while a slot is Busy: after ten seconds another takes the slot
 //! over. If the first goes on writing then, it spoils what is there. So nothing is believed of what comes out of a
 //! slot: callers seal what they put in, and its key with it.
 

@@ -101,7 +101,7 @@ impl Ticketer {
         Self { keys, context, clock, random, sealer: RwLock::new(None), identities: None }
     }
 
-    /// Tickets that are good no longer than what their clients have shown; see [`super::identity`]. They can't be
+    /// Tickets that are good no longer than what their clients have shown; see `tls::identity`. They can't be
     /// mistaken for others: listeners that ask for certificates have contexts of their own.
     pub fn of_identities(self, choices: Arc<Choices>) -> Self {
         Self { identities: Some(choices), ..self }
