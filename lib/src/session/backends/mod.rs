@@ -8,7 +8,7 @@
 //! hold on to it, so that it never comes to name another one.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,12 +18,13 @@ use rustls::pki_types::ServerName;
 use slab::Slab;
 
 use crate::balancing::RoundRobin;
-use crate::health::{BackendTurn, Backoff};
+use crate::health::BackendTurn;
 use crate::net::{Peer, Stream, Token};
 
 mod idle_limit;
+mod node;
 
-use idle_limit::IdleLimit;
+use node::{Idle, Node};
 
 /// Names a backend in the table of this worker. Valid while a connection to it is counted.
 pub type BackendKey = usize;
@@ -68,29 +69,6 @@ struct ClusterEntry {
     holders: usize,
 }
 
-#[derive(Debug)]
-struct Node<S> {
-    config: Arc<Backend>,
-    backoff: Backoff,
-    /// Those idle for longest first.
-    idle: Vec<Idle<S>>,
-    /// Tells it from an earlier one with the same key.
-    serial: u64,
-    /// In the queue of those that have had idle connections.
-    listed: bool,
-    /// For how long the backend lets idle connections be.
-    idle_limit: IdleLimit,
-    /// Connections that sessions use now.
-    active: usize,
-    removed: bool,
-}
-
-#[derive(Debug)]
-struct Idle<S> {
-    peer: Peer<S>,
-    since: Instant,
-}
-
 /// Entries of the queue of backends that may be out of date, besides one for each.
 const QUEUE_SLACK: usize = 64;
 
@@ -114,6 +92,13 @@ impl NoBackend {
             Self::AllFailing => "all backends of the cluster are failing",
         }
     }
+}
+
+/// What a choice depends on besides the cluster.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask {
+    /// Where the client is.
+    pub source: IpAddr,
 }
 
 /// What a request may be sent on.
@@ -287,16 +272,7 @@ impl<S: Stream> Backends<S> {
         }
         let cluster = self.entry(backend.cluster_id());
         self.next_serial += 1;
-        let key = self.nodes.insert(Node {
-            serial: self.next_serial,
-            config: backend,
-            backoff: Backoff::new(now),
-            idle: Vec::new(),
-            listed: false,
-            idle_limit: IdleLimit::unknown(now),
-            active: 0,
-            removed: false,
-        });
+        let key = self.nodes.insert(Node::new(backend, self.next_serial, now));
         if let Some(entry) = self.clusters.get_mut(cluster.index()) {
             entry.members.push(key);
             entry.rotation.inserted();
@@ -333,8 +309,8 @@ impl<S: Stream> Backends<S> {
         }
     }
 
-    /// Chooses a backend: primaries that are not backing off, else backups.
-    pub fn choose(&mut self, cluster: ClusterKey, now: Instant) -> Result<BackendKey, NoBackend> {
+    /// Chooses a backend for what is asked: primaries that may take it, else backups.
+    pub fn choose(&mut self, cluster: ClusterKey, _ask: &Ask, now: Instant) -> Result<BackendKey, NoBackend> {
         let entry = self.clusters.get_mut(cluster.index()).ok_or(NoBackend::UnknownCluster)?;
         if entry.config.is_none() {
             return Err(NoBackend::UnknownCluster);
@@ -346,9 +322,7 @@ impl<S: Stream> Backends<S> {
         for backup in [false, true] {
             let weight = |index: usize| {
                 let node = entry.members.get(index).and_then(|&key| nodes.get(key))?;
-                // A connection that stands is no attempt to connect.
-                let reachable = !node.idle.is_empty() || node.backoff.is_available(now);
-                let usable = node.config.backup() == backup && reachable;
+                let usable = node.config.backup() == backup && node.may_take(now);
                 usable.then(|| node.config.weight())
             };
             let index = match entry.members.as_slice() {

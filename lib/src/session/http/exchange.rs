@@ -15,7 +15,7 @@ use crate::net::request_id::RequestId;
 use crate::net::{Network, Read, Stream};
 use crate::protocol::http::{RequestMethod, Version};
 use crate::session::back::Speaks;
-use crate::session::backends::{ClusterKey, Reuse};
+use crate::session::backends::{Ask, ClusterKey, Reuse};
 use crate::session::{Owner, Shared};
 
 /// Once this part of all buffers is in use, as a divisor, no head is kept only for being sent again. Far from
@@ -214,9 +214,10 @@ impl<S: Stream> HttpSession<S> {
             .and_then(|cluster| cluster.max_connection_attempts())
             .unwrap_or(shared.settings.connection_attempts_max);
         self.back_active = shared.now;
+        let ask = Ask { source: self.address.ip() };
         loop {
             let cluster = exchange.cluster();
-            let key = match shared.backends.choose(cluster, shared.now) {
+            let key = match shared.backends.choose(cluster, &ask, shared.now) {
                 Ok(key) => key,
                 Err(reason) => {
                     shared.metrics.incr(Metric::HttpFailedBackendMatching);

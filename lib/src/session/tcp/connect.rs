@@ -5,7 +5,7 @@ use crate::metrics::Metric;
 use crate::net::buffers::Use;
 use crate::net::{Network, Read, Stream};
 use crate::session::back::{Back, Speaks};
-use crate::session::backends::ClusterKey;
+use crate::session::backends::{Ask, ClusterKey};
 use crate::session::relay::Relay;
 use crate::session::{Shared, Step, secured};
 
@@ -29,8 +29,9 @@ impl<S: Stream> TcpSession<S> {
         let attempts_max = config
             .and_then(|config| config.max_connection_attempts())
             .unwrap_or(shared.settings.connection_attempts_max);
+        let ask = Ask { source: self.address.ip() };
         while self.attempts < attempts_max {
-            let key = match shared.backends.choose(cluster, shared.now) {
+            let key = match shared.backends.choose(cluster, &ask, shared.now) {
                 Ok(key) => key,
                 Err(reason) => {
                     let id = shared.backends.cluster_id(cluster);
