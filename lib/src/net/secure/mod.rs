@@ -350,9 +350,9 @@ impl Tls {
             return self.break_off(error);
         }
         let read = socket.read(into);
-        if matches!(read, Read::End) {
-            (self.ended, self.told_end) = (true, true);
-        }
+        self.ended |= matches!(read, Read::End);
+        // An end that was seen before is no news either: told again and again, it would be all that anybody does.
+        self.told_end = self.ended;
         read
     }
 

@@ -1,6 +1,7 @@
 //! Against rustls on the other side, over a wire that takes and gives as little as it likes.
 
 mod early;
+mod odd;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
