@@ -193,10 +193,16 @@ impl<S: Stream> Peer<S> {
         self.tls.as_mut().filter(|_| plain)?.seal_from(&mut source.socket, max)
     }
 
-    /// Bytes that were written and that the peer's kernel has not acknowledged, if that is known; of a secured
-    /// connection about as many.
+    /// Bytes that the socket has taken and that the peer's kernel has not acknowledged, if that is known: some of those
+    /// that were written, and of those that are [`untold`](Self::untold).
     pub fn unacknowledged(&mut self) -> Option<u64> {
         self.socket.unacknowledged()
+    }
+
+    /// Bytes that the socket has taken beside those that writers were told of: of a secured connection, whose records
+    /// are told of only once they have gone as a whole.
+    pub fn untold(&self) -> u64 {
+        self.tls.as_ref().map_or(0, |tls| tls.untold())
     }
 
     /// Ends our direction; of a secured one, once the farewell has gone ([`owes_farewell`](Self::owes_farewell)).

@@ -206,15 +206,18 @@ impl Client {
                 matches!(world.receive(live.id, 0), ActorRead::End | ActorRead::Reset | ActorRead::Truncated);
             return if over { self.leave(true, world, ledger).map(|()| true) } else { Ok(false) };
         }
+        let before = world.wire_read_by_actor(live.id);
         let got = world.receive(live.id, max);
+        let taken = usize::try_from(world.wire_read_by_actor(live.id) - before).expect("fits");
         live.look(&got, world, ledger)?;
+        // Who sips sips of what comes, whatever it means.
+        live.read_from = sip.filter(|_| taken > 0).map(|sip| world.now + millis(sip.ms * taken / sip.piece));
         match got {
             ActorRead::Nothing => self.retire(world, ledger),
             ActorRead::Progress => Ok(true),
             ActorRead::Broken(error) => self.give_up(&error, world, ledger).map(|()| true),
             ActorRead::Bytes(bytes) => {
                 live.reader.feed(&bytes);
-                live.read_from = sip.map(|sip| world.now + millis(sip.ms * bytes.len() / sip.piece));
                 while let Some(live) = &mut self.live
                     && live.tunnel.is_none()
                     && let Some(event) = live.reader.next()?

@@ -1,8 +1,10 @@
 //! What each side saw, and whether that may be.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::model::{Framed, Plan};
+use super::orders::Removals;
 use super::secured::Handshakes;
 use super::site::Site;
 use super::terms::Terms;
@@ -106,6 +108,8 @@ pub(super) struct Ledger {
     pub(super) races: usize,
     /// Pooled connections that a backend closed without a word. A race too, if the proxy was sending.
     pub(super) closed_silently: Vec<ConnectionId>,
+    /// Backends that nobody is to be sent to.
+    pub(super) removals: Removals,
     /// Where the listener speaks TLS.
     pub(super) handshakes: Option<Handshakes>,
 }
@@ -120,6 +124,7 @@ impl Ledger {
             drained_at: None,
             races: 0,
             closed_silently: Vec::new(),
+            removals: Removals::default(),
             handshakes,
         }
     }
@@ -132,6 +137,19 @@ impl Ledger {
     pub(super) fn ask(&mut self, id: usize, world: &World) {
         let late = Duration::from_secs(u64::from(world.sabotage == Some(Sabotage::ForgetBeginnings)));
         self.seen[id].asked = Some((self.era.number, world.now + late));
+    }
+
+    /// A request reached a backend.
+    pub(super) fn arrive(&mut self, id: usize, at: SocketAddr, again: bool) -> Result<(), String> {
+        self.seen[id].arrivals.push(again);
+        let cluster = self.plans[id].request.site.cluster();
+        let removed = self.removals.since(cluster, at);
+        if let (Some(removed), Some((_, asked))) = (removed, self.seen[id].asked)
+            && asked > removed
+        {
+            return Err(format!("request {id}: sent to {at}, which was removed before it was asked for"));
+        }
+        Ok(())
     }
 
     /// A half-sent head is given up for others, but not one that has only just begun.

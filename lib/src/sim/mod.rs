@@ -8,7 +8,8 @@
 //!   once, as it was sent;
 //! - with faults: nobody is lied to (a wrong body, or a truncated one that looks whole) and nothing that
 //!   must not be repeated is;
-//! - always: invariants after each turn, no busy loop, an end to everything, and nothing left behind.
+//! - always: invariants after each turn, no busy loop, an end to everything, and nothing left behind; counters that add
+//!   up; and nothing for a backend that was removed before it was asked for.
 //!
 //! In a third of the runs the listener speaks TLS ([`secured`]), and so do its clients, by rustls ([`tls`]), which is the
 //! judge of every record that the proxy writes. All of the above holds as well, and
@@ -37,6 +38,7 @@ use world::{Lapse, Sabotage};
 mod backend;
 mod certificates;
 mod client;
+mod counters;
 mod ledger;
 mod message;
 mod model;

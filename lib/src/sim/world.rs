@@ -404,6 +404,16 @@ impl World {
         self.secured_read(id).unwrap_or(self.connections[id].to_actor.read)
     }
 
+    /// Where a connection leads.
+    pub(super) fn address_of(&self, id: ConnectionId) -> SocketAddr {
+        self.connections[id].to
+    }
+
+    /// The same in bytes of the wire.
+    pub(super) fn wire_read_by_actor(&self, id: ConnectionId) -> u64 {
+        self.connections[id].to_actor.read
+    }
+
     /// Whether nothing ever kept the proxy from giving this actor what it had for it.
     pub(super) fn is_unbroken(&self, id: ConnectionId) -> bool {
         let connection = &self.connections[id];

@@ -185,7 +185,8 @@ impl<S: Stream> HttpSession<S> {
         };
         let Some(waiting) = self.front.unacknowledged() else { return false };
         let (since, before) = self.acknowledged;
-        let acknowledged = self.response.written.saturating_sub(waiting);
+        // A record is told of once all of it has gone, which takes a slow client longer than it is waited for.
+        let acknowledged = (self.response.written + self.front.untold()).saturating_sub(waiting);
         let seconds = shared.now.saturating_duration_since(since).as_secs();
         let least =
             config.min_transfer_rate().map_or(1, |rate| u64::from(rate).saturating_mul(seconds).max(1));

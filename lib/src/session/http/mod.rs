@@ -451,7 +451,7 @@ impl<S: Stream> HttpSession<S> {
     fn begin_message(&mut self, now: Instant) {
         self.requests += 1;
         self.delayed = false;
-        self.acknowledged = (now, 0);
+        self.acknowledged = (now, self.front.untold());
         self.patience = Patience::new(Duration::MAX);
         self.half_head = None;
         self.stall = None;

@@ -218,7 +218,7 @@ impl<S: Stream> HttpSession<S> {
             Rewritten::Final { status, body, consumed } => {
                 shared.metrics.count_status(status);
                 // The backend's time is not the client's.
-                self.acknowledged = (shared.now, 0);
+                self.acknowledged = (shared.now, self.front.untold());
                 self.response.drop_unparsed(consumed);
                 self.response.begin(out, body);
                 Ok(HeadStep::Taken)

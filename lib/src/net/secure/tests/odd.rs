@@ -38,3 +38,23 @@ fn the_version_of_a_record_says_nothing() {
     pair.run();
     assert_eq!(pair.server.take_news(), Some(News::Established));
 }
+
+#[test]
+fn what_was_taken_of_a_record_is_known_before_it_has_gone() {
+    let mut pair = Pair::new(&rustls::version::TLS13, usize::MAX, 1000);
+    pair.run();
+    pair.server.flush(&mut pair.socket);
+    pair.run();
+    let before = pair.server.untold();
+    let bytes = [7; 10_000];
+    for round in 1..=10 {
+        pair.socket.note(BOTH);
+        let written = pair.server.write(&mut pair.socket, &bytes, &[]);
+        assert!(matches!(written, Write::Nothing), "no writer is told in round {round}: {written:?}");
+        assert_eq!(pair.server.untold() - before, round * 1000);
+        pair.turn_client();
+    }
+    pair.socket.note(BOTH);
+    assert!(matches!(pair.server.write(&mut pair.socket, &bytes, &[]), Write::Bytes(10_000)));
+    assert!((1..100).contains(&(pair.server.untold() - before)), "what a record has beside its bytes");
+}
