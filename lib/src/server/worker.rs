@@ -172,6 +172,12 @@ impl<N: Network> Worker<N> {
         self.shared.listeners.fix_randomness(randomness);
     }
 
+    /// See [`Sessions::set_dozing_max`].
+    #[cfg(test)]
+    pub(crate) fn set_dozing_max(&mut self, count: usize) {
+        self.sessions.set_dozing_max(count);
+    }
+
     /// What the TLS connections of the worker share.
     #[cfg(test)]
     pub(crate) fn room(&self) -> &Room {

@@ -1,9 +1,11 @@
 //! The client connections of a worker.
 //!
 //! Most of them rest: between two requests a connection is a socket, an address and a few times. Only one that
-//! has something to do has a session around it, taken from a stock of used ones. Those of TCP listeners never rest: of
-//! them nobody knows when they have nothing to do.
+//! has something to do has a session around it, taken from a stock of used ones; and a few that had just now: a
+//! connection that is in use will be again, and to lay it to rest and wake it costs a twentieth of a request. Those of
+//! TCP listeners never rest: of them nobody knows when they have nothing to do.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -17,6 +19,10 @@ use crate::listener::ListenerIndex;
 use crate::net::buffers::Use;
 use crate::net::secure::Tls;
 use crate::net::{Network, Peer, Ready, Stream, Token};
+
+/// Sessions that stay awake though they could rest. Of more connections than that, used in turn, each would be found at
+/// rest again; and together they are to be small.
+const DOZING_MAX: usize = 64;
 
 /// A connection that waits for its client's next request, or its first.
 #[derive(Debug)]
@@ -145,12 +151,27 @@ pub struct Sessions<S: Stream> {
     slots: Slab<Slot<S>>,
     /// Sessions without a connection: no more than were awake at a time.
     spare: Vec<Box<HttpSession<S>>>,
+    /// Those that stay awake, though they have nothing to do: the one that has been among them for longest comes
+    /// first. Some may be gone, or have something to do again.
+    dozing: VecDeque<usize>,
+    dozing_max: usize,
 }
 
 impl<S: Stream> Sessions<S> {
     /// A table with room for so many connections; it grows beyond.
     pub fn with_capacity(connections: usize) -> Self {
-        Self { slots: Slab::with_capacity(connections), spare: Vec::new() }
+        Self {
+            slots: Slab::with_capacity(connections),
+            spare: Vec::new(),
+            dozing: VecDeque::new(),
+            dozing_max: DOZING_MAX,
+        }
+    }
+
+    /// So many may stay awake with nothing to do. To be said before there are any.
+    #[cfg(test)]
+    pub(crate) fn set_dozing_max(&mut self, count: usize) {
+        self.dozing_max = count;
     }
 
     /// Connections.
@@ -216,8 +237,24 @@ impl<S: Stream> Sessions<S> {
         awake(self.slots.get_mut(index)?)
     }
 
-    /// Lets the session at this index rest, if it has nothing else to do.
+    /// Lets the session at this index rest, if it has nothing else to do; one that was in use, a little later.
     pub fn rest(&mut self, index: usize) {
+        let Some(Slot::Awake(session)) = self.slots.get_mut(index) else { return };
+        if session.is_dozing() || !session.could_rest() {
+            return;
+        }
+        if self.dozing_max == 0 || !session.doze() {
+            return self.lay_to_rest(index);
+        }
+        if self.dozing.len() >= self.dozing_max
+            && let Some(oldest) = self.dozing.pop_front()
+        {
+            self.lay_to_rest(oldest);
+        }
+        self.dozing.push_back(index);
+    }
+
+    fn lay_to_rest(&mut self, index: usize) {
         let Some(slot) = self.slots.get_mut(index) else { return };
         let Slot::Awake(session) = slot else { return };
         let Some(resting) = session.rest() else { return };
@@ -253,9 +290,16 @@ impl<S: Stream> Sessions<S> {
         }
     }
 
-    /// Nothing is on its way, and connections that rest are small.
+    /// Nothing is on its way, and few stay awake for nothing.
     pub fn check_invariants(&self) {
         assert!(self.slots.iter().all(|(_, slot)| !matches!(slot, Slot::Turning)));
+        assert!(self.dozing.len() <= self.dozing_max, "no more doze than may");
+        for (index, slot) in &self.slots {
+            if let Slot::Awake(session) = slot {
+                assert!(!session.is_dozing() || self.dozing.contains(&index), "who dozes is known");
+                assert!(session.is_dozing() || !session.could_rest(), "who could rest does, or dozes");
+            }
+        }
     }
 }
 

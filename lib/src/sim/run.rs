@@ -191,6 +191,8 @@ impl Run {
         randomness::begin(rng.fork());
         worker.fix_randomness(Randomness::fixed(randomness::fix));
         worker.set_ticket_keys(ticket_keys());
+        // With more than there are clients, nobody ever rests.
+        worker.set_dozing_max(rng.pick(&[0, 1, 2, 64]));
         let tls = setting.rules.terms.tls;
         let handshakes = tls.map(|tls| Handshakes::new(&tls, Shelf::draw(tls.has_default, &mut rng)));
         let mut run = Self {

@@ -111,6 +111,8 @@ pub struct HttpSession<S: Stream> {
     thirsty: [bool; Use::ALL.len()],
     /// In the queue of those that have more to do.
     queued: bool,
+    /// Stays awake with nothing to do.
+    dozing: bool,
 }
 
 impl<S: Stream> HttpSession<S> {
@@ -147,6 +149,7 @@ impl<S: Stream> HttpSession<S> {
             timer_at: None,
             thirsty: Default::default(),
             queued: false,
+            dozing: false,
         }
     }
 
@@ -173,8 +176,8 @@ impl<S: Stream> HttpSession<S> {
 
     /// What is left of the session if all that it does is to wait for a request.
     pub fn rest(&mut self) -> Option<Resting<S>> {
-        let fresh = self.requests == 0;
-        if !self.holds_nothing() || self.head_since.is_some() != fresh {
+        self.dozing = false;
+        if !self.could_rest() {
             return None;
         }
         Some(Resting {
@@ -188,6 +191,23 @@ impl<S: Stream> HttpSession<S> {
         })
     }
 
+    /// Whether all that it does is to wait for a request.
+    pub fn could_rest(&self) -> bool {
+        let fresh = self.requests == 0;
+        self.holds_nothing() && self.head_since.is_some() == fresh
+    }
+
+    /// Stays awake for a while. False if it shall not: nothing was asked of it yet.
+    pub fn doze(&mut self) -> bool {
+        self.dozing = self.requests > 0;
+        self.dozing
+    }
+
+    /// Whether it stays awake for a while, or did until it had something to do again.
+    pub fn is_dozing(&self) -> bool {
+        self.dozing
+    }
+
     /// Closes the connection and makes the session fit for another one. False if it holds anything.
     pub fn vacate(&mut self) -> bool {
         self.front = Peer::vacant();
@@ -195,6 +215,7 @@ impl<S: Stream> HttpSession<S> {
         self.scanner = HeadScanner::default();
         self.thirsty = Default::default();
         self.queued = false;
+        self.dozing = false;
         self.switches = false;
         self.delayed = false;
         self.holds_nothing()
