@@ -107,12 +107,15 @@ impl<S: Stream> Peer<S> {
 
     /// Reads into the buffer's free space; the buffer must not be full.
     pub fn read(&mut self, buffer: &mut Buffer) -> Read {
-        if buffer.space().len() < buffer.capacity() / 4 {
+        let capacity = buffer.capacity();
+        let mut space = buffer.space();
+        if space.len() < capacity / 4 {
             buffer.compact();
+            space = buffer.space();
         }
         let read = match &mut self.tls {
-            None => self.socket.read(buffer.space()),
-            Some(tls) => tls.read(&mut self.socket, buffer.space()),
+            None => self.socket.read(space),
+            Some(tls) => tls.read(&mut self.socket, space),
         };
         if let Read::Bytes(count) = read {
             buffer.filled(count);

@@ -226,18 +226,15 @@ impl<N: Network> Worker<N> {
     pub fn handle_ready(&mut self, token: Token, ready: Ready) {
         match self.owner(token) {
             Some(Owner::Listener(index)) => self.accept(index),
-            Some(Owner::Front(index)) => {
-                if let Some(mut session) = self.sessions.wake(index) {
-                    session.front_ready(ready);
-                    self.dispatch(index, |session, shared| session.drive(shared));
-                }
-            }
-            Some(Owner::Back(index)) => {
-                if let Some(mut session) = self.sessions.awake_mut(index) {
-                    session.back_ready(ready);
-                    self.dispatch(index, |session, shared| session.drive(shared));
-                }
-            }
+            Some(Owner::Front(index)) => self.dispatch(index, |session, shared| {
+                session.front_ready(ready);
+                session.drive(shared)
+            }),
+            // A session with a back is awake.
+            Some(Owner::Back(index)) => self.dispatch(index, |session, shared| {
+                session.back_ready(ready);
+                session.drive(shared)
+            }),
             // Whatever an idle connection says, it says that it can't be used again.
             Some(Owner::Idle(key)) if ready.readable || ready.read_closed || ready.gone => {
                 if self.shared.backends.idle_was_closed(key, token, self.shared.now).is_some() {

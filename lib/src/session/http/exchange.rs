@@ -158,6 +158,7 @@ impl Exchange {
 }
 
 impl<S: Stream> HttpSession<S> {
+    #[inline(always)]
     pub(super) fn step_exchange<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
         if self.front.is_gone() {
             return self.resolve(Trouble::FrontGone, shared);

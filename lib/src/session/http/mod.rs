@@ -425,6 +425,7 @@ impl<S: Stream> HttpSession<S> {
     }
 
     /// Looks whether a whole head is there, and starts what it asks for.
+    #[inline(always)]
     fn begin<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Option<Step> {
         if self.requests > 0 {
             self.prepared.update(self.address, self.listener, shared);

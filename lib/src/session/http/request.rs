@@ -112,6 +112,7 @@ impl Prepared {
 }
 
 /// Parses the head at the start of `bytes`, routes it and writes the head that is sent on.
+#[inline(always)]
 pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin<'_>, shared: &mut Shared<N>) -> Begin {
     let Some(entry) = shared.listeners.http(origin.listener) else { return Begin::Close };
     let listener = &**entry.config();
