@@ -196,7 +196,8 @@ impl Client {
         }
         live.read_from = None;
         let mut max = world.pace.draw(&mut world.rng);
-        let sip = live.awaiting.front().and_then(|&id| ledger.plans[id].request.sip);
+        let through = self.user.is_none() || live.handshaken.is_some();
+        let sip = live.awaiting.front().filter(|_| through).and_then(|&id| ledger.plans[id].request.sip);
         if let Some(sip) = sip {
             max = max.min(sip.piece);
         }
@@ -416,12 +417,17 @@ impl Client {
         if live.script.left != Left::Closed {
             world.close(live.id);
         }
-        let tolerated = ledger.rules.faults || ledger.rules.scarce || ledger.rules.draining;
+        // Its farewell met a socket that was closed, and the reset that follows took the answer away.
+        let unheard = world.is_unheard(live.id);
+        let tolerated = unheard || ledger.rules.faults || ledger.rules.scarce || ledger.rules.draining;
+        for id in &live.awaiting {
+            ledger.seen[*id].unheard = unheard;
+        }
         let mut unanswered = live.awaiting;
         if within {
             let Some(id) = unanswered.pop_front() else { return Err("an answer to nothing".to_owned()) };
             let cut_off = ledger.plans[id].request.sip.is_some_and(|sip| sip.too_slow);
-            if !ledger.rules.faults && !cut_off {
+            if !ledger.rules.faults && !cut_off && !unheard && !ledger.rules.gives_records_up() {
                 return Err(format!("request {id}: its answer was cut (broken: {broken})"));
             }
             ledger.settle(id, Outcome::Cut)?;

@@ -61,6 +61,9 @@ mod world;
 /// Seeds of an ordinary test run: some seconds.
 const SEEDS: u64 = 1000;
 
+/// Seeds after which a sabotage counts as unnoticed. Most are noticed by one of the first ten.
+const SABOTAGED_SEEDS_MAX: u64 = 4000;
+
 const TRACED: Options = Options { trace: true, sabotage: None };
 
 /// Findings after which a search is given up.
@@ -161,7 +164,7 @@ fn notices(sabotage: Sabotage, expected: &str) {
     let options = Options { trace: false, sabotage: Some(sabotage) };
     // Behind the first line is how the run was set up.
     let says = |text: &str| text.lines().next().is_some_and(|line| line.contains(expected));
-    let (findings, _) = search(1000, options, |_, text| says(text));
+    let (findings, _) = search(SABOTAGED_SEEDS_MAX, options, |_, text| says(text));
     let found = findings.iter().any(|(_, text)| says(text));
     let texts: Vec<_> = findings.iter().take(9).map(|(seed, text)| (seed, text.lines().next())).collect();
     assert!(found, "{sabotage:?} did not lead to \"{expected}\", but to {texts:#?}");

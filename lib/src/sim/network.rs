@@ -168,6 +168,8 @@ impl Drop for SimStream {
         connection.proxy_closed = true;
         connection.token = None;
         let unread = connection.to_proxy.arrived.len();
+        let under_way = unread + connection.to_proxy.flying.len();
+        connection.unheard = connection.tls.as_ref().is_some_and(|tls| tls.is_farewell_under_way(under_way));
         if connection.link == Link::Open && !connection.proxy_reset && !connection.actor_reset {
             if unread > 0 || connection.aborted {
                 connection.reset_to_actor = true;

@@ -150,6 +150,8 @@ pub(super) struct Connection {
     pub(super) torn: bool,
     /// What its client speaks TLS with.
     pub(super) tls: Option<Box<Tls>>,
+    /// The proxy closed it before it had read its client's farewell.
+    pub(super) unheard: bool,
     /// Since when the proxy knows of it.
     pub(super) accepted_at: Option<Instant>,
     /// Which certificates were served when the proxy wrote first.
@@ -181,6 +183,7 @@ impl Connection {
             actor_left: false,
             torn: false,
             tls: None,
+            unheard: false,
             accepted_at: None,
             answered_in: None,
         }
@@ -471,6 +474,12 @@ impl World {
     /// The name under which the proxy watches a connection.
     pub(super) fn token(&self, id: ConnectionId) -> Option<Token> {
         self.connections[id].token
+    }
+
+    /// Whether a client's farewell came when the proxy had closed. A client that had said that it asks for nothing more
+    /// is not waited for (RFC 9112 §9.6 would have it so), and over plain TCP it has nothing more to send.
+    pub(super) fn is_unheard(&self, id: ConnectionId) -> bool {
+        self.connections[id].unheard
     }
 
     /// Whether the proxy has sent bytes that an actor, who had closed before, never read.
