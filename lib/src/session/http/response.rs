@@ -137,12 +137,14 @@ impl<S: Stream> HttpSession<S> {
             Read::Bytes(count) => {
                 shared.metrics.add(Metric::BackBytesIn, count);
                 if let Some(exchange) = self.exchange.as_mut() {
-                    // A head has its time from its first byte on, however many more come one by one.
-                    if !exchange.in_head {
+                    let of_head = exchange.progress == Progress::Awaited;
+                    // A head has its time from its first byte on, however many more come one by one. What comes behind it
+                    // may find that the client has to wait: that begins now.
+                    if !(exchange.in_head && of_head) {
                         self.back_active = shared.now;
                     }
                     exchange.answered = true;
-                    exchange.in_head = exchange.progress == Progress::Awaited;
+                    exchange.in_head = of_head;
                 }
                 Ok(true)
             }
