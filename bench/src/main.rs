@@ -18,6 +18,7 @@ mod control;
 mod failure;
 mod load;
 mod machine;
+mod paced;
 mod peers;
 mod procfs;
 mod relay;
