@@ -4,6 +4,7 @@
 //! a time, [`rates`] what comes a second; both find an entry by a [`Key`] with the help of [`slots`], without a lock.
 //! Nothing here reads a clock, and nothing is touched for a request that no limit is configured for.
 
+pub mod clients;
 pub mod key;
 #[cfg(test)]
 mod model;
@@ -12,6 +13,7 @@ pub mod shared_counters;
 mod slots;
 mod tables;
 
+pub use clients::{Admission, ClientLimits, Permits};
 pub use key::{Key, Scope};
 pub use rates::{Rate, Rates};
 pub use shared_counters::{Added, Counters, Permit};

@@ -42,6 +42,8 @@ fn a_changed_rate_counts_at_once() {
     assert_eq!(admitted(&rates, key(1), Rate::new(1, 1000), SECOND, 2000), 1000);
     // By the old rate the next would be due in a second, but all that were taken weigh for 1000.
     assert_eq!(rates.wait(key(1), Rate::new(10, 2), SECOND), Duration::from_millis(100));
+    // The first that comes under the new rate is what brings that about.
+    assert_eq!(rates.take(key(1), Rate::new(10, 2), SECOND), Verdict::Over(Duration::from_millis(100)));
     assert_eq!(admitted(&rates, key(1), Rate::new(10, 2), SECOND + SECOND / 10, 20), 1);
 }
 
