@@ -12,6 +12,10 @@ use crate::net::{Network, Stream};
 
 /// See the module. Nothing is allocated for a connection that no limit is about.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::box_collection,
+    reason = "one word in each connection that rests; a list is for few of them"
+)]
 pub(super) struct Counted(Option<Box<Vec<Entry>>>);
 
 #[derive(Debug)]

@@ -1,3 +1,5 @@
+//! Rates against time and against each other, and two at once in every order.
+
 use std::sync::Barrier;
 use std::sync::atomic::Ordering;
 use std::thread;

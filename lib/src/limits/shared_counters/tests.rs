@@ -1,3 +1,5 @@
+//! Counts as a map would have them, and threads in every order of their steps.
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
