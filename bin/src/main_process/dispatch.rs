@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use kakehi_command::order::{Order, OrderError, verb_of};
+use kakehi_command::order::{ConnectionLimit, Order, OrderError, verb_of};
 use kakehi_command::proto::request::RequestType;
 use kakehi_command::proto::{
     FrontendFilters, QueryCertificatesFilters, QueryClusterByDomain, QueryMetricsOptions, Request,
@@ -56,6 +56,8 @@ pub(super) enum Question {
     Certificates(QueryCertificatesFilters),
     /// The state's revision.
     Revision,
+    /// A limit of the whole proxy.
+    ConnectionLimit(ConnectionLimit),
 }
 
 /// A question that the workers answer.
@@ -120,6 +122,10 @@ pub(super) fn route(request: &Request) -> Result<Route, Refusal> {
         R::QueryCertificatesFromTheState(filters) => Route::Ask(Question::Certificates(filters.clone())),
         R::QueryCertificatesFromWorkers(_) => Route::AskWorkers(FanOut::Certificates),
         R::QueryRevision(_) => Route::Ask(Question::Revision),
+        R::QueryMaxConnectionsPerIp(_) => Route::Ask(Question::ConnectionLimit(ConnectionLimit::PerSource)),
+        R::QueryMaxConnectionsPerSubnet(_) => {
+            Route::Ask(Question::ConnectionLimit(ConnectionLimit::PerSubnet))
+        }
         R::Status(_) => Route::AskWorkers(FanOut::Status),
         R::QueryClusterById(id) => Route::AskWorkers(FanOut::ClusterById(id.clone())),
         R::QueryClustersByDomain(query) => Route::AskWorkers(FanOut::ClustersByDomain(query.clone())),

@@ -404,7 +404,7 @@ fn append_notes(message: &mut String, notes: &[String]) {
     }
 }
 
-/// What subscribers are told about an order. The protocol has no event for backends.
+/// What subscribers are told about an order. The protocol has no event for backends and limits.
 fn event_of(order: &Order) -> Option<Event> {
     let listener = |kind: EventKind, key: &ListenerKey| Event {
         kind: kind.into(),
@@ -458,7 +458,7 @@ fn event_of(order: &Order) -> Option<Event> {
         Order::AddCertificate(added) => certificate(EventKind::CertificateAdded, added.address()),
         Order::RemoveCertificate(key) => certificate(EventKind::CertificateRemoved, key.address),
         Order::ReplaceCertificate { new, .. } => certificate(EventKind::CertificateReplaced, new.address()),
-        Order::AddBackend(_) | Order::RemoveBackend(_) => return None,
+        Order::AddBackend(_) | Order::RemoveBackend(_) | Order::SetConnectionLimit { .. } => return None,
     })
 }
 

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use kakehi_command::order::ConnectionLimit;
 use kakehi_command::proto::filtered_metrics::Inner;
 use kakehi_command::proto::response_content::ContentType;
 use kakehi_command::proto::supervision::{self, to_worker};
 use kakehi_command::proto::{
     AggregatedMetrics, AvailableMetrics, ClusterHashes, ClusterInformations, EventKind, FilteredMetrics,
-    QueryMetricsOptions, Request, RequestCounts, Response, ResponseContent, ResponseStatus, RunState,
-    WorkerInfo, WorkerInfos, WorkerResponses,
+    MaxConnectionsPerIpLimit, MaxConnectionsPerSubnetLimit, QueryMetricsOptions, Request, RequestCounts,
+    Response, ResponseContent, ResponseStatus, RunState, WorkerInfo, WorkerInfos, WorkerResponses,
 };
 
 use super::clients::{ClientId, failure};
@@ -54,6 +55,22 @@ impl Supervisor {
                 ),
                 Err(error) => failure(error.to_string()),
             },
+            Question::ConnectionLimit(asked) => {
+                let limit = state.connection_limit(*asked);
+                let content = match asked {
+                    ConnectionLimit::PerSource => {
+                        ContentType::MaxConnectionsPerIpLimit(MaxConnectionsPerIpLimit { limit })
+                    }
+                    ConnectionLimit::PerSubnet => {
+                        ContentType::MaxConnectionsPerSubnetLimit(MaxConnectionsPerSubnetLimit {
+                            limit,
+                            ipv4_prefix: self.settings.server.subnet_ipv4_prefix(),
+                            ipv6_prefix: self.settings.server.subnet_ipv6_prefix(),
+                        })
+                    }
+                };
+                ok("Successfully queried the limit", Some(content))
+            }
             Question::Revision => {
                 let revision = self.configuration.revision;
                 ok(format!("The state is at revision {revision}"), Some(revision_info(revision)))

@@ -13,6 +13,7 @@ use kakehi_command::state::{ConfigState, TransactionError};
 
 use super::command_socket::{CommandSocket, CommandSocketError};
 use super::files::{self, Snapshot, Source};
+use super::limits::LimitMemory;
 use super::sessions::SessionMemory;
 use super::sockets::ListenSockets;
 use super::soundness::Soundness;
@@ -123,6 +124,10 @@ pub(crate) fn run(config: Config, options: StartOptions) -> Result<ExitCode, Sta
     let command_socket = CommandSocket::open(&config.command_socket, config.command_socket_mode)?;
     let workers = usize::from(config.worker_count);
     let sockets = bind_listeners(&configuration.state, &config, workers)?;
+    let limits =
+        LimitMemory::create(config.max_limit_entries, workers, config.max_connections).map_err(|source| {
+            StartError::Io { step: "make the memory for limits (max_limit_entries)", source }
+        })?;
     let pid_file = config.pid_file_path.as_deref().map(write_pid_file).transpose()?;
     let settings = Settings {
         worker_timeout: config.worker_timeout,
@@ -142,6 +147,7 @@ pub(crate) fn run(config: Config, options: StartOptions) -> Result<ExitCode, Sta
         worker_sandbox: config.worker_sandbox,
         restart: config.worker_automatic_restart,
         sessions: session_memory(config.max_early_data_sessions),
+        limits,
         clients_max: config.max_command_clients,
         workers,
         configuration,

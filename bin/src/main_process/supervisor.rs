@@ -27,6 +27,7 @@ use super::dispatch::{self, Question, Route};
 use super::expiry::Expiry;
 use super::files::{FileThread, Source};
 use super::gather::Lost;
+use super::limits::LimitMemory;
 use super::sessions::SessionMemory;
 use super::sockets::ListenSockets;
 use super::soundness::Soundness;
@@ -104,6 +105,8 @@ pub(super) struct Prepared {
     pub(super) restart: bool,
     /// Where workers keep TLS sessions, if there is such a place.
     pub(super) sessions: Option<SessionMemory>,
+    /// Where workers count what is limited over all of them.
+    pub(super) limits: LimitMemory,
     /// Clients at the same time.
     pub(super) clients_max: usize,
     /// Number of workers.
@@ -136,6 +139,7 @@ pub(super) struct Supervisor {
     pub(super) counts: BTreeMap<&'static str, i32>,
     pub(super) tickets: Tickets,
     pub(super) sessions: Option<SessionMemory>,
+    pub(super) limits: LimitMemory,
     pub(super) soundness: Soundness,
     pub(super) stopping: Option<Stopping>,
     pub(super) expiry: Expiry,
@@ -185,6 +189,7 @@ impl Supervisor {
             counts: BTreeMap::new(),
             tickets: Tickets::new(now),
             sessions: prepared.sessions,
+            limits: prepared.limits,
             soundness: Soundness::default(),
             stopping: None,
             expiry: Expiry::new(now),

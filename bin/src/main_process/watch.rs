@@ -31,6 +31,7 @@ impl Supervisor {
             for end in ended {
                 self.last_end = format!("worker {} (pid {}) ended with {}", end.id, end.pid, end.status);
                 report_end(&end, &self.last_end);
+                self.limits.ended(end.id);
                 if end.unexpected {
                     again = true;
                     self.lose_worker(end.id, &Lost::Died, &end.status.to_string())?;
@@ -163,6 +164,10 @@ impl Supervisor {
                 Ok(Some((message, fd))) => worker.send_with(message, fd),
                 Ok(None) => {}
                 Err(error) => log::warn!("worker {} gets no memory for TLS sessions: {error}", worker.id()),
+            }
+            match self.limits.message(worker.id()) {
+                Ok((message, fd)) => worker.send_with(message, fd),
+                Err(error) => log::error!("worker {} counts nothing for limits: {error}", worker.id()),
             }
             worker.feed(Feed::new(Rc::clone(&orders), self.configuration.revision));
             let keys: Vec<_> = self.sockets.keys().cloned().collect();

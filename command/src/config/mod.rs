@@ -120,6 +120,15 @@ pub struct Config {
     pub max_early_data_sessions: usize,
     /// Bytes of a user's name and password in a request, decoded.
     pub basic_auth_max_credential_bytes: usize,
+    /// After how many seconds who was over a limit may come again; 0: untold.
+    pub retry_after: u32,
+    /// Bits of the networks whose connections are counted together: of IPv4, 0 to 32.
+    pub subnet_ipv4_prefix: u8,
+    /// Of IPv6, 0 to 128.
+    pub subnet_ipv6_prefix: u8,
+    /// Sources and clusters whose connections, or rates, are counted at a time; 0: twice `max_connections` for each
+    /// worker. Ours.
+    pub max_limit_entries: usize,
     /// How long a client may be silent.
     pub front_timeout: Duration,
     /// How long a backend may be silent.
@@ -304,6 +313,9 @@ impl Config {
             access_log_format: proto::ProtobufAccessLogFormat::Ascii.into(),
             log_colored: false,
             max_connection_attempts: Some(self.max_connection_attempts.into()),
+            retry_after: Some(self.retry_after),
+            subnet_ipv4_prefix: Some(self.subnet_ipv4_prefix.into()),
+            subnet_ipv6_prefix: Some(self.subnet_ipv6_prefix.into()),
             ..proto::ServerConfig::default()
         }
     }

@@ -18,8 +18,8 @@ use super::pem_files::{PemFiles, Unreadable};
 use super::resolve::report_unserved;
 use super::{Config, DEMO_PORT, Lookup, Origin, Outside, messages};
 use crate::order::{
-    Backend, BackendKey, Certificate, CertificateKey, Cluster, ClusterId, HeaderPredicate, HostPattern,
-    HttpFrontend, HttpListener, ListenerKey, ListenerKind, Order, OrderError, PathRule,
+    Backend, BackendKey, Certificate, CertificateKey, Cluster, ClusterId, ConnectionLimit, HeaderPredicate,
+    HostPattern, HttpFrontend, HttpListener, ListenerKey, ListenerKind, Order, OrderError, PathRule,
     SEND_TLS13_TICKETS_DEFAULT, STICKY_NAME_DEFAULT, TcpListener,
 };
 use crate::proto;
@@ -49,6 +49,7 @@ pub(super) fn objects(
         files: PemFiles { read: outside.read_pem },
         diagnostics,
         listeners: HashMap::new(),
+        limit_orders: Vec::new(),
         listener_orders: Vec::new(),
         tcp_listener_orders: Vec::new(),
         frontends: HashMap::new(),
@@ -57,6 +58,16 @@ pub(super) fn objects(
         certificates: HashSet::new(),
         cluster_orders: Vec::new(),
     };
+    let limits = [
+        (ConnectionLimit::PerSource, "max_connections_per_ip"),
+        (ConnectionLimit::PerSubnet, "max_connections_per_subnet"),
+    ];
+    for (limit, name) in limits {
+        let value = top.integer_or_default(name);
+        if value > 0 {
+            builder.limit_orders.push(Order::SetConnectionLimit { limit, value });
+        }
+    }
     for section in top.tables("listeners") {
         builder.listener(&section);
     }
@@ -74,6 +85,7 @@ struct Builder<'c, 'l> {
     files: PemFiles<'l>,
     diagnostics: &'c mut Diagnostics,
     listeners: HashMap<SocketAddr, Vec<Declared>>,
+    limit_orders: Vec<Order>,
     listener_orders: Vec<Arc<HttpListener>>,
     tcp_listener_orders: Vec<Arc<TcpListener>>,
     frontends: HashMap<FrontendIdentity, Origination>,
@@ -441,7 +453,13 @@ impl Builder<'_, '_> {
             .collect();
         let listeners = self.listener_orders.into_iter().map(Order::AddHttpListener);
         let tcp_listeners = self.tcp_listener_orders.into_iter().map(Order::AddTcpListener);
-        let orders = listeners.chain(tcp_listeners).chain(self.cluster_orders).chain(activations).collect();
+        let limits = self.limit_orders.into_iter();
+        let orders = limits
+            .chain(listeners)
+            .chain(tcp_listeners)
+            .chain(self.cluster_orders)
+            .chain(activations)
+            .collect();
         Objects { orders, listener_places }
     }
 

@@ -73,6 +73,11 @@ pub(super) fn settings(
         max_handshakes: size(top, "max_handshakes"),
         max_early_data_sessions: size(top, "max_early_data_sessions"),
         basic_auth_max_credential_bytes: credential_bytes(top, diagnostics),
+        retry_after: u32::try_from(top.integer_or_default("retry_after"))
+            .expect("the declared range is that of u32"),
+        subnet_ipv4_prefix: prefix(top, "subnet_ipv4_prefix"),
+        subnet_ipv6_prefix: prefix(top, "subnet_ipv6_prefix"),
+        max_limit_entries: size(top, "max_limit_entries"),
         front_timeout: timeout(top, "front_timeout"),
         back_timeout: timeout(top, "back_timeout"),
         connect_timeout: timeout(top, "connect_timeout"),
@@ -99,6 +104,11 @@ pub(super) fn report_unserved(section: &Section<'_>, protocol: &str, diagnostics
 
 fn timeout(top: &Section<'_>, name: &str) -> Duration {
     Duration::from_secs(top.integer_or_default(name))
+}
+
+/// The bits of a network.
+fn prefix(top: &Section<'_>, name: &str) -> u8 {
+    u8::try_from(top.integer_or_default(name)).expect("the declared range is within u8")
 }
 
 /// A size or count, as wide as this machine counts.

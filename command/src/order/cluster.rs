@@ -5,7 +5,7 @@ use std::iter;
 use zeroize::Zeroize;
 
 use super::{
-    AnswerTemplate, BackendTls, ClusterId, Credential, OrderError,
+    AnswerTemplate, BackendTls, ClusterId, ConnectionLimit, Credential, OrderError,
     answer::{self, Answers},
     credential, is_field_value, is_token, wire_enum,
 };
@@ -123,6 +123,22 @@ impl Cluster {
         self.max_connection_attempts
     }
 
+    /// Client connections of one source to it, where it has a limit of its own; 0: as many as come.
+    #[must_use]
+    pub fn connection_limit(&self, limit: ConnectionLimit) -> Option<u64> {
+        let wire = &self.rest.as_ref()?.wire;
+        match limit {
+            ConnectionLimit::PerSource => wire.max_connections_per_ip,
+            ConnectionLimit::PerSubnet => wire.max_connections_per_subnet,
+        }
+    }
+
+    /// After how many seconds who was over a limit of it may come again, where it says so; 0: untold.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<u32> {
+        self.rest.as_ref()?.wire.retry_after
+    }
+
     /// Its own answer for this status.
     #[must_use]
     pub fn answer(&self, status: u16) -> Option<&AnswerTemplate> {
@@ -205,8 +221,6 @@ impl Cluster {
         let unserved = [
             (rest.sticky_session, "sticky_session"),
             (rest.health_check.is_some(), "health_check"),
-            (rest.max_connections_per_ip.is_some_and(|limit| limit > 0), "max_connections_per_ip"),
-            (rest.max_connections_per_subnet.is_some_and(|limit| limit > 0), "max_connections_per_subnet"),
             (rest.affinity_header.is_some() || rest.affinity_cookie.is_some(), "affinity"),
             (sharding, "sharding"),
             (rest.proxy_protocol.is_some(), "proxy_protocol"),

@@ -17,6 +17,7 @@ mod frontend;
 mod host;
 mod hsts;
 mod ids;
+mod limit;
 mod listener;
 mod verb;
 
@@ -44,6 +45,7 @@ pub use frontend::{
 pub use host::{HOST_BYTES_MAX, HostPattern, HostSegment, LABEL_BYTES_MAX};
 pub use hsts::{HSTS_MAX_AGE_DEFAULT, Hsts};
 pub use ids::{BackendId, ClusterId, ID_BYTES_MAX};
+pub use limit::ConnectionLimit;
 pub use listener::{
     ALPN_NAME_BYTES_MAX, ALPN_NAMES_MAX, Alpn, CipherSuite, ClientAuth, Crl, ForwardedHeaders, Group,
     HANDSHAKE_TIMEOUT_DEFAULT, HttpListener, HttpListenerPatch, INTERFACE_BYTES_MAX, ListenerKey,
@@ -116,6 +118,13 @@ pub enum Order {
     AddBackend(Arc<Backend>),
     /// Removes a backend.
     RemoveBackend(BackendKey),
+    /// Changes a limit of the whole proxy.
+    SetConnectionLimit {
+        /// Which.
+        limit: ConnectionLimit,
+        /// The most connections; 0: as many as come.
+        value: u64,
+    },
 }
 
 impl Order {
@@ -190,6 +199,12 @@ impl Order {
                 Self::AddBackend(Backend::from_wire(wire)?.into())
             }
             R::RemoveBackend(wire) => Self::RemoveBackend(BackendKey::from_wire(wire)?),
+            R::SetMaxConnectionsPerIp(value) => {
+                Self::SetConnectionLimit { limit: ConnectionLimit::PerSource, value: *value }
+            }
+            R::SetMaxConnectionsPerSubnet(value) => {
+                Self::SetConnectionLimit { limit: ConnectionLimit::PerSubnet, value: *value }
+            }
             other => return Err(verb::refusal(other)),
         })
     }
@@ -257,6 +272,12 @@ impl Order {
             }
             Self::AddBackend(backend) => RequestType::AddBackend((&**backend).into()),
             Self::RemoveBackend(key) => RequestType::RemoveBackend(key.into()),
+            Self::SetConnectionLimit { limit: ConnectionLimit::PerSource, value } => {
+                RequestType::SetMaxConnectionsPerIp(*value)
+            }
+            Self::SetConnectionLimit { limit: ConnectionLimit::PerSubnet, value } => {
+                RequestType::SetMaxConnectionsPerSubnet(*value)
+            }
         }
         .into()
     }
@@ -307,6 +328,12 @@ impl Order {
             Self::ReplaceCertificate { .. } => "replace_certificate",
             Self::AddBackend(_) => "add_backend",
             Self::RemoveBackend(_) => "remove_backend",
+            Self::SetConnectionLimit { limit: ConnectionLimit::PerSource, .. } => {
+                "set_max_connections_per_ip"
+            }
+            Self::SetConnectionLimit { limit: ConnectionLimit::PerSubnet, .. } => {
+                "set_max_connections_per_subnet"
+            }
         }
     }
 

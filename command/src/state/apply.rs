@@ -87,6 +87,9 @@ impl ConfigState {
             Order::ReplaceCertificate { new, old } => self.replace_certificate(new, *old, &mut change)?,
             Order::AddBackend(backend) => self.add_backend(backend, &mut change)?,
             Order::RemoveBackend(key) => self.remove_backend(key, &mut change)?,
+            Order::SetConnectionLimit { limit, value } => {
+                self.set_connection_limit(*limit, *value, &mut change);
+            }
         }
         Ok(change)
     }
@@ -106,6 +109,9 @@ impl ConfigState {
                 }
                 (_, Before::TcpListener(listener)) => {
                     self.tcp_listeners.insert(listener.key().clone(), listener);
+                }
+                (Effect::ConnectionLimitSet { limit, .. }, Before::ConnectionLimit(value)) => {
+                    self.limits.set(limit, value);
                 }
                 (_, Before::TcpFrontend(frontend)) => self.tcp_frontends.insert(&frontend),
                 (_, Before::Certificate(certificate)) => {
@@ -149,6 +155,7 @@ impl ConfigState {
             | Effect::TcpListenerRemoved(_)
             | Effect::TcpFrontendRemoved(_)
             | Effect::CertificateRemoved(_)
+            | Effect::ConnectionLimitSet { .. }
             | Effect::HttpFrontendRemoved(_) => debug_assert!(false, "a removal records what it removed"),
         }
     }

@@ -21,7 +21,7 @@ impl ConfigState {
     /// removed and added anew.
     #[must_use]
     pub fn diff(&self, to: &Self) -> Vec<Order> {
-        let mut orders = Vec::new();
+        let mut orders: Vec<Order> = to.limits.orders_from(self.limits).collect();
         let kept = kept_frontends(self, to);
         self.removals(to, &kept, &mut orders);
         let mut activations = Vec::new();

@@ -12,6 +12,7 @@ mod certificates;
 mod change;
 mod diff;
 mod index;
+mod limits;
 mod query;
 mod save;
 mod tcp;
@@ -34,6 +35,7 @@ pub use apply::{Culprit, TransactionError};
 use certificates::Certificates;
 pub use change::{Change, Effect};
 use index::{BackendEntry, ByCluster, FrontendEntry, Place, of_cluster};
+use limits::ConnectionLimits;
 pub use save::{STATE_RECORD_BYTES_MIN, StateFile, StateFileError, StateFileFault, read_state, write_state};
 pub(crate) use tcp_frontends::TcpFrontends;
 
@@ -58,6 +60,7 @@ pub struct ConfigState {
     /// PRE and POST frontends, in the order in which they are tried.
     ordered_frontends: BTreeMap<Turn, Arc<HttpFrontend>>,
     tcp_frontends: TcpFrontends,
+    limits: ConnectionLimits,
     /// The sequence of the next PRE or POST frontend; grows only.
     next_sequence: u64,
 }
@@ -249,7 +252,8 @@ impl ConfigState {
         let certificates = self.certificates().map(|it| Order::AddCertificate(it.clone()));
         let backends = self.backends.iter().map(|entry| Order::AddBackend(entry.0.clone()));
         let tcp_frontends = self.tcp_frontends.iter().map(|it| Order::AddTcpFrontend(it.clone()));
-        let http = listeners.chain(tcp_listeners).chain(clusters).chain(frontends(false));
+        let limits = self.limits.orders_from(ConnectionLimits::default());
+        let http = limits.chain(listeners).chain(tcp_listeners).chain(clusters).chain(frontends(false));
         http.chain(certificates).chain(frontends(true)).chain(tcp_frontends).chain(backends)
     }
 
@@ -308,6 +312,7 @@ impl PartialEq for ConfigState {
             && self.tcp_frontends == other.tcp_frontends
             && self.certificates == other.certificates
             && self.clusters == other.clusters
+            && self.limits == other.limits
             && self.backends.iter().map(|entry| &entry.0).eq(other.backends.iter().map(|entry| &entry.0))
             && frontends(self).eq(frontends(other))
             && turns(self).eq(turns(other))

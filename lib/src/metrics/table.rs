@@ -53,6 +53,11 @@ metrics! {
     ListenerConnectionNoBuffer "listener.connection_no_buffer" Count Connections "Client connections turned away because no buffer was left."
     AcceptErrors "accept.errors" Count Events "Times that accepting failed for want of descriptors or memory."
 
+    // Limits over all workers.
+    RejectedPerClusterIp "connections.rejected_per_cluster_ip" Count Connections "Client connections refused by a cluster because their address had as many as it may."
+    RejectedPerClusterSubnet "connections.rejected_per_cluster_subnet" Count Connections "Client connections refused by a cluster because their network had as many as it may."
+    LimitsUncounted "limits.uncounted" Count Connections "Client connections admitted and not counted for a limit, for want of room (max_limit_entries)."
+
     // TLS.
     ProtocolTlsHandshake "protocol.tls.handshake" Gauge Connections "Handshakes of clients that are under way."
     TlsHandshakesDone "tls.handshakes.done" Count Connections "Handshakes of clients that were completed."

@@ -87,6 +87,7 @@ impl<N: Network> Worker<N> {
             Effect::TcpListenerSet(listener) => {
                 touched.insert(listener.key().clone(), Some(ListenerConfig::Tcp(listener.clone())));
             }
+            Effect::ConnectionLimitSet { limit, value } => shared.limits.set(*limit, *value),
             Effect::HttpListenerRemoved(key) | Effect::TcpListenerRemoved(key) => {
                 touched.insert(key.clone(), None);
             }

@@ -13,6 +13,7 @@ use kakehi_command::order::ListenerKind;
 use kakehi_command::state::ConfigState;
 use slab::Slab;
 
+use crate::limits::{ClientLimits, SharedTables};
 use crate::listener::{Listener, ListenerIndex, Listeners};
 use crate::metrics::{Metric, Metrics};
 use crate::net::buffers::{BufferPool, Use};
@@ -127,6 +128,7 @@ impl<N: Network> Worker<N> {
             held_up: Default::default(),
             listeners,
             backends: Backends::default(),
+            limits: ClientLimits::default(),
             metrics,
             ids: RequestIds::new(u128::from(seed) << 64 | u128::from(seed.rotate_left(32))),
             seed,
@@ -159,6 +161,16 @@ impl<N: Network> Worker<N> {
     /// What session tickets are sealed and opened with from now on.
     pub fn set_ticket_keys(&mut self, keys: TicketKeys) {
         self.shared.listeners.tls().ticket_keys.replace(keys);
+    }
+
+    /// What of the limits does not change: `Retry-After` in seconds, and the bits of networks.
+    pub fn set_fixed_limits(&mut self, retry_after: u32, prefixes: (u8, u8)) {
+        self.shared.limits.set_fixed(retry_after, prefixes);
+    }
+
+    /// Where connections are counted, over all workers; without it limits of sources refuse nobody.
+    pub fn set_limit_tables(&mut self, tables: SharedTables) {
+        self.shared.limits.set_tables(tables);
     }
 
     /// Where listeners with early data keep their sessions; without it they keep none, and take none.

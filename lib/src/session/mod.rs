@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use crate::health::BackendTurn;
+use crate::limits::ClientLimits;
 use crate::listener::Listeners;
 use crate::metrics::{Metric, Metrics};
 use crate::net::buffers::{Buffer, BufferPool, Use};
@@ -27,6 +28,7 @@ use crate::tls::client_config::SystemAuthorities;
 
 mod back;
 pub mod backends;
+mod counted;
 mod flow;
 pub mod handshakes;
 pub mod http;
@@ -200,6 +202,8 @@ pub struct Shared<N: Network> {
     pub listeners: Listeners<N::Listener>,
     /// Clusters, their backends and the pool of connections to them.
     pub backends: Backends<N::Stream>,
+    /// Limits that hold over all workers.
+    pub limits: ClientLimits,
     /// Counters and gauges.
     pub metrics: Metrics,
     /// Request ids.

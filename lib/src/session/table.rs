@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use slab::Slab;
 
+use super::counted::Counted;
 use super::http::HttpSession;
 use super::http::request::Prepared;
 use super::tcp::TcpSession;
@@ -36,6 +37,8 @@ pub struct Resting<S> {
     /// Since when it rests.
     pub(super) since: Instant,
     pub(super) timer_at: Option<Instant>,
+    /// Who counts it.
+    pub(super) counted: Counted,
 }
 
 impl<S: Stream> Resting<S> {
@@ -60,6 +63,7 @@ impl<S: Stream> Resting<S> {
             prepared: Prepared::default(),
             since: now,
             timer_at: None,
+            counted: Counted::default(),
         }
     }
 }

@@ -76,6 +76,7 @@ fn describe(order: &Order) -> String {
         Order::AddTcpFrontend(it) => it.identity().to_string(),
         Order::AddCertificate(it) => format!("{} {}", it.address(), it.names().join(" ")),
         Order::AddBackend(it) => format!("{} {} {}", it.backend_id(), it.address(), it.weight()),
+        Order::SetConnectionLimit { value, .. } => value.to_string(),
         other => panic!("a file gives no {}", other.verb()),
     };
     format!("{} {what}", order.verb())
@@ -464,6 +465,9 @@ fn defaults_are_those_of_the_table() {
         access_log_format: proto::ProtobufAccessLogFormat::Ascii.into(),
         max_connection_attempts: Some(5),
         max_connections: proto::ServerConfig::default().max_connections,
+        retry_after: Some(60),
+        subnet_ipv4_prefix: Some(32),
+        subnet_ipv6_prefix: Some(128),
         ..config.server_config()
     };
     assert_eq!(config.server_config(), expected);

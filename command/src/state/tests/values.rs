@@ -488,6 +488,8 @@ pub(super) fn any_order() -> impl Strategy<Value = Order> {
         2 => any_tcp_listener(),
         3 => any_tcp_frontend(),
         3 => any_certificate(),
+        1 => (0..3_u64).prop_map(RequestType::SetMaxConnectionsPerIp),
+        1 => (0..3_u64).prop_map(RequestType::SetMaxConnectionsPerSubnet),
     ]
     .prop_map(order)
 }

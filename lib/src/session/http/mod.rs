@@ -27,6 +27,7 @@ use crate::protocol::h1::scan::HeadScanner;
 use crate::protocol::http::RequestMethod;
 
 use super::back::Back;
+use super::counted::Counted;
 use super::flow::{self, Flow, Flush, no_body, take_buffer};
 use super::relay::Relay;
 use super::table::Resting;
@@ -106,6 +107,8 @@ pub struct HttpSession<S: Stream> {
     keep_after_answer: bool,
     /// The request whose head is there waits for the end of the handshake.
     delayed: bool,
+    /// The clusters that count the connection.
+    counted: Counted,
     timer_at: Option<Instant>,
     /// In the queue of those that wait for a buffer.
     thirsty: [bool; Use::ALL.len()],
@@ -146,6 +149,7 @@ impl<S: Stream> HttpSession<S> {
             record: None,
             keep_after_answer: false,
             delayed: false,
+            counted: Counted::default(),
             timer_at: None,
             thirsty: Default::default(),
             queued: false,
@@ -155,7 +159,7 @@ impl<S: Stream> HttpSession<S> {
 
     /// Takes on a connection that rested, with the index that it has in the worker's table.
     pub fn wake(&mut self, index: usize, resting: Resting<S>) {
-        let Resting { front, address, listener, requests, prepared, since, timer_at } = resting;
+        let Resting { front, address, listener, requests, prepared, since, timer_at, counted } = resting;
         debug_assert!(self.holds_nothing());
         self.index = index;
         self.front = front;
@@ -163,6 +167,7 @@ impl<S: Stream> HttpSession<S> {
         self.listener = listener;
         self.requests = requests;
         self.prepared = prepared;
+        self.counted = counted;
         // The time for the first head runs from the accept, for a further one from its first byte.
         self.head_since = (requests == 0).then_some(since);
         self.front_active = since;
@@ -188,6 +193,7 @@ impl<S: Stream> HttpSession<S> {
             prepared: std::mem::take(&mut self.prepared),
             since: self.head_since.unwrap_or(self.front_active),
             timer_at: self.timer_at,
+            counted: std::mem::take(&mut self.counted),
         })
     }
 
@@ -218,6 +224,7 @@ impl<S: Stream> HttpSession<S> {
         self.dozing = false;
         self.switches = false;
         self.delayed = false;
+        debug_assert!(self.counted.is_empty(), "it was dismissed when the session finished");
         self.holds_nothing()
     }
 
@@ -337,6 +344,7 @@ impl<S: Stream> HttpSession<S> {
         self.drop_back(shared);
         self.end_tunnel(shared);
         self.end_exchange(shared);
+        self.counted.dismiss(shared);
         for flow in [&mut self.request, &mut self.response] {
             flow::release(flow, shared);
         }
@@ -438,7 +446,7 @@ impl<S: Stream> HttpSession<S> {
             early: self.front.is_handshaking(),
             prepared: &self.prepared,
         };
-        match request::begin(self.request.unparsed(), origin, shared) {
+        match request::begin(self.request.unparsed(), origin, &mut self.counted, shared) {
             Begin::Partial => None,
             Begin::Forward { head, facts, consumed } => {
                 self.begin_message(shared.now);

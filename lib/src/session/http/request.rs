@@ -19,6 +19,7 @@ use crate::protocol::h1::head::{FieldStorage, Parsed, RequestHead, parse_request
 use crate::protocol::h1::write::write_request;
 use crate::protocol::http::{Framing, HeadLimits, RequestMethod, Version, is_idempotent, is_safe};
 use crate::session::backends::ClusterKey;
+use crate::session::counted::Counted;
 use crate::session::{Shared, random};
 
 /// What the exchange has to know of its request once the head is gone.
@@ -113,7 +114,12 @@ impl Prepared {
 
 /// Parses the head at the start of `bytes`, routes it and writes the head that is sent on.
 #[inline(always)]
-pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin<'_>, shared: &mut Shared<N>) -> Begin {
+pub(super) fn begin<N: Network>(
+    bytes: &[u8],
+    origin: Origin<'_>,
+    counted: &mut Counted,
+    shared: &mut Shared<N>,
+) -> Begin {
     let Some(entry) = shared.listeners.http(origin.listener) else { return Begin::Close };
     let listener = &**entry.config();
     let limits = HeadLimits {
@@ -163,6 +169,15 @@ pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin<'_>, shared: &mut S
         }
     };
     let cluster = decided.cluster;
+    let source = origin.peer.ip();
+    if let Err(limit) =
+        counted.admit(cluster, source, &shared.limits, &mut shared.backends, &mut shared.metrics)
+    {
+        let config = shared.backends.cluster(cluster).map(|config| &**config);
+        let refusal = Refusal::over_limit(limit, shared.limits.retry_after(config));
+        let refusal = refusal.cluster(decided.route.frontend.cluster_id());
+        return answered(&refusal, origin, shared, Some(&head), id, consumed);
+    }
     let policy = decided.route.frontend.policy();
     let edits = policy.map(|policy| policy.header_edits()).unwrap_or_default();
     let has_say = edits.iter().any(|edit| edit.response)

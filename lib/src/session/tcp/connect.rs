@@ -19,6 +19,12 @@ impl<S: Stream> TcpSession<S> {
         shared.backends.hold_on(cluster);
         self.cluster = Some(cluster);
         shared.metrics.incr(Metric::TcpRequests);
+        let source = self.address.ip();
+        let admitted =
+            self.counted_by.admit(cluster, source, &shared.limits, &mut shared.backends, &mut shared.metrics);
+        if admitted.is_err() {
+            return self.refuse(Refusal::OverLimit, shared);
+        }
         self.attach(shared)
     }
 

@@ -19,6 +19,7 @@ use std::time::Instant;
 
 use super::back::Back;
 use super::backends::ClusterKey;
+use super::counted::Counted;
 use super::flow::{self, Flow, take_buffer};
 use super::relay::Relay;
 use super::{Drive, STEPS_PER_TURN_MAX, Shared, Step, secured};
@@ -72,6 +73,8 @@ pub struct TcpSession<S: Stream> {
     stands: Option<bool>,
     /// Where it goes; held.
     cluster: Option<ClusterKey>,
+    /// Whether that cluster counts it.
+    counted_by: Counted,
     /// Connects made.
     attempts: u8,
     /// When it was accepted.
@@ -127,6 +130,7 @@ impl<S: Stream> TcpSession<S> {
             back: None,
             stands: None,
             cluster: None,
+            counted_by: Counted::default(),
             attempts: 0,
             since: now,
             active: now,
@@ -234,6 +238,7 @@ impl<S: Stream> TcpSession<S> {
     pub fn finish<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
         self.drop_back(shared);
         self.end_preread(shared);
+        self.counted_by.dismiss(shared);
         if let Some(cluster) = self.cluster.take() {
             shared.backends.release(cluster);
         }
@@ -353,7 +358,9 @@ impl<S: Stream> TcpSession<S> {
     /// The connection comes to nothing.
     fn refuse<N: Network<Stream = S>>(&mut self, refusal: Refusal, shared: &mut Shared<N>) -> Step {
         log::debug!("client {}: {refusal}", self.address);
-        shared.metrics.incr(refusal.metric());
+        if let Some(metric) = refusal.metric() {
+            shared.metrics.incr(metric);
+        }
         self.end_preread(shared);
         match refusal.alert().filter(|_| self.passed_through) {
             Some(alert) => {
