@@ -89,6 +89,7 @@ fn tables(content: &ContentType, width: Option<usize>) -> String {
         ContentType::CertificatesWithFingerprints(list) => certificate::render(list, width),
         ContentType::Metrics(aggregated) => metrics::render(aggregated, width),
         ContentType::AvailableMetrics(names) => metrics::render_names(names),
+        ContentType::HealthChecksList(list) => cluster::render_health_checks(list, width),
         ContentType::Revision(info) => format!("revision {}\n", info.revision),
         // No verb of ours asks for these yet: better unadorned than not at all.
         ContentType::Event(_)
@@ -97,7 +98,6 @@ fn tables(content: &ContentType, width: Option<usize>) -> String {
         | ContentType::ClusterHashes(_)
         | ContentType::CertificatesByAddress(_)
         | ContentType::MaxConnectionsPerIpLimit(_)
-        | ContentType::HealthChecksList(_)
         | ContentType::MetricDetailStatus(_)
         | ContentType::WorkerMetricDetailStatus(_)
         | ContentType::MaxConnectionsPerSubnetLimit(_)

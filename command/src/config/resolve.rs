@@ -71,6 +71,7 @@ pub(super) fn settings(
         max_splice_pipes: size(top, "max_splice_pipes"),
         max_record_buffers: size(top, "max_record_buffers"),
         max_handshakes: size(top, "max_handshakes"),
+        max_probes: size(top, "max_probes"),
         max_early_data_sessions: size(top, "max_early_data_sessions"),
         basic_auth_max_credential_bytes: credential_bytes(top, diagnostics),
         front_timeout: timeout(top, "front_timeout"),
@@ -79,6 +80,7 @@ pub(super) fn settings(
         request_timeout: timeout(top, "request_timeout"),
         activate_listeners: top.flag("activate_listeners").unwrap_or(true),
         orders: Vec::new(),
+        probe_secrets: Vec::new(),
         warnings: Vec::new(),
         listener_places: HashMap::new(),
     }

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use kakehi_command::proto::supervision::Subject;
 use slab::Slab;
 
 use crate::health::BackendTurn;
@@ -30,6 +31,7 @@ pub mod backends;
 mod flow;
 pub mod handshakes;
 pub mod http;
+pub mod probe;
 mod relay;
 mod secured;
 pub mod table;
@@ -37,6 +39,7 @@ pub mod tcp;
 
 use backends::{BackendKey, Backends, Reuse};
 use handshakes::Handshakes;
+use probe::Probes;
 
 /// Steps that one session may take in a turn before the others have theirs. A step moves at most one
 /// buffer in each direction.
@@ -79,6 +82,8 @@ pub enum Owner {
     Back(usize),
     /// A back connection in the pool.
     Idle(BackendKey),
+    /// The probe of the target with this index.
+    Probe(usize),
     /// Nobody: its socket was closed in this turn.
     Closed,
 }
@@ -104,6 +109,8 @@ pub struct Settings {
     pub record_buffers_max: usize,
     /// TLS handshakes of clients at a time (`max_handshakes`).
     pub handshakes_max: usize,
+    /// Probes of backends at a time (`max_probes`).
+    pub probes_max: usize,
     /// Bytes of a user's name and password in a request, decoded (`basic_auth_max_credential_bytes`).
     pub basic_auth_bytes_max: usize,
 }
@@ -200,6 +207,8 @@ pub struct Shared<N: Network> {
     pub listeners: Listeners<N::Listener>,
     /// Clusters, their backends and the pool of connections to them.
     pub backends: Backends<N::Stream>,
+    /// Probes of these backends.
+    pub probes: Probes<N::Stream>,
     /// Counters and gauges.
     pub metrics: Metrics,
     /// Request ids.
@@ -249,6 +258,9 @@ impl<N: Network> Shared<N> {
         self.metrics.set(Metric::SplicePipes, self.pipes.in_use());
         self.metrics.set(Metric::TlsRecordBuffers, self.room.buffers_in_use());
         self.metrics.set(Metric::ProtocolTlsHandshake, self.room.handshakes());
+        self.metrics.set(Metric::HealthCheckInFlight, self.probes.running());
+        self.metrics.set(Metric::HealthCheckHealthyBackends, self.probes.healthy());
+        self.metrics.add(Metric::BackendsFailOpen, self.backends.take_fail_open());
         let sessions = self.listeners.tls().sessions.take_counts();
         self.metrics.add(Metric::TlsSessionsStored, sessions.stored);
         self.metrics.add(Metric::TlsSessionsEvicted, sessions.evicted);
@@ -282,6 +294,7 @@ impl<N: Network> Shared<N> {
                 log::info!("backend {id} of cluster {cluster} at {address} is up again");
             }
         }
+        self.report(key, Subject::Connects, turn == BackendTurn::Up, None);
     }
 
     /// Closes a listening socket.
