@@ -60,6 +60,11 @@ fn generate(out: &Path) {
         "HttpsListenerConfig.max_handshakes_per_source",
         "CertificateAndKey.ocsp_response",
         "Cluster.tls",
+        "Cluster.panic_threshold",
+        "Cluster.passive_health",
+        "Cluster.retry_budget_percent",
+        "HealthCheckConfig.host",
+        "HealthCheckConfig.jitter_percent",
         "TcpListenerConfig.tls",
     ] {
         config.field_attribute(
@@ -67,12 +72,18 @@ fn generate(out: &Path) {
             "#[serde(skip_serializing_if = \"Option::is_none\")]",
         );
     }
+    config.field_attribute(
+        ".command.HealthChecksList.backends",
+        "#[serde(default, skip_serializing_if = \"Vec::is_empty\")]",
+    );
     // Those that hold keys show themselves without: see `proto/secret.rs`.
     config.skip_debug([
         ".command.CertificateAndKey",
         ".command.HttpsListenerConfig",
         ".command.BackendTls",
+        ".command.HealthCheckHeaderValue",
         ".supervision.TicketKey",
+        ".supervision.ProbeSecret",
     ]);
     config.compile_fds(files).expect("the messages are generated");
 }

@@ -91,6 +91,7 @@ fn tables(content: &ContentType, width: Option<usize>) -> String {
         ContentType::AvailableMetrics(names) => metrics::render_names(names),
         ContentType::MaxConnectionsPerIpLimit(limit) => connection_limit::render_of_source(limit.limit),
         ContentType::MaxConnectionsPerSubnetLimit(limit) => connection_limit::render_of_subnet(limit),
+        ContentType::HealthChecksList(list) => cluster::render_health_checks(list, width),
         ContentType::Revision(info) => format!("revision {}\n", info.revision),
         // No verb of ours asks for these yet: better unadorned than not at all.
         ContentType::Event(_)
@@ -98,7 +99,6 @@ fn tables(content: &ContentType, width: Option<usize>) -> String {
         | ContentType::Clusters(_)
         | ContentType::ClusterHashes(_)
         | ContentType::CertificatesByAddress(_)
-        | ContentType::HealthChecksList(_)
         | ContentType::MetricDetailStatus(_)
         | ContentType::WorkerMetricDetailStatus(_)
         | ContentType::ClosedSessions(_)

@@ -14,7 +14,8 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 use kakehi_command::config;
-use kakehi_command::order::Order;
+use kakehi_command::order::{ClusterId, Order};
+use kakehi_command::proto::supervision::ProbeSecret;
 use kakehi_command::state::{ConfigState, STATE_RECORD_BYTES_MIN, read_state, write_state};
 use mio::Waker;
 
@@ -101,6 +102,8 @@ pub(super) struct Prepared {
     pub(super) refused: usize,
     /// What the file's author should know.
     pub(super) notes: Vec<String>,
+    /// Values of secret headers of health checks.
+    pub(super) probe_secrets: Vec<(ClusterId, ProbeSecret)>,
 }
 
 /// The end of a job.
@@ -233,16 +236,17 @@ pub(super) fn load(path: &Path, base: Snapshot, record_bytes_max: usize) -> Resu
             }
         }
     }
-    Ok(Prepared { base: revision, state, orders, refused, notes: Vec::new() })
+    Ok(Prepared { base: revision, state, orders, refused, notes: Vec::new(), probe_secrets: Vec::new() })
 }
 
 fn reload(source: &Source, base: &Snapshot) -> Result<Prepared, String> {
-    let mut notes = Vec::new();
+    let (mut notes, mut probe_secrets) = (Vec::new(), Vec::new());
     let orders = match source {
         Source::File(path) => {
             refuse_irregular(path).map_err(|error| format!("cannot load {}: {error}", path.display()))?;
             let config = config::load(path).map_err(|errors| errors.to_string())?;
             notes.extend(config.warnings.iter().map(ToString::to_string));
+            probe_secrets = config.probe_secrets;
             config.orders.into()
         }
         Source::Orders(orders) => Arc::clone(orders),
@@ -252,7 +256,7 @@ fn reload(source: &Source, base: &Snapshot) -> Result<Prepared, String> {
     let changes = target.transact(&orders).map_err(|error| error.to_string())?;
     Soundness::default().check_or_undo(&mut target, changes)?;
     let orders = base.state.diff(&target);
-    Ok(Prepared { base: base.revision, state: target, orders, refused: 0, notes })
+    Ok(Prepared { base: base.revision, state: target, orders, refused: 0, notes, probe_secrets })
 }
 
 /// Reading a pipe could block this thread, and all who wait for it, for ever.

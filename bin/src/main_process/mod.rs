@@ -14,6 +14,7 @@ mod expiry;
 mod feed;
 mod files;
 mod gather;
+mod health;
 mod limits;
 mod merge;
 mod mutations;

@@ -144,6 +144,7 @@ pub(crate) fn run(config: Config, options: StartOptions) -> Result<ExitCode, Sta
     let supervisor = Supervisor::new(Prepared {
         settings,
         worker_log,
+        probe_secrets: config.probe_secrets,
         worker_sandbox: config.worker_sandbox,
         restart: config.worker_automatic_restart,
         sessions: session_memory(config.max_early_data_sessions),

@@ -11,9 +11,9 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use kakehi_command::order::verb_of;
+use kakehi_command::order::{ClusterId, verb_of};
 use kakehi_command::proto::response_content::ContentType;
-use kakehi_command::proto::supervision::LimitsConfig;
+use kakehi_command::proto::supervision::{LimitsConfig, ProbeSecret};
 use kakehi_command::proto::{
     Event, EventKind, Request, Response, ResponseContent, ResponseStatus, ServerConfig,
 };
@@ -27,6 +27,7 @@ use super::dispatch::{self, Question, Route};
 use super::expiry::Expiry;
 use super::files::{FileThread, Source};
 use super::gather::Lost;
+use super::health::Health;
 use super::limits::LimitMemory;
 use super::sessions::SessionMemory;
 use super::sockets::ListenSockets;
@@ -99,6 +100,8 @@ pub(super) struct Prepared {
     pub(super) settings: Settings,
     /// How workers log.
     pub(super) worker_log: WorkerLog,
+    /// Values of secret headers of health checks.
+    pub(super) probe_secrets: Vec<(ClusterId, ProbeSecret)>,
     /// Whether workers enter a sandbox.
     pub(super) worker_sandbox: bool,
     /// Whether lost workers are replaced.
@@ -141,6 +144,7 @@ pub(super) struct Supervisor {
     pub(super) sessions: Option<SessionMemory>,
     pub(super) limits: LimitMemory,
     pub(super) soundness: Soundness,
+    pub(super) health: Health,
     pub(super) stopping: Option<Stopping>,
     pub(super) expiry: Expiry,
     /// How the last process ended, for the error if the start fails.
@@ -156,6 +160,8 @@ impl Supervisor {
         let failed = |step| move |source| StartError::Io { step, source };
         let poll = Poll::new().map_err(failed("open an epoll instance"))?;
         let now = read_clock();
+        let mut health = Health::default();
+        health.keep_secrets(prepared.probe_secrets);
         let registry = || poll.registry().try_clone().map_err(failed("copy the epoll instance"));
         let frame_bytes_max = prepared.settings.frame_bytes_max;
         let limits = ClientLimits { clients_max: prepared.clients_max, frame_bytes_max };
@@ -191,6 +197,7 @@ impl Supervisor {
             sessions: prepared.sessions,
             limits: prepared.limits,
             soundness: Soundness::default(),
+            health,
             stopping: None,
             expiry: Expiry::new(now),
             last_end: String::new(),
@@ -227,6 +234,7 @@ impl Supervisor {
             self.take_deadlines()?;
             self.settle();
             self.serve_clients();
+            self.settle_health();
             self.clients.tidy(self.now);
             self.announce();
             if self.is_stopped() {
@@ -243,6 +251,7 @@ impl Supervisor {
             self.stop_deadline(),
             Some(self.tickets.next_deadline()),
             Some(self.expiry.deadline()),
+            self.health.next_deadline(),
         ];
         let timeout = if self.clients.has_ready() {
             Some(Duration::ZERO)
@@ -300,6 +309,7 @@ impl Supervisor {
         }
         self.take_stop_deadline();
         self.rotate_tickets();
+        self.end_ejections();
         self.look_for_expiry();
         Ok(())
     }
@@ -369,7 +379,11 @@ impl Supervisor {
     fn act(&mut self, client: ClientId, verb: &'static str, route: Route, request: &Request) {
         let changes = matches!(
             route,
-            Route::Change(_) | Route::Transaction { .. } | Route::LoadState(_) | Route::Reload(_)
+            Route::Change(_)
+                | Route::ProtectedHealthCheck(_)
+                | Route::Transaction { .. }
+                | Route::LoadState(_)
+                | Route::Reload(_)
         );
         if changes && self.stopping.is_some() {
             let response = failure("the proxy is stopping: nothing changes any more");
@@ -381,6 +395,7 @@ impl Supervisor {
             Route::SaveState(path) => self.save_state(client, verb, path),
             Route::LoadState(path) => self.load_state(client, verb, path),
             Route::Reload(path) => self.reload(client, verb, path),
+            Route::ProtectedHealthCheck(wire) => self.change_protected(client, verb, *wire),
             Route::Stop { hard } => self.stop(hard, Some(client)),
             Route::Logging(filter) => self.change_logging(client, verb, &filter, request),
             Route::Subscribe => self.subscribe(client),

@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 
 use super::feed::Feed;
 use super::gather::{Lost, WorkerId};
+use super::health::send_all;
 use super::sessions::SessionMemory;
 use super::sockets::ListenSockets;
 use super::start::StartError;
@@ -83,6 +84,7 @@ impl Supervisor {
                 worker.acknowledge(ready.revision);
                 self.tasks.applied(id, ready.revision);
                 self.sockets.close_applied(self.fleet.applied_by_all());
+                self.share_out_probes();
             }
             Message::Applied(applied) => {
                 worker.acknowledge(applied.revision);
@@ -99,6 +101,7 @@ impl Supervisor {
                 }
             }
             Message::Drained(_) => log::info!("worker {id} (pid {}) has drained", worker.pid()),
+            Message::Verdicts(verdicts) => self.take_verdicts(id, &verdicts.verdicts),
             Message::Event(event) => self.publish(&id.to_string(), event),
         }
         Ok(())
@@ -114,6 +117,7 @@ impl Supervisor {
             return Ok(());
         }
         self.report_loss(&loss, why);
+        self.share_out_probes();
         self.publish("main", event(EventKind::WorkerKilled));
         let hopeless = loss.delay.is_none() || loss.young_deaths >= DEATHS_AT_START_MAX;
         if self.on_ready.is_some() && hopeless {
@@ -169,7 +173,9 @@ impl Supervisor {
                 Ok((message, fd)) => worker.send_with(message, fd),
                 Err(error) => log::error!("worker {} counts nothing for limits: {error}", worker.id()),
             }
+            send_all(worker, self.health.before_state());
             worker.feed(Feed::new(Rc::clone(&orders), self.configuration.revision));
+            send_all(worker, self.health.behind_state());
             let keys: Vec<_> = self.sockets.keys().cloned().collect();
             send_sockets(worker, &self.sockets, &keys);
             worker.send(to_worker::Message::Start(Start {}));

@@ -153,6 +153,7 @@ pub(super) static TOP: &[Key] = &[
     key("max_splice_pipes", up_to(U16), "256", Yes),
     key("max_record_buffers", from_one(U32), "1000", Yes),
     key("max_handshakes", from_one(U32), "1000", Yes),
+    key("max_probes", from_one(U32), "256", Yes),
     // Half a KiB each.
     key("max_early_data_sessions", Integer { min: 1, max: 1 << 20 }, "16384", Yes),
     key("front_timeout", from_one(U32), "60", Yes),
@@ -309,7 +310,10 @@ pub(super) static CLUSTER: &[Key] = &[
     key("shard_min_backends", Integer { min: 2, max: U32 }, "8", NotYet),
     key("shard_mode", OneOf(&["FALLBACK", "STRICT"]), "\"FALLBACK\"", NotYet),
     key("tls", Table(BACKEND_TLS), "", Yes),
-    key("health_check", Table(HEALTH_CHECK), "", NotYet),
+    key("health_check", Table(HEALTH_CHECK), "", Yes),
+    key("passive_health", Table(PASSIVE_HEALTH), "", Yes),
+    key("panic_threshold", up_to(100), "", Yes),
+    key("retry_budget_percent", up_to(100), "", Yes),
     key("udp", Table(UDP), "", OnlyFor("udp")),
 ];
 
@@ -366,22 +370,33 @@ pub(super) static BACKEND: &[Key] = &[
 
 #[rustfmt::skip]
 pub(super) static HEALTH_CHECK: &[Key] = &[
-    key("mode", OneOf(&["HTTP", "TCP"]), "\"HTTP\"", NotYet),
-    key("uri", Text, "\"/\"", NotYet),
-    key("interval", from_one(U32), "10", NotYet),
-    key("timeout", from_one(U32), "5", NotYet),
-    key("healthy_threshold", from_one(U32), "3", NotYet),
-    key("unhealthy_threshold", from_one(U32), "3", NotYet),
-    key("expected_status", up_to(U32), "0", NotYet),
-    key("accepted_statuses", Texts, "[]", NotYet),
-    key("port", from_one(U16), "", NotYet),
-    key("headers", Tables(HEALTH_HEADER), "[]", NotYet),
+    key("mode", OneOf(&["HTTP", "TCP"]), "\"HTTP\"", Yes),
+    key("uri", Text, "\"/\"", Yes),
+    key("interval", from_one(U32), "10", Yes),
+    key("timeout", from_one(U32), "5", Yes),
+    key("healthy_threshold", from_one(U32), "3", Yes),
+    key("unhealthy_threshold", from_one(U32), "3", Yes),
+    key("expected_status", up_to(U32), "0", Yes),
+    key("accepted_statuses", Texts, "[]", Yes),
+    key("port", from_one(U16), "", Yes),
+    key("host", Text, "", Yes),
+    key("jitter_percent", up_to(100), "10", Yes),
+    key("headers", Tables(HEALTH_HEADER), "[]", Yes),
 ];
 
 #[rustfmt::skip]
 pub(super) static HEALTH_HEADER: &[Key] = &[
-    key("name", Text, "", NotYet),
-    key("value_file", Text, "", NotYet),
+    key("name", Text, "", Yes),
+    key("value_file", Text, "", Yes),
+];
+
+#[rustfmt::skip]
+pub(super) static PASSIVE_HEALTH: &[Key] = &[
+    key("consecutive_failures", from_one(U32), "5", Yes),
+    key("base_ejection", from_one(U32), "30", Yes),
+    key("max_ejection", from_one(U32), "300", Yes),
+    key("max_ejected_percent", Integer { min: 1, max: 100 }, "10", Yes),
+    key("count_server_errors", Flag, "true", Yes),
 ];
 
 #[rustfmt::skip]
@@ -422,4 +437,5 @@ pub(super) static SECTIONS: &[(&str, &[Key])] = &[
     ("a frontend's headers", HEADER),
     ("a frontend's header_predicates", HEADER_PREDICATE),
     ("a health_check's headers", HEALTH_HEADER),
+    ("a cluster's passive_health", PASSIVE_HEALTH),
 ];

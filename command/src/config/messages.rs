@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use super::answers::Answers;
 use super::diagnostic::Diagnostics;
 use super::file::Section;
+use super::health;
 use super::pem_files::{PemFiles, Unreadable};
 use crate::order::SEND_TLS13_TICKETS_DEFAULT;
 use crate::proto;
@@ -214,6 +215,9 @@ pub(super) fn cluster(
         shard_min_backends: number("shard_min_backends"),
         shard_mode: section.choice("shard_mode").map(|mode| shard_mode(mode).into()),
         max_connection_attempts: number("max_connection_attempts"),
+        passive_health: section.table("passive_health").map(|table| health::passive_health(&table)),
+        panic_threshold: number("panic_threshold"),
+        retry_budget_percent: number("retry_budget_percent"),
         tls: section.table("tls").and_then(|table| backend_tls(&table, files, diagnostics)),
         ..proto::Cluster::default()
     }

@@ -13,6 +13,7 @@
 mod answers;
 mod diagnostic;
 mod file;
+mod health;
 mod keys;
 mod messages;
 mod objects;
@@ -29,13 +30,15 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
-use crate::order::{ListenerKey, Order};
+use crate::order::{ClusterId, ListenerKey, Order};
 use crate::proto;
-use crate::proto::supervision::LimitsConfig;
+use crate::proto::supervision::{LimitsConfig, ProbeSecret};
 
 use answers::ReadAnswer;
 pub use diagnostic::{ConfigError, ConfigErrors, ConfigWarning, Diagnostic};
 use diagnostic::{Diagnostics, Place};
+use health::ReadSecret;
+pub use health::fingerprint;
 use pem_files::ReadPem;
 
 /// The configuration of a proxy that was given none, and the documentation of every key: the
@@ -116,6 +119,8 @@ pub struct Config {
     pub max_record_buffers: usize,
     /// TLS handshakes of clients that a worker has under way at a time. Ours.
     pub max_handshakes: usize,
+    /// Probes of backends that a worker has under way at a time. Ours.
+    pub max_probes: usize,
     /// TLS sessions that are kept for listeners with early data, by all workers together. Ours.
     pub max_early_data_sessions: usize,
     /// Bytes of a user's name and password in a request, decoded.
@@ -142,6 +147,8 @@ pub struct Config {
     /// The whole state: listeners; then each cluster in the order of the file, followed by its
     /// certificates, frontends and backends; then the activations. Applied in order to an empty state, none is refused.
     pub orders: Vec<Order>,
+    /// Values of secret headers of health checks, by cluster; orders name them by their fingerprints.
+    pub probe_secrets: Vec<(ClusterId, ProbeSecret)>,
     /// What the operator should know, in the order of the file.
     pub warnings: Vec<ConfigWarning>,
     /// Where each listener stands in the file; see [`Config::remark`].
@@ -158,17 +165,24 @@ struct Outside<'a> {
     read_answer: ReadAnswer<'a>,
     /// None: what needs a certificate is left out.
     read_pem: Option<ReadPem<'a>>,
+    /// None: headers of health checks are left out.
+    read_secret: Option<ReadSecret<'a>>,
 }
 
 impl Outside<'static> {
     /// The machine's own.
-    const REAL: Self =
-        Self { look_up: &look_up, read_answer: &answers::read_file, read_pem: Some(&pem_files::read_file) };
+    const REAL: Self = Self {
+        look_up: &look_up,
+        read_answer: &answers::read_file,
+        read_pem: Some(&pem_files::read_file),
+        read_secret: Some(&health::read_file),
+    };
     /// One in which every name has an address, and every answer is empty.
     const NONE: Self = Self {
         look_up: &|_| Ok(vec![SocketAddr::from(([127, 0, 0, 1], 1))]),
         read_answer: &|_| Ok(String::new()),
         read_pem: None,
+        read_secret: None,
     };
 }
 
@@ -190,6 +204,7 @@ pub fn load_settings(path: &Path) -> Result<Config, ConfigErrors> {
     // Any address and answer will do for orders that are thrown away.
     let mut config = load_with(path, Outside::NONE)?;
     config.orders = Vec::new();
+    config.probe_secrets = Vec::new();
     Ok(config)
 }
 
@@ -246,9 +261,10 @@ fn parse_with(
     let top = file::Section::top(&document, keys::TOP);
     file::check(&top, &mut diagnostics);
     let mut config = resolve::settings(&top, origin, directory, &mut diagnostics);
-    let objects::Objects { orders, listener_places } =
+    let objects::Objects { orders, probe_secrets, listener_places } =
         objects::objects(&top, &config, origin, outside, &mut diagnostics);
     config.orders = orders;
+    config.probe_secrets = probe_secrets;
     config.listener_places = listener_places;
     config.warnings = diagnostics.finish()?;
     Ok(config)
@@ -332,6 +348,7 @@ impl Config {
             basic_auth_bytes_max: self.basic_auth_max_credential_bytes as u64,
             record_buffers_max: self.max_record_buffers as u64,
             handshakes_max: self.max_handshakes as u64,
+            probes_max: self.max_probes as u64,
         }
     }
 }

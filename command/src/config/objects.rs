@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::answers::Answers;
 use super::diagnostic::{Diagnostic, Diagnostics, Place};
 use super::file::{Located, Section};
+use super::health::{self, ReadSecret};
 use super::pem_files::{PemFiles, Unreadable};
 use super::resolve::report_unserved;
 use super::{Config, DEMO_PORT, Lookup, Origin, Outside, messages};
@@ -22,13 +23,15 @@ use crate::order::{
     HostPattern, HttpFrontend, HttpListener, ListenerKey, ListenerKind, Order, OrderError, PathRule,
     SEND_TLS13_TICKETS_DEFAULT, STICKY_NAME_DEFAULT, TcpListener,
 };
-use crate::proto;
+use crate::proto::{self, supervision::ProbeSecret};
 use crate::state::TcpFrontends;
 
 /// What the file is about.
 pub(super) struct Objects {
     /// The orders that lead to it.
     pub(super) orders: Vec<Order>,
+    /// Values of secret headers of health checks.
+    pub(super) probe_secrets: Vec<(ClusterId, ProbeSecret)>,
     /// Where each listener is said.
     pub(super) listener_places: HashMap<ListenerKey, Diagnostic>,
 }
@@ -47,7 +50,9 @@ pub(super) fn objects(
         names: Names { look_up: outside.look_up, known: HashMap::new() },
         answers: Answers { read: outside.read_answer },
         files: PemFiles { read: outside.read_pem },
+        read_secret: outside.read_secret,
         diagnostics,
+        probe_secrets: Vec::new(),
         listeners: HashMap::new(),
         limit_orders: Vec::new(),
         listener_orders: Vec::new(),
@@ -83,7 +88,9 @@ struct Builder<'c, 'l> {
     names: Names<'l>,
     answers: Answers<'l>,
     files: PemFiles<'l>,
+    read_secret: Option<ReadSecret<'l>>,
     diagnostics: &'c mut Diagnostics,
+    probe_secrets: Vec<(ClusterId, ProbeSecret)>,
     listeners: HashMap<SocketAddr, Vec<Declared>>,
     limit_orders: Vec<Order>,
     listener_orders: Vec<Arc<HttpListener>>,
@@ -214,12 +221,22 @@ impl Builder<'_, '_> {
         } else {
             report_unserved(section, "http", self.diagnostics);
         }
-        let wire = messages::cluster(id, section, self.answers, self.files, self.diagnostics);
+        let mut wire = messages::cluster(id, section, self.answers, self.files, self.diagnostics);
+        let mut secrets = Vec::new();
+        if let Some(table) = section.table("health_check") {
+            let read = self.read_secret;
+            let check = health::health_check(id, &table, read, &mut secrets, self.diagnostics);
+            if check.is_none() {
+                return;
+            }
+            wire.health_check = check;
+        }
         let Some(cluster) = self.checked(section, Cluster::from_wire(wire)) else { return };
         if is_tcp && self.checked(section, cluster.check_fit_for_tcp()).is_none() {
             return;
         }
         let id = cluster.id().clone();
+        self.probe_secrets.extend(secrets.into_iter().map(|secret| (id.clone(), secret)));
         self.cluster_orders.push(Order::AddCluster(Arc::new(cluster)));
         for frontend in section.tables("frontends") {
             if is_tcp {
@@ -460,7 +477,7 @@ impl Builder<'_, '_> {
             .chain(self.cluster_orders)
             .chain(activations)
             .collect();
-        Objects { orders, listener_places }
+        Objects { orders, probe_secrets: self.probe_secrets, listener_places }
     }
 
     /// Reports what an order's own checks refuse, at the key it came from.
@@ -478,7 +495,10 @@ impl Builder<'_, '_> {
                     "sni" => "hostname",
                     other => other,
                 };
-                let table = name.strip_prefix("tls.").and_then(|name| Some((section.table("tls")?, name)));
+                let table = ["tls", "health_check", "passive_health"].into_iter().find_map(|table| {
+                    let name = name.strip_prefix(table)?.strip_prefix('.')?;
+                    Some((section.table(table)?, name))
+                });
                 let (section, name) = table.unwrap_or_else(|| (section.clone(), name));
                 if section.declares(name) {
                     let text = text.strip_prefix(field).unwrap_or(&text).trim_start();

@@ -71,6 +71,7 @@ pub(super) fn settings(
         max_splice_pipes: size(top, "max_splice_pipes"),
         max_record_buffers: size(top, "max_record_buffers"),
         max_handshakes: size(top, "max_handshakes"),
+        max_probes: size(top, "max_probes"),
         max_early_data_sessions: size(top, "max_early_data_sessions"),
         basic_auth_max_credential_bytes: credential_bytes(top, diagnostics),
         retry_after: u32::try_from(top.integer_or_default("retry_after"))
@@ -84,6 +85,7 @@ pub(super) fn settings(
         request_timeout: timeout(top, "request_timeout"),
         activate_listeners: top.flag("activate_listeners").unwrap_or(true),
         orders: Vec::new(),
+        probe_secrets: Vec::new(),
         warnings: Vec::new(),
         listener_places: HashMap::new(),
     }

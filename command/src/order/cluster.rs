@@ -5,7 +5,8 @@ use std::iter;
 use zeroize::Zeroize;
 
 use super::{
-    AnswerTemplate, BackendTls, ClusterId, ConnectionLimit, Credential, OrderError,
+    AnswerTemplate, BackendTls, ClusterId, ConnectionLimit, Credential, HealthCheck, OrderError,
+    PassiveHealth,
     answer::{self, Answers},
     credential, is_field_value, is_token, wire_enum,
 };
@@ -31,6 +32,8 @@ struct Rest {
     answers: Answers,
     credentials: Box<[Credential]>,
     tls: Option<BackendTls>,
+    health_check: Option<HealthCheck>,
+    passive_health: Option<PassiveHealth>,
 }
 
 /// All else is made of the message.
@@ -80,6 +83,10 @@ impl Cluster {
         let credentials = credential::credentials(&wire.authorized_hashes)?;
         let tls = wire.tls.take().as_ref().map(BackendTls::from_wire).transpose()?;
         let https_redirect_port = wire.https_redirect_port.map(check_port).transpose()?;
+        let health_check = wire.health_check.clone().map(HealthCheck::from_wire).transpose()?;
+        let passive_health = wire.passive_health.as_ref().map(PassiveHealth::from_wire).transpose()?;
+        check_percent("panic_threshold", wire.panic_threshold)?;
+        check_percent("retry_budget_percent", wire.retry_budget_percent)?;
         // What the fields above already say is blanked; the rest is kept only if it says anything.
         let blank = proto::Cluster::default();
         let rest = proto::Cluster {
@@ -88,8 +95,17 @@ impl Cluster {
             max_connection_attempts: None,
             ..wire
         };
-        let rest = (rest != blank || tls.is_some())
-            .then(|| Box::new(Rest { wire: rest, https_redirect_port, answers, credentials, tls }));
+        let rest = (rest != blank || tls.is_some()).then(|| {
+            Box::new(Rest {
+                wire: rest,
+                https_redirect_port,
+                answers,
+                credentials,
+                tls,
+                health_check,
+                passive_health,
+            })
+        });
         Ok(Self { id, load_balancing, max_connection_attempts, rest })
     }
 
@@ -163,6 +179,43 @@ impl Cluster {
         self.rest.as_ref()?.tls.as_ref().filter(|tls| tls.enabled())
     }
 
+    /// How its backends are probed; none: they are not.
+    #[must_use]
+    pub fn health_check(&self) -> Option<&HealthCheck> {
+        self.rest.as_ref()?.health_check.as_ref()
+    }
+
+    /// The same cluster with another health check, or none.
+    #[must_use]
+    pub fn with_health_check(&self, check: Option<HealthCheck>) -> Self {
+        let mut cluster = self.clone();
+        let mut rest = cluster.rest.take().unwrap_or_else(|| Box::new(Rest::blank()));
+        rest.wire.health_check = check.as_ref().map(|check| check.wire().clone());
+        rest.health_check = check;
+        let says_something = rest.wire != Rest::blank().wire || rest.tls.is_some();
+        cluster.rest = says_something.then_some(rest);
+        cluster
+    }
+
+    /// When its backends are taken out because of requests that failed; none: never.
+    #[must_use]
+    pub fn passive_health(&self) -> Option<&PassiveHealth> {
+        self.rest.as_ref()?.passive_health.as_ref()
+    }
+
+    /// With fewer healthy backends than so many percent, 0 to 100, what is said of their health is left out of
+    /// account; none: with no healthy one.
+    #[must_use]
+    pub fn panic_threshold(&self) -> Option<u32> {
+        self.rest.as_ref()?.wire.panic_threshold
+    }
+
+    /// Connects beyond the first of each request, in percent of the requests, 0 to 100; none: no bound.
+    #[must_use]
+    pub fn retry_budget_percent(&self) -> Option<u32> {
+        self.rest.as_ref()?.wire.retry_budget_percent
+    }
+
     /// The cluster as a message, with every field it came with, but for a private key.
     #[must_use]
     pub fn public_wire(&self) -> proto::Cluster {
@@ -220,7 +273,6 @@ impl Cluster {
             rest.shard_percent.is_some() || rest.shard_min_backends.is_some() || rest.shard_mode.is_some();
         let unserved = [
             (rest.sticky_session, "sticky_session"),
-            (rest.health_check.is_some(), "health_check"),
             (rest.affinity_header.is_some() || rest.affinity_cookie.is_some(), "affinity"),
             (sharding, "sharding"),
             (rest.proxy_protocol.is_some(), "proxy_protocol"),
@@ -228,6 +280,27 @@ impl Cluster {
         ];
         for (_, what) in unserved.into_iter().filter(|(used, _)| *used) {
             notes.push(format!("{what} is kept but not served yet by this version"));
+        }
+    }
+}
+
+impl Rest {
+    fn blank() -> Self {
+        let blank = proto::Cluster::default();
+        let wire = proto::Cluster {
+            cluster_id: String::new(),
+            load_balancing: blank.load_balancing,
+            max_connection_attempts: None,
+            ..blank
+        };
+        Self {
+            wire,
+            https_redirect_port: None,
+            answers: Answers::default(),
+            credentials: Box::default(),
+            tls: None,
+            health_check: None,
+            passive_health: None,
         }
     }
 }
@@ -272,6 +345,15 @@ fn check_attempts(attempts: u32) -> Result<u8, OrderError> {
         _ => {
             Err(OrderError::invalid("max_connection_attempts", &attempts.to_string(), "is not from 1 to 255"))
         }
+    }
+}
+
+fn check_percent(field: &'static str, percent: Option<u32>) -> Result<(), OrderError> {
+    match percent {
+        Some(percent) if percent > 100 => {
+            Err(OrderError::invalid(field, &percent.to_string(), "is not from 0 to 100"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -449,6 +531,25 @@ mod tests {
         check(|wire| wire.authorized_hashes = vec!["ada:secret".into()], "authorized_hashes `ada` is not");
         check(|wire| wire.www_authenticate = Some("a\nb".into()), "www_authenticate `a\\nb` has a control");
         check(|wire| wire.www_authenticate = Some("a".repeat(1025)), "longer than 1024 bytes");
+    }
+
+    #[test]
+    fn a_health_check_comes_and_goes() {
+        let plain = Cluster::from_wire(wire()).expect("accepted");
+        let config = proto::HealthCheckConfig { uri: "/up".into(), ..Default::default() };
+        let check = HealthCheck::from_wire(config.clone()).expect("accepted");
+        let checked = plain.with_health_check(Some(check.clone()));
+        assert_eq!(checked.health_check(), Some(&check));
+        assert_eq!(checked.wire(), proto::Cluster { health_check: Some(config), ..wire() });
+        assert_eq!(Cluster::from_wire(checked.wire()).as_ref(), Ok(&checked));
+        assert_eq!(checked.with_health_check(None), plain);
+        check_percents();
+    }
+
+    fn check_percents() {
+        check(|wire| wire.panic_threshold = Some(101), "panic_threshold `101` is not from 0 to 100");
+        check(|wire| wire.retry_budget_percent = Some(101), "retry_budget_percent `101`");
+        check(|wire| wire.health_check = Some(Default::default()), "health_check.uri");
     }
 
     #[test]

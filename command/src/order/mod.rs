@@ -14,11 +14,13 @@ mod credential;
 mod error;
 mod expression;
 mod frontend;
+mod health_check;
 mod host;
 mod hsts;
 mod ids;
 mod limit;
 mod listener;
+mod passive_health;
 mod verb;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -42,6 +44,11 @@ pub use frontend::{
     PREDICATE_VALUE_BYTES_MAX, PREDICATES_MAX, PathRule, REWRITE_BYTES_MAX, Redirect, RedirectScheme,
     Rewrite, RewritePart, RulePosition, TAG_BYTES_MAX, TAGS_MAX, TcpFrontend, TcpIdentity,
 };
+pub use health_check::{
+    HealthCheck, PROBE_HEADER_BYTES_MAX, PROBE_HEADERS_MAX, PROBE_HOST_BYTES_MAX,
+    PROBE_JITTER_PERCENT_DEFAULT, PROBE_STATUSES_MAX, PROBE_URI_BYTES_MAX, ProbeKind, check_header_name,
+    check_header_values, fingerprint_text, status_range,
+};
 pub use host::{HOST_BYTES_MAX, HostPattern, HostSegment, LABEL_BYTES_MAX};
 pub use hsts::{HSTS_MAX_AGE_DEFAULT, Hsts};
 pub use ids::{BackendId, ClusterId, ID_BYTES_MAX};
@@ -55,6 +62,7 @@ pub use listener::{
     SOZU_ID_HEADER_DEFAULT, STICKY_NAME_DEFAULT, TRUSTED_PROXIES_MAX, TUNNEL_TIMEOUT_DEFAULT, TcpListener,
     TcpListenerPatch, TlsSettings, TlsVersion, TraceContext, TrustedProxies,
 };
+pub use passive_health::PassiveHealth;
 pub use verb::verb_of;
 
 /// One change to the configuration, checked.
@@ -95,6 +103,15 @@ pub enum Order {
     AddCluster(Arc<Cluster>),
     /// Removes a cluster with its frontends and backends.
     RemoveCluster(ClusterId),
+    /// Gives a cluster a health check, in place of the one it had.
+    SetHealthCheck {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// What is asked of its backends.
+        check: Arc<HealthCheck>,
+    },
+    /// Takes a cluster's health check away; that it has none is no error.
+    RemoveHealthCheck(ClusterId),
     /// Adds a rule to the HTTP or HTTPS listeners of an address.
     AddHttpFrontend(Arc<HttpFrontend>),
     /// Removes the rule of the same identity and cluster.
@@ -167,6 +184,11 @@ impl Order {
             }
             R::AddCluster(wire) => Self::AddCluster(Cluster::from_wire(wire.clone())?.into()),
             R::RemoveCluster(id) => Self::RemoveCluster(ClusterId::parse(id)?),
+            R::SetHealthCheck(wire) => Self::SetHealthCheck {
+                cluster: ClusterId::parse(&wire.cluster_id)?,
+                check: HealthCheck::from_wire(wire.config.clone())?.into(),
+            },
+            R::RemoveHealthCheck(id) => Self::RemoveHealthCheck(ClusterId::parse(id)?),
             R::AddHttpFrontend(wire)
             | R::AddHttpFrontendWithHeaderPredicates(wire)
             | R::AddHttpFrontendWithSilentClose(wire) => {
@@ -249,6 +271,11 @@ impl Order {
             }
             Self::AddCluster(cluster) => RequestType::AddCluster(cluster.wire()),
             Self::RemoveCluster(id) => RequestType::RemoveCluster(id.to_string()),
+            Self::SetHealthCheck { cluster, check } => RequestType::SetHealthCheck(proto::SetHealthCheck {
+                cluster_id: cluster.to_string(),
+                config: check.wire().clone(),
+            }),
+            Self::RemoveHealthCheck(id) => RequestType::RemoveHealthCheck(id.to_string()),
             Self::AddHttpFrontend(frontend) => add_frontend(frontend),
             Self::RemoveHttpFrontend(frontend) => remove_frontend(frontend),
             Self::AddTcpFrontend(frontend) => RequestType::AddTcpFrontend((&**frontend).into()),
@@ -305,6 +332,8 @@ impl Order {
             Self::DeactivateListener { .. } => "deactivate_listener",
             Self::AddCluster(_) => "add_cluster",
             Self::RemoveCluster(_) => "remove_cluster",
+            Self::SetHealthCheck { .. } => "set_health_check",
+            Self::RemoveHealthCheck(_) => "remove_health_check",
             Self::AddHttpFrontend(frontend) => match (frontend.is_https(), Variant::of_adding(frontend)) {
                 (false, Variant::Plain) => "add_http_frontend",
                 (false, Variant::HeaderPredicates) => "add_http_frontend_with_header_predicates",

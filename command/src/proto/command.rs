@@ -1197,6 +1197,38 @@ pub struct Cluster {
     #[prost(message, optional, tag = "1000")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: ::core::option::Option<BackendTls>,
+    /// Ours. With fewer healthy backends than so many percent, what is said of their health is left out of account;
+    /// 0: never; absent: with none.
+    #[prost(uint32, optional, tag = "1020")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub panic_threshold: ::core::option::Option<u32>,
+    /// Ours: backends are taken out by what becomes of requests; absent: they are not.
+    #[prost(message, optional, tag = "1021")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passive_health: ::core::option::Option<PassiveHealth>,
+    /// Ours: connects beyond the first of each request, in percent of the requests; absent: no bound.
+    #[prost(uint32, optional, tag = "1022")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_budget_percent: ::core::option::Option<u32>,
+}
+/// Ours.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PassiveHealth {
+    #[prost(uint32, required, tag = "1")]
+    pub consecutive_failures: u32,
+    /// Seconds of the first ejection; each one that follows soon is twice as long as the one before.
+    #[prost(uint32, required, tag = "2")]
+    pub base_ejection: u32,
+    /// Seconds of the longest.
+    #[prost(uint32, required, tag = "3")]
+    pub max_ejection: u32,
+    /// Of a cluster's backends at a time.
+    #[prost(uint32, required, tag = "4")]
+    pub max_ejected_percent: u32,
+    /// Whether answers of 5xx are failures.
+    #[prost(bool, required, tag = "5")]
+    pub count_server_errors: bool,
 }
 /// Ours.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -1241,6 +1273,7 @@ pub struct HealthCheckHeader {
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
 pub struct HealthCheckHeaderValue {
     #[prost(string, required, tag = "1")]
     pub name: ::prost::alloc::string::String,
@@ -1272,6 +1305,14 @@ pub struct HealthCheckConfig {
     #[prost(message, repeated, tag = "10")]
     #[serde(default)]
     pub headers: ::prost::alloc::vec::Vec<HealthCheckHeader>,
+    /// Ours: the Host of probes; absent: the backend's address.
+    #[prost(string, optional, tag = "1000")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: ::core::option::Option<::prost::alloc::string::String>,
+    /// Ours: how far an interval may be from the configured one, in percent; absent: 10.
+    #[prost(uint32, optional, tag = "1001")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jitter_percent: ::core::option::Option<u32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1411,6 +1452,36 @@ pub struct ClosedSessions {
 pub struct HealthChecksList {
     #[prost(btree_map = "string, message", tag = "1")]
     pub map: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, HealthCheckConfig>,
+    /// Ours: the backends of these clusters, and those of others that are not as usual.
+    #[prost(message, repeated, tag = "1020")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backends: ::prost::alloc::vec::Vec<BackendHealth>,
+}
+/// Ours: what is known of a backend now.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackendHealth {
+    #[prost(string, required, tag = "1")]
+    pub cluster_id: ::prost::alloc::string::String,
+    #[prost(string, required, tag = "2")]
+    pub backend_id: ::prost::alloc::string::String,
+    #[prost(message, required, tag = "3")]
+    pub address: SocketAddress,
+    /// By its health check; true without one.
+    #[prost(bool, required, tag = "4")]
+    pub healthy: bool,
+    /// Milliseconds that it is still taken out because of requests that failed; absent: it is not.
+    #[prost(uint64, optional, tag = "5")]
+    pub ejected_ms: ::core::option::Option<u64>,
+    /// Workers that cannot connect to it.
+    #[prost(uint32, required, tag = "6")]
+    pub unreachable_from: u32,
+    /// Why the last probe failed, as long as it is unhealthy.
+    #[prost(string, optional, tag = "7")]
+    pub reason: ::core::option::Option<::prost::alloc::string::String>,
+    /// Whether values of secret headers are missing: it is not probed.
+    #[prost(bool, required, tag = "8")]
+    pub missing_secret: bool,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]

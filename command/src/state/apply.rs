@@ -11,8 +11,9 @@ use super::{
     index::{BackendEntry, ByCluster, FrontendEntry, of_cluster},
 };
 use crate::order::{
-    Backend, BackendKey, Certificate, CertificateKey, Cluster, ClusterId, Fingerprint, HttpFrontend,
-    HttpListener, HttpListenerPatch, ListenerKey, ListenerKind, Noun, Order, OrderError, RulePosition,
+    Backend, BackendKey, Certificate, CertificateKey, Cluster, ClusterId, Fingerprint, HealthCheck,
+    HttpFrontend, HttpListener, HttpListenerPatch, ListenerKey, ListenerKind, Noun, Order, OrderError,
+    RulePosition,
 };
 
 /// Why a transaction is refused. Nothing has changed.
@@ -74,6 +75,10 @@ impl ConfigState {
             Order::DeactivateListener { kind, key } => self.set_active(*kind, key, false, &mut change)?,
             Order::AddCluster(cluster) => self.add_cluster(cluster, &mut change)?,
             Order::RemoveCluster(id) => self.remove_cluster(id, &mut change)?,
+            Order::SetHealthCheck { cluster, check } => {
+                self.set_health_check(cluster, Some(check), &mut change)?;
+            }
+            Order::RemoveHealthCheck(id) => self.set_health_check(id, None, &mut change)?,
             Order::AddHttpFrontend(frontend) => self.add_http_frontend(frontend, &mut change)?,
             Order::RemoveHttpFrontend(frontend) => self.remove_http_frontend(frontend, &mut change)?,
             Order::AddTcpFrontend(frontend) => self.add_tcp_frontend(frontend, &mut change)?,
@@ -316,6 +321,20 @@ impl ConfigState {
         let before = self.clusters.insert(cluster.id().clone(), cluster.clone());
         change.push(Effect::ClusterSet(cluster.clone()), before.map_or(Before::Nothing, Before::Cluster));
         Ok(())
+    }
+
+    fn set_health_check(
+        &mut self,
+        id: &ClusterId,
+        check: Option<&Arc<HealthCheck>>,
+        change: &mut Change,
+    ) -> Result<(), OrderError> {
+        let cluster = self.clusters.get(id).ok_or_else(|| not_found(Noun::Cluster, &format!("`{id}`")))?;
+        if cluster.health_check() == check.map(|check| &**check) {
+            return Ok(());
+        }
+        let cluster = Arc::new(cluster.with_health_check(check.map(|check| (**check).clone())));
+        self.add_cluster(&cluster, change)
     }
 
     fn remove_cluster(&mut self, id: &ClusterId, change: &mut Change) -> Result<(), OrderError> {

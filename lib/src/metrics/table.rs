@@ -210,6 +210,18 @@ metrics! {
     SniPrereadTimeout "tcp.sni_preread.rejected.timeout" Count Connections "Connections closed because their ClientHello was not whole in time."
     SniPrereadTooLarge "tcp.sni_preread.rejected.too_large" Count Connections "Connections closed because their ClientHello is longer than it may be."
 
+    // Health of backends.
+    HealthCheckSuccess "health_check.success" Count Events "Probes that succeeded."
+    HealthCheckFailure "health_check.failure" Count Events "Probes that failed."
+    HealthCheckUp "health_check.up" Count Events "Backends that probes found healthy again."
+    HealthCheckDown "health_check.down" Count Events "Backends that probes found unhealthy."
+    HealthCheckHealthyBackends "health_check.healthy_backends" Gauge Items "Backends that this worker probes and that are healthy."
+    HealthCheckInFlight "health_check.in_flight" Gauge Items "Probes under way."
+    HealthCheckDelayed "health_check.delayed" Count Events "Times probes that were due had to wait for others to end."
+    HealthCheckMissingSecret "health_check.missing_secret" Count Events "Probes not sent because a value of a secret header is missing."
+    BackendsFailOpen "backends.fail_open" Count Requests "Requests for which the health of backends was left out of account."
+    BackendRetryBudgetExhausted "backend.retry.budget_exhausted" Count Requests "Requests given up because further attempts were beyond the cluster's budget."
+
     // The worker itself.
     SplicePipes "splice.pipes" Gauge Items "Pipes in use for splicing."
     HalfHeadsEvicted "http.half_heads.evicted" Count Requests "Request heads, and bytes behind them of no use yet, given up because their buffers were needed."

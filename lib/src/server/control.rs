@@ -12,7 +12,7 @@ use kakehi_command::proto::response_content::ContentType;
 use kakehi_command::proto::supervision as proto;
 use kakehi_command::proto::supervision::{
     Answer, Applied, Batch, Boot, Drained, FromWorker, ListenSockets, Query, Ready, Refused, ToWorker,
-    from_worker, to_worker,
+    Verdict, Verdicts, from_worker, to_worker,
 };
 use kakehi_command::proto::{
     AvailableMetrics, ClusterHashes, ClusterInformations, QueryCertificatesFilters, Request, ResponseContent,
@@ -153,6 +153,9 @@ impl Control {
             Some(to_worker::Message::TicketKeys(keys)) => {
                 worker.set_ticket_keys(ticket_keys(&keys));
             }
+            Some(to_worker::Message::Probers(probers)) => worker.set_probers(&probers.worker_ids),
+            Some(to_worker::Message::Verdicts(verdicts)) => worker.apply_verdicts(&verdicts.verdicts),
+            Some(to_worker::Message::ProbeSecrets(secrets)) => worker.set_probe_secrets(secrets),
             Some(to_worker::Message::SessionTable(table)) => self.map_sessions(&table, worker)?,
             Some(to_worker::Message::LimitTables(tables)) => self.map_limits(&tables, worker)?,
             Some(to_worker::Message::Query(query)) => self.answer(query, worker)?,
@@ -291,6 +294,14 @@ impl Control {
         }))
     }
 
+    /// Tells main what was found out about backends.
+    pub(super) fn report(&mut self, verdicts: Vec<Verdict>) -> Result<(), ControlError> {
+        if verdicts.is_empty() {
+            return Ok(());
+        }
+        self.send(from_worker::Message::Verdicts(Verdicts { verdicts }))
+    }
+
     /// Everything in flight is finished.
     pub(super) fn drained(&mut self) -> Result<(), ControlError> {
         self.send(from_worker::Message::Drained(Drained {}))
@@ -343,11 +354,13 @@ pub(super) fn configuration(boot: &Boot, seed: u64) -> Configuration {
             basic_auth_bytes_max: count(limits.basic_auth_bytes_max),
             record_buffers_max: count(limits.record_buffers_max),
             handshakes_max: count(limits.handshakes_max),
+            probes_max: count(limits.probes_max),
         },
         buffers_min: count(config.min_buffers),
         buffers_max: count(config.max_buffers),
         buffer_bytes: count(config.buffer_size),
         seed,
+        worker_id: boot.worker_id,
     }
 }
 

@@ -141,6 +141,7 @@ fn serve(
             return finish(poll, events, control, exit);
         }
         if ending != Some(Exit::Orphaned) {
+            control.report(worker.take_verdicts())?;
             flush(poll, control)?;
         }
     }

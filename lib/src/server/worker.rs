@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use kakehi_command::order::ListenerKind;
+use kakehi_command::proto::supervision::{ProbeSecrets, Verdict};
 use kakehi_command::state::ConfigState;
 use slab::Slab;
 
@@ -24,6 +25,7 @@ use crate::net::{Network, Pipes, Ready, Stream, Token};
 use crate::session::backends::{BackendKey, Backends};
 use crate::session::handshakes::Handshakes;
 use crate::session::http::answer::BARE_503;
+use crate::session::probe::Probes;
 use crate::session::table::{Resting, Session, Sessions};
 use crate::session::tcp::TcpSession;
 use crate::session::{Drive, Hold, Owner, Scratch, Settings, Shared};
@@ -70,11 +72,13 @@ pub struct Configuration {
     pub buffer_bytes: usize,
     /// Seed of all random choices.
     pub seed: u64,
+    /// This worker's number.
+    pub worker_id: u32,
 }
 
 /// See the module.
 pub struct Worker<N: Network> {
-    pub(super) shared: Shared<N>,
+    pub(crate) shared: Shared<N>,
     sessions: Sessions<N::Stream>,
     /// Sessions that have more to do.
     yielded: VecDeque<usize>,
@@ -129,6 +133,7 @@ impl<N: Network> Worker<N> {
             listeners,
             backends: Backends::default(),
             limits: ClientLimits::default(),
+            probes: Probes::new(configuration.worker_id, configuration.settings.probes_max, now),
             metrics,
             ids: RequestIds::new(u128::from(seed) << 64 | u128::from(seed.rotate_left(32))),
             seed,
@@ -253,12 +258,14 @@ impl<N: Network> Worker<N> {
                     self.shared.release_token(token);
                 }
             }
+            Some(Owner::Probe(index)) => self.shared.probe_ready(index, token, ready),
             Some(Owner::Idle(_) | Owner::Channel | Owner::Closed) | None => {}
         }
     }
 
     /// Sessions and connections whose time is over.
     pub fn handle_timers(&mut self) {
+        self.shared.handle_probe_timers();
         let mut due = std::mem::take(&mut self.due);
         self.shared.timers.expire(self.shared.now, &mut due);
         for token in due.drain(..) {
@@ -267,7 +274,7 @@ impl<N: Network> Worker<N> {
                 Some(Owner::Idle(key)) => self.expire_idle(key, token),
                 Some(Owner::Listener(index)) => self.accept(index),
                 // A connection that was idle when the timer was set, and is in use again.
-                Some(Owner::Back(_) | Owner::Channel | Owner::Closed) | None => {}
+                Some(Owner::Back(_) | Owner::Channel | Owner::Probe(_) | Owner::Closed) | None => {}
             }
         }
         self.due = due;
@@ -317,7 +324,12 @@ impl<N: Network> Worker<N> {
         let shared = &self.shared;
         let waits = |purpose: Use| !shared.thirsty[purpose as usize].is_empty();
         let quenchable = Use::ALL.iter().any(|&purpose| waits(purpose) && shared.has_room(purpose));
-        !self.yielded.is_empty() || !self.handshaking.is_empty() || !self.crowded.is_empty() || quenchable
+        let probes = self.shared.start_probes();
+        probes
+            || !self.yielded.is_empty()
+            || !self.handshaking.is_empty()
+            || !self.crowded.is_empty()
+            || quenchable
     }
 
     /// Takes buffers from sessions that are held up by their client, for those that have none.
@@ -365,7 +377,8 @@ impl<N: Network> Worker<N> {
         let oldest =
             |hold: Hold| self.shared.held_up[hold as usize].front().map(|&(_, since)| since + hold.age_min());
         let eviction = Hold::ALL.into_iter().filter(wanted).filter_map(oldest).min();
-        timers.into_iter().chain(eviction).min()
+        let probes = self.shared.probes.next_wakeup(self.shared.now);
+        timers.into_iter().chain(eviction).chain(probes).min()
     }
 
     /// Runs one session. A panic costs that session and nothing else.
@@ -563,6 +576,7 @@ impl<N: Network> Worker<N> {
         }
         self.serving = false;
         self.close_pooled();
+        self.shared.stop_probes();
         for index in self.sessions.indexes() {
             self.dispatch(index, |session, shared| session.drive(shared));
         }
@@ -587,6 +601,28 @@ impl<N: Network> Worker<N> {
         }
     }
 
+    /// The workers that probe backends are these from now on.
+    pub fn set_probers(&mut self, workers: &[u32]) {
+        if !self.shared.draining {
+            self.shared.set_probers(workers);
+        }
+    }
+
+    /// What main says of the health of backends.
+    pub fn apply_verdicts(&mut self, verdicts: &[Verdict]) {
+        self.shared.apply_verdicts(verdicts);
+    }
+
+    /// Values of secret headers for probes came.
+    pub fn set_probe_secrets(&mut self, secrets: ProbeSecrets) {
+        self.shared.set_probe_secrets(secrets);
+    }
+
+    /// What this worker has found out about backends since the last call, for main.
+    pub fn take_verdicts(&mut self) -> Vec<Verdict> {
+        self.shared.probes.take_news()
+    }
+
     /// Counters and gauges, as they are now.
     pub fn metrics(&mut self) -> &Metrics {
         self.shared.refresh_gauges();
@@ -601,6 +637,7 @@ impl<N: Network> Worker<N> {
     /// Every count agrees with what it counts.
     pub fn check_invariants(&self) {
         self.shared.backends.check_invariants();
+        self.shared.probes.check_invariants();
         self.shared.listeners.check_invariants();
         self.shared.buffers.check_invariants();
         self.shared.room.check_invariants();
@@ -610,7 +647,7 @@ impl<N: Network> Worker<N> {
             assert_eq!(self.shared.buffers.in_use(), 0, "no session, no buffer in use");
             assert_eq!(self.shared.pipes.in_use(), 0, "no session, no pipe in use");
         }
-        let (mut fronts, mut backs, mut idle, mut timers) = (0, 0, 0, 0);
+        let (mut fronts, mut backs, mut idle, mut probes, mut timers) = (0, 0, 0, 0, 0);
         for (token, owner) in &self.shared.owners {
             timers += usize::from(self.shared.timers.is_set(token));
             match *owner {
@@ -623,6 +660,7 @@ impl<N: Network> Worker<N> {
                     backs += 1;
                 }
                 Owner::Idle(_) => idle += 1,
+                Owner::Probe(_) => probes += 1,
                 Owner::Closed => assert!(self.shared.released.contains(&token), "closed in this turn"),
                 Owner::Listener(_) | Owner::Channel => {}
             }
@@ -630,6 +668,7 @@ impl<N: Network> Worker<N> {
         assert_eq!(fronts, self.sessions.len(), "each session has one front");
         assert_eq!(backs, self.shared.backends.active_count(), "each back in use has a token");
         assert_eq!(idle, self.shared.backends.idle_count(), "each pooled back has a token");
+        assert_eq!(probes, self.shared.probes.running(), "each probe has a token");
         assert_eq!(timers, self.shared.timers.len(), "no timer without a socket");
     }
 }

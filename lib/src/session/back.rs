@@ -98,7 +98,7 @@ impl<S: Stream> Back<S> {
 }
 
 /// Descriptors, memory or ports are used up here: the backend is not to blame.
-fn is_our_own_want(error: &io::Error) -> bool {
+pub(super) fn is_our_own_want(error: &io::Error) -> bool {
     use nix::libc::{EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM};
     matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS | ENOMEM | EADDRNOTAVAIL))
 }

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use kakehi_command::proto::supervision::Subject;
 use slab::Slab;
 
 use crate::health::BackendTurn;
@@ -32,6 +33,7 @@ mod counted;
 mod flow;
 pub mod handshakes;
 pub mod http;
+pub mod probe;
 mod relay;
 mod secured;
 pub mod table;
@@ -39,6 +41,7 @@ pub mod tcp;
 
 use backends::{BackendKey, Backends, Reuse};
 use handshakes::Handshakes;
+use probe::Probes;
 
 /// Steps that one session may take in a turn before the others have theirs. A step moves at most one
 /// buffer in each direction.
@@ -81,6 +84,8 @@ pub enum Owner {
     Back(usize),
     /// A back connection in the pool.
     Idle(BackendKey),
+    /// The probe of the target with this index.
+    Probe(usize),
     /// Nobody: its socket was closed in this turn.
     Closed,
 }
@@ -106,6 +111,8 @@ pub struct Settings {
     pub record_buffers_max: usize,
     /// TLS handshakes of clients at a time (`max_handshakes`).
     pub handshakes_max: usize,
+    /// Probes of backends at a time (`max_probes`).
+    pub probes_max: usize,
     /// Bytes of a user's name and password in a request, decoded (`basic_auth_max_credential_bytes`).
     pub basic_auth_bytes_max: usize,
 }
@@ -204,6 +211,8 @@ pub struct Shared<N: Network> {
     pub backends: Backends<N::Stream>,
     /// Limits that hold over all workers.
     pub limits: ClientLimits,
+    /// Probes of these backends.
+    pub probes: Probes<N::Stream>,
     /// Counters and gauges.
     pub metrics: Metrics,
     /// Request ids.
@@ -253,6 +262,9 @@ impl<N: Network> Shared<N> {
         self.metrics.set(Metric::SplicePipes, self.pipes.in_use());
         self.metrics.set(Metric::TlsRecordBuffers, self.room.buffers_in_use());
         self.metrics.set(Metric::ProtocolTlsHandshake, self.room.handshakes());
+        self.metrics.set(Metric::HealthCheckInFlight, self.probes.running());
+        self.metrics.set(Metric::HealthCheckHealthyBackends, self.probes.healthy());
+        self.metrics.add(Metric::BackendsFailOpen, self.backends.take_fail_open());
         let sessions = self.listeners.tls().sessions.take_counts();
         self.metrics.add(Metric::TlsSessionsStored, sessions.stored);
         self.metrics.add(Metric::TlsSessionsEvicted, sessions.evicted);
@@ -286,6 +298,7 @@ impl<N: Network> Shared<N> {
                 log::info!("backend {id} of cluster {cluster} at {address} is up again");
             }
         }
+        self.report(key, Subject::Connects, turn == BackendTurn::Up, None);
     }
 
     /// Closes a listening socket.

@@ -180,12 +180,14 @@ impl Run {
                 splice_pipes_max: setting.pipes_max,
                 record_buffers_max: setting.record_buffers_max,
                 handshakes_max: setting.handshakes_max,
+                probes_max: 8,
                 basic_auth_bytes_max: 4096,
             },
             buffers_min: 1,
             buffers_max: setting.buffers,
             buffer_bytes: setting.buffer_bytes,
             seed: rng.next(),
+            worker_id: 0,
         };
         let mut worker = Worker::new(SimNet::new(world.clone()), configuration, origin);
         randomness::begin(rng.fork());

@@ -5,7 +5,9 @@
 
 use std::path::PathBuf;
 
-use kakehi_command::proto::{BackendTls, Cluster, LoadBalancingAlgorithms, ProxyProtocolConfig, ShardMode};
+use kakehi_command::proto::{
+    BackendTls, Cluster, LoadBalancingAlgorithms, PassiveHealth, ProxyProtocolConfig, ShardMode,
+};
 
 use super::super::{CliError, tls, values};
 
@@ -39,6 +41,29 @@ pub(in super::super) struct Add {
     /// An answer of its own, as the text of a whole HTTP answer or `file://PATH`; may be repeated
     #[arg(long, value_name = "CODE=TEXT", value_parser = values::split_pair)]
     answer: Vec<(String, String)>,
+
+    /// With fewer healthy backends than so many percent, leave their health out of account; 0: never
+    /// [default: with none at all]
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(..=100))]
+    panic_threshold: Option<u32>,
+    /// Connects beyond the first of each request, in percent of the cluster's requests [default: no bound]
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(..=100))]
+    retry_budget_percent: Option<u32>,
+    /// Take a backend out once so many requests to it failed in a row
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    passive_failures: Option<u32>,
+    /// Seconds that it is out at first; twice as long each time that follows soon
+    #[arg(long, value_name = "SECONDS", requires = "passive_failures", default_value_t = 30)]
+    passive_ejection: u32,
+    /// Seconds that it is out at most
+    #[arg(long, value_name = "SECONDS", requires = "passive_failures", default_value_t = 300)]
+    passive_ejection_max: u32,
+    /// Of the cluster's backends, how many percent may be out so at a time; one always may
+    #[arg(long, value_name = "PERCENT", requires = "passive_failures", default_value_t = 10)]
+    passive_ejected_percent: u32,
+    /// An answer of 5xx is no such failure
+    #[arg(long, requires = "passive_failures")]
+    passive_ignore_server_errors: bool,
 
     /// Speak TLS to the backends, and verify them
     #[arg(long)]
@@ -107,6 +132,13 @@ impl Add {
     /// The cluster these arguments describe.
     pub(super) fn cluster(self) -> Result<Cluster, CliError> {
         let tls = self.backend_tls()?;
+        let passive_health = self.passive_failures.map(|consecutive_failures| PassiveHealth {
+            consecutive_failures,
+            base_ejection: self.passive_ejection,
+            max_ejection: self.passive_ejection_max,
+            max_ejected_percent: self.passive_ejected_percent,
+            count_server_errors: !self.passive_ignore_server_errors,
+        });
         let proxy_protocol = match (self.send_proxy, self.expect_proxy) {
             (true, true) => Some(ProxyProtocolConfig::RelayHeader),
             (true, false) => Some(ProxyProtocolConfig::SendHeader),
@@ -130,6 +162,9 @@ impl Add {
             shard_min_backends: self.shard_min_backends,
             shard_mode: self.shard_strict.then_some(ShardMode::Strict.into()),
             max_connection_attempts: self.max_connection_attempts,
+            panic_threshold: self.panic_threshold,
+            retry_budget_percent: self.retry_budget_percent,
+            passive_health,
             tls,
             ..Cluster::default()
         })

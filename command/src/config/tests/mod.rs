@@ -1,6 +1,7 @@
 //! A text in, and all that is said about it out: errors, or warnings and orders, one line each.
 
 mod embedded;
+mod health;
 mod policies;
 mod tcp;
 mod tls;
@@ -21,7 +22,12 @@ fn parse_text(text: &str, origin: &Origin) -> Result<Config, ConfigErrors> {
         Origin::File(_) => Path::new("/etc/kakehi"),
         Origin::Embedded { .. } => origin.directory(),
     };
-    let outside = Outside { look_up: &look_up, read_answer: &read_answer, read_pem: Some(&tls::read_pem) };
+    let outside = Outside {
+        look_up: &look_up,
+        read_answer: &read_answer,
+        read_pem: Some(&tls::read_pem),
+        read_secret: Some(&health::read_secret),
+    };
     parse_with(text, origin, directory, outside)
 }
 
@@ -369,7 +375,6 @@ fn what_is_not_served_is_a_warning_when_used() {
         &[
             "warning 3: clusters.app.sticky_session: not served yet by this version: it has no effect",
             "warning 4: clusters.app.load_balancing: not served yet by this version: it has no effect",
-            "warning 5: clusters.app.health_check: not served yet by this version: it has no effect",
         ],
     );
     warns(

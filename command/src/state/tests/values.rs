@@ -478,10 +478,24 @@ fn any_certificate() -> impl Strategy<Value = RequestType> {
     })
 }
 
+fn any_health_check() -> impl Strategy<Value = RequestType> {
+    (cluster_id(), option::of(1..3_u32), option::of(0..2_u32)).prop_map(|(cluster_id, interval, jitter)| {
+        let Some(interval) = interval else { return RequestType::RemoveHealthCheck(cluster_id) };
+        let config = proto::HealthCheckConfig {
+            uri: "/up".into(),
+            interval,
+            jitter_percent: jitter,
+            ..Default::default()
+        };
+        RequestType::SetHealthCheck(proto::SetHealthCheck { cluster_id, config })
+    })
+}
+
 pub(super) fn any_order() -> impl Strategy<Value = Order> {
     prop_oneof![
         2 => any_cluster(),
         1 => cluster_id().prop_map(RequestType::RemoveCluster),
+        1 => any_health_check(),
         4 => any_backend(),
         6 => any_frontend(),
         3 => any_listener(),

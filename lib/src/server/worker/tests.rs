@@ -177,9 +177,11 @@ fn serve_on(
         splice_pipes_max: 4,
         record_buffers_max: 64,
         handshakes_max: 64,
+        probes_max: 8,
         basic_auth_bytes_max: 4096,
     };
-    let configuration = Configuration { settings, buffers_min: 0, buffers_max, buffer_bytes: 2048, seed: 1 };
+    let configuration =
+        Configuration { settings, buffers_min: 0, buffers_max, buffer_bytes: 2048, seed: 1, worker_id: 0 };
     let mut worker = Worker::new(Nowhere, configuration, now);
     let address = SocketAddr::from(LISTENER);
     requests.push(RequestType::ActivateListener(ActivateListener {

@@ -18,11 +18,14 @@ use rustls::pki_types::ServerName;
 use slab::Slab;
 
 use crate::balancing::RoundRobin;
-use crate::health::BackendTurn;
+use crate::health::{BackendTurn, Fitness, RetryBudget};
 use crate::net::{Peer, Stream, Token};
 
+mod health;
 mod idle_limit;
 mod node;
+
+pub use health::{Mark, Outcome};
 
 use node::{Idle, Node};
 
@@ -67,6 +70,12 @@ struct ClusterEntry {
     rotation: RoundRobin,
     /// Routes that lead here and requests on their way.
     holders: usize,
+    /// What is said of the health of its members.
+    fitness: Fitness,
+    /// So little that it is left out of account.
+    panics: bool,
+    /// Attempts beyond the first of each request that it may still cost; none: nobody has asked yet.
+    retries: Option<RetryBudget>,
 }
 
 /// Entries of the queue of backends that may be out of date, besides one for each.
@@ -79,7 +88,7 @@ pub enum NoBackend {
     UnknownCluster,
     /// It has no backend.
     Empty,
-    /// All its backends failed a moment ago.
+    /// All its backends failed a moment ago, or are known to be unhealthy.
     AllFailing,
 }
 
@@ -122,6 +131,8 @@ pub struct Backends<S> {
     next_serial: u64,
     idle: usize,
     active: usize,
+    /// Choices that left verdicts out of account.
+    fail_open: u64,
 }
 
 impl<S> Default for Backends<S> {
@@ -134,6 +145,7 @@ impl<S> Default for Backends<S> {
             next_serial: 0,
             idle: 0,
             active: 0,
+            fail_open: 0,
         }
     }
 }
@@ -198,6 +210,9 @@ impl<S: Stream> Backends<S> {
             members: Vec::new(),
             rotation: RoundRobin::default(),
             holders: 0,
+            fitness: Fitness::default(),
+            panics: false,
+            retries: None,
         });
         debug_assert!(u32::try_from(index).is_ok(), "more clusters than memory holds");
         let key = ClusterKey(u32::try_from(index).unwrap_or(u32::MAX));
@@ -330,6 +345,7 @@ impl<S: Stream> Backends<S> {
                 members => entry.rotation.pick(members.len(), weight),
             };
             if let Some(index) = index {
+                self.fail_open += u64::from(entry.panics);
                 return entry.members.get(index).copied().ok_or(NoBackend::Empty);
             }
         }
@@ -378,7 +394,7 @@ impl<S: Stream> Backends<S> {
         idle_max: usize,
     ) -> Option<Peer<S>> {
         let refused = match self.nodes.get_mut(key) {
-            Some(node) if !node.removed && node.idle.len() < idle_max => {
+            Some(node) if !node.removed && node.marks.allow() && node.idle.len() < idle_max => {
                 node.idle.push(Idle { peer, since: now });
                 self.idle += 1;
                 if !std::mem::replace(&mut node.listed, true) {
@@ -511,6 +527,7 @@ impl<S: Stream> Backends<S> {
             assert!(node.idle.is_empty() || node.listed, "idle connections can be found");
             assert!(node.idle.is_sorted_by_key(|idle| idle.since), "the oldest come first");
         }
+        self.check_health();
         assert_eq!(self.by_id.len(), self.clusters.len());
         for (id, key) in &self.by_id {
             let entry = self.clusters.get(key.index()).expect("a named cluster exists");

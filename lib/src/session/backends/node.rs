@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use kakehi_command::order::Backend;
 
+use super::health::{Failures, Marks};
 use super::idle_limit::IdleLimit;
 use crate::health::Backoff;
 use crate::net::Peer;
@@ -25,6 +26,12 @@ pub(super) struct Node<S> {
     /// Connections that sessions use now.
     pub(super) active: usize,
     pub(super) removed: bool,
+    /// What is said of its health.
+    pub(super) marks: Marks,
+    /// Requests that failed in a row.
+    pub(super) failures: Failures,
+    /// What stands for it among those that this worker probes.
+    pub(super) target: Option<usize>,
 }
 
 /// A connection in the pool.
@@ -45,12 +52,15 @@ impl<S> Node<S> {
             idle_limit: IdleLimit::unknown(now),
             active: 0,
             removed: false,
+            marks: Marks::default(),
+            failures: Failures::default(),
+            target: None,
         }
     }
 
     /// Whether a request may go there now.
     pub(super) fn may_take(&self, now: Instant) -> bool {
         // A connection that stands is no attempt to connect.
-        !self.idle.is_empty() || self.backoff.is_available(now)
+        self.marks.allow() && (!self.idle.is_empty() || self.backoff.is_available(now))
     }
 }

@@ -231,7 +231,12 @@ impl<S: Stream> HttpSession<S> {
             Awaited::Back | Awaited::Front if self.is_thirsty() => {
                 self.expire_exchange(503, "no buffer became free in time", shared)
             }
-            Awaited::Back => self.expire_exchange(504, "the backend did not answer in time", shared),
+            Awaited::Back => {
+                if self.exchange.as_ref().is_some_and(|exchange| exchange.progress == Progress::Awaited) {
+                    self.note_failure(shared);
+                }
+                self.expire_exchange(504, "the backend did not answer in time", shared)
+            }
             // The client may rightly have waited for a word of the backend (RFC 9110 §10.1.1).
             Awaited::Front if self.exchange.as_ref().is_some_and(Exchange::owes_continue) => {
                 self.expire_exchange(504, "the backend did not tell the client to continue in time", shared)

@@ -15,7 +15,7 @@ use crate::net::request_id::RequestId;
 use crate::net::{Network, Read, Stream};
 use crate::protocol::http::{RequestMethod, Version};
 use crate::session::back::Speaks;
-use crate::session::backends::{Ask, ClusterKey, Reuse};
+use crate::session::backends::{Ask, ClusterKey, Outcome, Reuse};
 use crate::session::{Owner, Shared};
 
 /// Once this part of all buffers is in use, as a divisor, no head is kept only for being sent again. Far from
@@ -215,6 +215,9 @@ impl<S: Stream> HttpSession<S> {
             .and_then(|cluster| cluster.max_connection_attempts())
             .unwrap_or(shared.settings.connection_attempts_max);
         self.back_active = shared.now;
+        if exchange.attempts == 0 && !exchange.replayed {
+            shared.backends.pay_for_retries(exchange.cluster(), shared.now);
+        }
         let ask = Ask { source: self.address.ip() };
         loop {
             let cluster = exchange.cluster();
@@ -243,6 +246,13 @@ impl<S: Stream> HttpSession<S> {
                 let refusal = Refusal::new(503, "no backend could be connected to")
                     .cluster(shared.backends.cluster_id(cluster))
                     .backend(shared.backends.backend(key).map(|backend| &**backend.backend_id()));
+                return Err(Trouble::Answer(refusal));
+            }
+            if exchange.attempts > 0 && !shared.backends.may_retry(cluster, shared.now) {
+                shared.metrics.incr(Metric::BackendRetryBudgetExhausted);
+                let refusal =
+                    Refusal::new(503, "no backend could be connected to, and the cluster may not try more")
+                        .cluster(shared.backends.cluster_id(cluster));
                 return Err(Trouble::Answer(refusal));
             }
             exchange.attempts += 1;
@@ -455,7 +465,15 @@ impl<S: Stream> HttpSession<S> {
         if self.back.as_ref().is_some_and(|back| !back.connected) {
             return self.reconnect(shared).map(|()| true);
         }
+        self.note_failure(shared);
         Err(Trouble::Answer(self.blame(502, "the backend closed the connection without an answer", shared)))
+    }
+
+    /// The backend did not answer.
+    pub(super) fn note_failure<N: Network<Stream = S>>(&self, shared: &mut Shared<N>) {
+        if let Some(back) = &self.back {
+            shared.note_outcome(back.key, Outcome::Failed);
+        }
     }
 
     /// An answer of ours that names cluster and backend.

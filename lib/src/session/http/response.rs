@@ -16,6 +16,7 @@ use crate::protocol::h1::scan::HeadScanner;
 use crate::protocol::h1::write::{Reply, write_informational, write_response};
 use crate::protocol::http::{Framing, HeadLimits, Version};
 use crate::session::Shared;
+use crate::session::backends::Outcome;
 
 /// 1xx heads before the final one. Each is a sign of life, which must not go on for ever.
 const INFORMATIONAL_MAX: usize = 32;
@@ -173,6 +174,7 @@ impl<S: Stream> HttpSession<S> {
         if exchange.progress == Progress::Awaited {
             if exchange.answered {
                 shared.metrics.incr(Metric::HttpBackendParseErrors);
+                self.note_failure(shared);
                 let text = "the backend closed the connection within the head of its answer";
                 return Err(Trouble::Answer(self.blame(502, text, shared)));
             }
@@ -219,6 +221,9 @@ impl<S: Stream> HttpSession<S> {
             }
             Rewritten::Final { status, body, consumed } => {
                 shared.metrics.count_status(status);
+                if let Some(back) = &self.back {
+                    shared.note_outcome(back.key, Outcome::Answered(status));
+                }
                 // The backend's time is not the client's.
                 self.acknowledged = (shared.now, self.front.untold());
                 self.response.drop_unparsed(consumed);

@@ -45,6 +45,12 @@ impl<S: Stream> TcpSession<S> {
                     return self.refuse(Refusal::NoBackend, shared);
                 }
             };
+            if self.attempts == 0 {
+                shared.backends.pay_for_retries(cluster, shared.now);
+            } else if !shared.backends.may_retry(cluster, shared.now) {
+                shared.metrics.incr(Metric::BackendRetryBudgetExhausted);
+                return self.refuse(Refusal::NoBackend, shared);
+            }
             self.attempts += 1;
             self.stands = None;
             self.back = Back::connect(self.index, cluster, key, Speaks::Bytes, shared);
