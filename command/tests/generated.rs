@@ -60,6 +60,10 @@ fn generate(out: &Path) {
         "HttpsListenerConfig.max_handshakes_per_source",
         "CertificateAndKey.ocsp_response",
         "Cluster.tls",
+        "Cluster.slow_start",
+        "Cluster.sticky_secure",
+        "Cluster.sticky_http_only",
+        "Cluster.sticky_same_site",
         "TcpListenerConfig.tls",
     ] {
         config.field_attribute(

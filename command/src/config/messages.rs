@@ -215,6 +215,10 @@ pub(super) fn cluster(
         shard_mode: section.choice("shard_mode").map(|mode| shard_mode(mode).into()),
         max_connection_attempts: number("max_connection_attempts"),
         tls: section.table("tls").and_then(|table| backend_tls(&table, files, diagnostics)),
+        slow_start: number("slow_start"),
+        sticky_secure: section.flag("sticky_secure"),
+        sticky_http_only: section.flag("sticky_http_only"),
+        sticky_same_site: section.choice("sticky_same_site").map(|site| same_site(site).into()),
         ..proto::Cluster::default()
     }
 }
@@ -358,6 +362,14 @@ fn load_balancing(algorithm: Option<&str>) -> proto::LoadBalancingAlgorithms {
 
 fn load_metric(metric: &str) -> proto::LoadMetric {
     proto::LoadMetric::from_str_name(metric).unwrap_or_default()
+}
+
+fn same_site(site: &str) -> proto::SameSite {
+    match site {
+        "STRICT" => proto::SameSite::Strict,
+        "LAX" => proto::SameSite::Lax,
+        _ => proto::SameSite::None,
+    }
 }
 
 fn shard_mode(mode: &str) -> proto::ShardMode {

@@ -6,6 +6,7 @@ use std::time::Instant;
 use kakehi_command::order::Backend;
 
 use super::idle_limit::IdleLimit;
+use crate::balancing::{ConnectTime, hash};
 use crate::health::Backoff;
 use crate::net::Peer;
 
@@ -25,6 +26,12 @@ pub(super) struct Node<S> {
     /// Connections that sessions use now.
     pub(super) active: usize,
     pub(super) removed: bool,
+    /// The hash of where it is.
+    pub(super) place: u64,
+    /// When it came, or came back last.
+    pub(super) since: Instant,
+    /// How long connecting to it takes.
+    pub(super) connect_time: ConnectTime,
 }
 
 /// A connection in the pool.
@@ -37,6 +44,9 @@ pub(super) struct Idle<S> {
 impl<S> Node<S> {
     pub(super) fn new(config: Arc<Backend>, serial: u64, now: Instant) -> Self {
         Self {
+            place: hash::place(config.address()),
+            since: now,
+            connect_time: ConnectTime::default(),
             config,
             backoff: Backoff::new(now),
             idle: Vec::new(),

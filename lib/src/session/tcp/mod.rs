@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::back::Back;
-use super::backends::ClusterKey;
+use super::backends::{ClusterKey, Tried};
 use super::flow::{self, Flow, take_buffer};
 use super::relay::Relay;
 use super::{Drive, STEPS_PER_TURN_MAX, Shared, Step, secured};
@@ -74,6 +74,8 @@ pub struct TcpSession<S: Stream> {
     cluster: Option<ClusterKey>,
     /// Connects made.
     attempts: u8,
+    /// Backends that could not be connected to.
+    tried: Tried,
     /// When it was accepted.
     since: Instant,
     /// When anything moved last; while it lingers, when that began.
@@ -128,6 +130,7 @@ impl<S: Stream> TcpSession<S> {
             stands: None,
             cluster: None,
             attempts: 0,
+            tried: Tried::default(),
             since: now,
             active: now,
             awaits_answer: false,
