@@ -65,6 +65,10 @@ fn generate(out: &Path) {
         "Cluster.retry_budget_percent",
         "HealthCheckConfig.host",
         "HealthCheckConfig.jitter_percent",
+        "Cluster.slow_start",
+        "Cluster.sticky_secure",
+        "Cluster.sticky_http_only",
+        "Cluster.sticky_same_site",
         "TcpListenerConfig.tls",
     ] {
         config.field_attribute(

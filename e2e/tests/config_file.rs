@@ -144,7 +144,7 @@ fn what_is_not_served_yet_is_said() {
     for (text, key) in [
         ("[[listeners]]\nprotocol = \"udp\"\naddress = \"127.0.0.1:1\"\n".to_owned(), "udp"),
         (format!("{listener}expect_proxy = true\n"), "expect_proxy"),
-        (cluster("", "sticky_session = true"), "sticky_session"),
+        (cluster("", "retry_after = 5"), "retry_after"),
         (cluster("", "http2 = true"), "http2"),
     ] {
         let output = check(&text);

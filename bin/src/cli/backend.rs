@@ -40,7 +40,8 @@ pub(super) struct Key {
 pub(super) struct Add {
     #[command(flatten)]
     key: Key,
-    #[arg(short, long, hide = true)]
+    /// The value of the cookie that leads here, where the cluster has --sticky-session [default: its name]
+    #[arg(short, long, value_name = "VALUE")]
     sticky_id: Option<String>,
     /// Use it only while no other backend of the cluster is available
     #[arg(short, long, value_name = "true|false", hide_possible_values = true)]

@@ -219,6 +219,10 @@ pub(super) fn cluster(
         panic_threshold: number("panic_threshold"),
         retry_budget_percent: number("retry_budget_percent"),
         tls: section.table("tls").and_then(|table| backend_tls(&table, files, diagnostics)),
+        slow_start: number("slow_start"),
+        sticky_secure: section.flag("sticky_secure"),
+        sticky_http_only: section.flag("sticky_http_only"),
+        sticky_same_site: section.choice("sticky_same_site").map(|site| same_site(site).into()),
         ..proto::Cluster::default()
     }
 }
@@ -362,6 +366,14 @@ fn load_balancing(algorithm: Option<&str>) -> proto::LoadBalancingAlgorithms {
 
 fn load_metric(metric: &str) -> proto::LoadMetric {
     proto::LoadMetric::from_str_name(metric).unwrap_or_default()
+}
+
+fn same_site(site: &str) -> proto::SameSite {
+    match site {
+        "STRICT" => proto::SameSite::Strict,
+        "LAX" => proto::SameSite::Lax,
+        _ => proto::SameSite::None,
+    }
 }
 
 fn shard_mode(mode: &str) -> proto::ShardMode {

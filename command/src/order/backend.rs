@@ -1,6 +1,6 @@
 //! Backends: the addresses that serve a cluster.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{borrow::Cow, fmt, net::SocketAddr, sync::Arc};
 
 use super::{BackendId, ClusterId, OrderError, address};
 use crate::proto;
@@ -108,10 +108,22 @@ impl Backend {
         }
     }
 
-    pub(super) fn notes(&self, notes: &mut Vec<String>) {
-        if self.sticky_id.is_some() {
-            notes.push("sticky_id is kept but not served yet by this version".into());
+    /// The value of the sticky cookie that leads here: the sticky id, else the backend's id, with `%` and what a
+    /// cookie cannot hold percent-encoded. Allocates for such ids only.
+    #[must_use]
+    pub fn sticky_value(&self) -> Cow<'_, str> {
+        if let Some(id) = self.sticky_id() {
+            return id.into();
         }
+        let is_plain = |byte: u8| is_cookie_octet(byte) && byte != b'%';
+        if self.backend_id.bytes().all(is_plain) {
+            return self.backend_id.as_str().into();
+        }
+        let piece = |byte: u8| match is_plain(byte) {
+            true => char::from(byte).to_string(),
+            false => format!("%{byte:02X}"),
+        };
+        self.backend_id.bytes().map(piece).collect()
     }
 
     /// The same backend elsewhere.
@@ -165,12 +177,16 @@ impl fmt::Display for BackendKey {
     }
 }
 
+/// RFC 6265 §4.1.1: anything else would end the cookie or the header early.
+fn is_cookie_octet(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\')
+}
+
 fn check_sticky_id(id: &str) -> Result<Arc<str>, OrderError> {
     if id.len() > STICKY_ID_BYTES_MAX {
         return Err(OrderError::invalid("sticky_id", id, "is longer than 255 bytes"));
     }
-    // RFC 6265 §4.1.1, cookie-octet: anything else would end the cookie or the header early.
-    if id.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\')) {
+    if id.bytes().all(is_cookie_octet) {
         Ok(id.into())
     } else {
         Err(OrderError::invalid("sticky_id", id, "contains a character that a cookie cannot hold"))
@@ -212,6 +228,21 @@ mod tests {
         assert_eq!(weight(Some(-3)), 1);
         assert_eq!(weight(Some(7)), 7);
         assert_eq!(weight(Some(i32::MAX)), WEIGHT_MAX);
+    }
+
+    #[test]
+    fn a_cookie_can_hold_every_sticky_value() {
+        let value = |backend_id: &str, sticky_id: Option<&str>| {
+            let wire = proto::AddBackend {
+                backend_id: backend_id.into(),
+                sticky_id: sticky_id.map(str::to_owned),
+                ..wire()
+            };
+            Backend::from_wire(&wire).expect("accepted").sticky_value().into_owned()
+        };
+        assert_eq!(value("app-0", Some("s%0")), "s%0");
+        assert_eq!(value("app-0-127.0.0.1:80", None), "app-0-127.0.0.1:80");
+        assert_eq!(value("a b;c%\u{e9}", None), "a%20b%3Bc%25%C3%A9");
     }
 
     #[test]

@@ -8,9 +8,13 @@ use super::{
     AnswerTemplate, BackendTls, ClusterId, ConnectionLimit, Credential, HealthCheck, OrderError,
     PassiveHealth,
     answer::{self, Answers},
-    credential, is_field_value, is_token, wire_enum,
+    credential, is_field_value, wire_enum,
 };
 use crate::proto;
+
+mod balancing;
+
+pub use balancing::{Affinity, LoadMetric, SHARD_MIN_BACKENDS_DEFAULT, SameSite, Sharding, StickyAttributes};
 
 /// A named service, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,8 +78,7 @@ impl Cluster {
         refuse_not_served(&wire)?;
         let load_balancing = LoadBalancing::from_wire(wire.load_balancing)?;
         let max_connection_attempts = wire.max_connection_attempts.map(check_attempts).transpose()?;
-        check_affinity(&wire)?;
-        check_sharding(&wire)?;
+        balancing::check(&wire)?;
         check_known_numbers(&wire)?;
         check_challenge(wire.www_authenticate.as_deref())?;
         let older = iter::once(("answer_503", 503, wire.answer_503.as_deref().unwrap_or_default()));
@@ -261,23 +264,12 @@ impl Cluster {
     }
 
     pub(super) fn notes(&self, notes: &mut Vec<String>) {
-        if self.load_balancing != LoadBalancing::RoundRobin {
-            notes.push("load_balancing other than ROUND_ROBIN is not served yet by this version: backends take turns".into());
-        }
         if let Some(tls) = self.tls() {
             tls.notes(notes);
         }
         let Some(rest) = self.rest.as_ref().map(|rest| &rest.wire) else { return };
         answer::note_unused(&rest.answers, notes);
-        let sharding =
-            rest.shard_percent.is_some() || rest.shard_min_backends.is_some() || rest.shard_mode.is_some();
-        let unserved = [
-            (rest.sticky_session, "sticky_session"),
-            (rest.affinity_header.is_some() || rest.affinity_cookie.is_some(), "affinity"),
-            (sharding, "sharding"),
-            (rest.proxy_protocol.is_some(), "proxy_protocol"),
-            (rest.udp.is_some(), "udp"),
-        ];
+        let unserved = [(rest.proxy_protocol.is_some(), "proxy_protocol"), (rest.udp.is_some(), "udp")];
         for (_, what) in unserved.into_iter().filter(|(used, _)| *used) {
             notes.push(format!("{what} is kept but not served yet by this version"));
         }
@@ -357,59 +349,10 @@ fn check_percent(field: &'static str, percent: Option<u32>) -> Result<(), OrderE
     }
 }
 
-fn check_affinity(wire: &proto::Cluster) -> Result<(), OrderError> {
-    let (field, name) = match (&wire.affinity_header, &wire.affinity_cookie) {
-        (Some(header), Some(_)) => {
-            return Err(OrderError::invalid(
-                "affinity_header",
-                header,
-                "is set beside affinity_cookie: only one can be",
-            ));
-        }
-        (Some(header), None) => ("affinity_header", header),
-        (None, Some(cookie)) => ("affinity_cookie", cookie),
-        (None, None) => return Ok(()),
-    };
-    if !is_token(name) {
-        return Err(OrderError::invalid(field, name, "is not a token"));
-    }
-    let reserved = ["host", "cookie"].iter().any(|reserved| name.eq_ignore_ascii_case(reserved));
-    if field == "affinity_header" && reserved {
-        return Err(OrderError::invalid(field, name, "cannot be a key: Host and Cookie are not"));
-    }
-    Ok(())
-}
-
-fn check_sharding(wire: &proto::Cluster) -> Result<(), OrderError> {
-    if let Some(percent) = wire.shard_percent
-        && !(1..=100).contains(&percent)
-    {
-        return Err(OrderError::invalid("shard_percent", &percent.to_string(), "is not from 1 to 100"));
-    }
-    if let Some(min) = wire.shard_min_backends
-        && min < 2
-    {
-        return Err(OrderError::invalid("shard_min_backends", &min.to_string(), "is below 2"));
-    }
-    let extras = [
-        ("shard_min_backends", wire.shard_min_backends.map(i64::from)),
-        ("shard_mode", wire.shard_mode.map(i64::from)),
-    ];
-    match extras.into_iter().find_map(|(field, value)| value.map(|value| (field, value))) {
-        Some((field, value)) if wire.shard_percent.is_none() => {
-            Err(OrderError::invalid(field, &value.to_string(), "is set without shard_percent"))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Numbers with a meaning of their own, which a later version will act on.
 fn check_known_numbers(wire: &proto::Cluster) -> Result<(), OrderError> {
-    let number = |field, value: i32| wire_enum::<proto::ShardMode>(field, value).map(drop);
-    wire.shard_mode.map_or(Ok(()), |mode| number("shard_mode", mode))?;
     wire.proxy_protocol
-        .map_or(Ok(()), |kind| wire_enum::<proto::ProxyProtocolConfig>("proxy_protocol", kind).map(drop))?;
-    wire.load_metric.map_or(Ok(()), |metric| wire_enum::<proto::LoadMetric>("load_metric", metric).map(drop))
+        .map_or(Ok(()), |kind| wire_enum::<proto::ProxyProtocolConfig>("proxy_protocol", kind).map(drop))
 }
 
 fn check_port(port: u32) -> Result<u16, OrderError> {
@@ -554,9 +497,10 @@ mod tests {
 
     #[test]
     fn what_is_kept_but_not_served_is_noted() {
-        let wire = proto::Cluster { sticky_session: true, max_connections_per_ip: Some(0), ..wire() };
+        let udp = Some(proto::UdpClusterConfig::default());
+        let wire = proto::Cluster { sticky_session: true, max_connections_per_ip: Some(0), udp, ..wire() };
         let mut notes = Vec::new();
         Cluster::from_wire(wire).expect("accepted").notes(&mut notes);
-        assert_eq!(notes, ["sticky_session is kept but not served yet by this version"]);
+        assert_eq!(notes, ["udp is kept but not served yet by this version"]);
     }
 }

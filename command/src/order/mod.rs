@@ -34,7 +34,10 @@ pub use certificate::{
     CERTIFICATE_BYTES_MAX, CHAIN_MAX, Certificate, CertificateFacts, CertificateKey, CertifiedKey,
     Fingerprint, NAMES_MAX, OCSP_RESPONSE_BYTES_MAX, PrivateKey, date, fingerprint_of,
 };
-pub use cluster::{Cluster, LoadBalancing, WWW_AUTHENTICATE_BYTES_MAX};
+pub use cluster::{
+    Affinity, Cluster, LoadBalancing, LoadMetric, SHARD_MIN_BACKENDS_DEFAULT, SameSite, Sharding,
+    StickyAttributes, WWW_AUTHENTICATE_BYTES_MAX,
+};
 pub use credential::{CREDENTIAL_USER_BYTES_MAX, CREDENTIALS_MAX, Credential};
 pub use error::{EXCERPT_BYTES_MAX, Excerpt, Noun, OrderError};
 pub use expression::{Case, REGEX_COMPILED_BYTES_MAX, compile_expression};
@@ -376,7 +379,6 @@ impl Order {
             Self::AddTcpListener(listener) => listener.notes(&mut notes),
             Self::AddCluster(cluster) => cluster.notes(&mut notes),
             Self::AddHttpFrontend(frontend) => frontend.notes(&mut notes),
-            Self::AddBackend(backend) => backend.notes(&mut notes),
             _ => {}
         }
         notes

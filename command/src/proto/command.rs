@@ -1197,6 +1197,20 @@ pub struct Cluster {
     #[prost(message, optional, tag = "1000")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: ::core::option::Option<BackendTls>,
+    /// seconds, 0: none
+    #[prost(uint32, optional, tag = "1010")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_start: ::core::option::Option<u32>,
+    /// Attributes of the sticky cookie. Secure is set for clients over TLS only.
+    #[prost(bool, optional, tag = "1011")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sticky_secure: ::core::option::Option<bool>,
+    #[prost(bool, optional, tag = "1012")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sticky_http_only: ::core::option::Option<bool>,
+    #[prost(enumeration = "SameSite", optional, tag = "1013")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sticky_same_site: ::core::option::Option<i32>,
     /// Ours. With fewer healthy backends than so many percent, what is said of their health is left out of account;
     /// 0: never; absent: with none.
     #[prost(uint32, optional, tag = "1020")]
@@ -2897,6 +2911,37 @@ impl ProtobufAccessLogFormat {
         match value {
             "Ascii" => Some(Self::Ascii),
             "Protobuf" => Some(Self::Protobuf),
+            _ => None,
+        }
+    }
+}
+/// Ours. When browsers send a cookie with requests that other sites make; absent: as the browser thinks best.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum SameSite {
+    Strict = 0,
+    Lax = 1,
+    None = 2,
+}
+impl SameSite {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Strict => "SAME_SITE_STRICT",
+            Self::Lax => "SAME_SITE_LAX",
+            Self::None => "SAME_SITE_NONE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SAME_SITE_STRICT" => Some(Self::Strict),
+            "SAME_SITE_LAX" => Some(Self::Lax),
+            "SAME_SITE_NONE" => Some(Self::None),
             _ => None,
         }
     }

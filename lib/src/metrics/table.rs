@@ -166,6 +166,8 @@ metrics! {
     BackendConnectRetriesExhausted "backend.connect.retries_exhausted" Count Requests "Requests given up after the last connection attempt."
     BackendDown "backend.down" Count Events "Backends that went into long back-off."
     BackendUp "backend.up" Count Events "Backends that came back from long back-off."
+    BackendShardExhausted "backend.shard.exhausted" Count Requests "Requests and connections refused because the backends of their client's shard could take nothing (shard_mode STRICT)."
+    BackendShardSpillover "backend.shard.spillover" Count Requests "Requests and connections that left their client's shard, because its backends could take nothing (shard_mode FALLBACK)."
     BackendPoolHit "backend.pool.hit" Count Requests "Requests sent on a connection that was open already."
     BackendPoolMiss "backend.pool.miss" Count Requests "Requests that needed a new connection."
     BackendPoolSize "backend.pool.size" Gauge Connections "Idle connections kept open to backends."

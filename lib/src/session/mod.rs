@@ -269,6 +269,9 @@ impl<N: Network> Shared<N> {
         self.metrics.add(Metric::TlsSessionsStored, sessions.stored);
         self.metrics.add(Metric::TlsSessionsEvicted, sessions.evicted);
         self.metrics.add(Metric::TlsSessionsRefused, sessions.refused);
+        let shards = self.backends.take_shard_counts();
+        self.metrics.add(Metric::BackendShardExhausted, shards.exhausted);
+        self.metrics.add(Metric::BackendShardSpillover, shards.spillover);
     }
 
     /// A connect to this backend failed: it is left alone for a while.
@@ -279,9 +282,9 @@ impl<N: Network> Shared<N> {
         self.tell(key, turn);
     }
 
-    /// A connect to this backend succeeded.
-    pub fn connect_succeeded(&mut self, key: BackendKey) {
-        let turn = self.backends.connect_succeeded(key, self.now);
+    /// A connect to this backend that began at `since` succeeded.
+    pub fn connect_succeeded(&mut self, key: BackendKey, since: Instant) {
+        let turn = self.backends.connect_succeeded(key, since, self.now);
         self.tell(key, turn);
     }
 

@@ -6,7 +6,8 @@
 use std::path::PathBuf;
 
 use kakehi_command::proto::{
-    BackendTls, Cluster, LoadBalancingAlgorithms, PassiveHealth, ProxyProtocolConfig, ShardMode,
+    BackendTls, Cluster, LoadBalancingAlgorithms, LoadMetric, PassiveHealth, ProxyProtocolConfig, SameSite,
+    ShardMode,
 };
 
 use super::super::{CliError, tls, values};
@@ -17,9 +18,15 @@ pub(in super::super) struct Add {
     /// Name of the cluster
     #[arg(short, long, value_name = "CLUSTER")]
     id: String,
-    /// How requests are spread over the backends; all but round_robin are accepted and not served yet
+    /// How requests are spread over the backends
     #[arg(long, value_name = "POLICY", value_enum, ignore_case = true, default_value = "round_robin")]
     load_balancing_policy: Policy,
+    /// What a backend's load is, for least_loaded and power_of_two [default: connections]
+    #[arg(long, value_name = "METRIC", value_enum, ignore_case = true)]
+    load_metric: Option<Metric>,
+    /// Seconds until a backend that comes, or comes back, takes its whole share; not for hrw and maglev
+    #[arg(long, value_name = "SECONDS")]
+    slow_start: Option<u32>,
     /// Connects to try for one request, the first included [default: the configuration's
     /// max_connection_attempts, 5]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
@@ -84,24 +91,40 @@ pub(in super::super) struct Add {
     #[arg(long, value_name = "FILE", requires = "tls_client_certificate")]
     tls_client_key: Option<PathBuf>,
 
-    #[arg(short, long, hide = true)]
+    /// Keep each client at its backend by a cookie
+    #[arg(short, long)]
     sticky_session: bool,
+    /// Tell clients over TLS to send that cookie over TLS only
+    #[arg(long)]
+    sticky_secure: bool,
+    /// Tell clients to hide that cookie from scripts
+    #[arg(long)]
+    sticky_http_only: bool,
+    /// When that cookie goes with requests that other sites make; none needs --sticky-secure
+    #[arg(long, value_name = "WHEN", value_enum, ignore_case = true)]
+    sticky_same_site: Option<Site>,
+    /// Choose by the value of this header instead of the client's address: for hrw, maglev and shards
+    #[arg(long, value_name = "HEADER", conflicts_with = "affinity_cookie")]
+    affinity_header: Option<String>,
+    /// Choose by the value of this cookie instead of the client's address
+    #[arg(long, value_name = "COOKIE")]
+    affinity_cookie: Option<String>,
+    /// Let each client meet this part of the backends only, 1 to 100, always the same ones
+    #[arg(long, value_name = "PERCENT")]
+    shard_percent: Option<u32>,
+    /// From so many backends on [default: 8]
+    #[arg(long, value_name = "N", requires = "shard_percent")]
+    shard_min_backends: Option<u32>,
+    /// Refuse clients whose backends all fail, instead of letting them go to others
+    #[arg(long, requires = "shard_percent")]
+    shard_strict: bool,
+
     #[arg(long, hide = true)]
     send_proxy: bool,
     #[arg(long, hide = true)]
     expect_proxy: bool,
     #[arg(long, hide = true)]
     http2: bool,
-    #[arg(long, hide = true, conflicts_with = "affinity_cookie")]
-    affinity_header: Option<String>,
-    #[arg(long, hide = true)]
-    affinity_cookie: Option<String>,
-    #[arg(long, hide = true)]
-    shard_percent: Option<u32>,
-    #[arg(long, hide = true)]
-    shard_min_backends: Option<u32>,
-    #[arg(long, hide = true)]
-    shard_strict: bool,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug)]
@@ -113,6 +136,42 @@ enum Policy {
     LeastLoaded,
     Hrw,
     Maglev,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+#[value(rename_all = "snake_case")]
+enum Metric {
+    Connections,
+    Requests,
+    ConnectionTime,
+}
+
+impl From<Metric> for LoadMetric {
+    fn from(metric: Metric) -> Self {
+        match metric {
+            Metric::Connections => Self::Connections,
+            Metric::Requests => Self::Requests,
+            Metric::ConnectionTime => Self::ConnectionTime,
+        }
+    }
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+#[value(rename_all = "snake_case")]
+enum Site {
+    Strict,
+    Lax,
+    None,
+}
+
+impl From<Site> for SameSite {
+    fn from(site: Site) -> Self {
+        match site {
+            Site::Strict => Self::Strict,
+            Site::Lax => Self::Lax,
+            Site::None => Self::None,
+        }
+    }
 }
 
 impl From<Policy> for LoadBalancingAlgorithms {
@@ -165,6 +224,11 @@ impl Add {
             panic_threshold: self.panic_threshold,
             retry_budget_percent: self.retry_budget_percent,
             passive_health,
+            load_metric: self.load_metric.map(|metric| LoadMetric::from(metric).into()),
+            slow_start: self.slow_start,
+            sticky_secure: self.sticky_secure.then_some(true),
+            sticky_http_only: self.sticky_http_only.then_some(true),
+            sticky_same_site: self.sticky_same_site.map(|site| SameSite::from(site).into()),
             tls,
             ..Cluster::default()
         })

@@ -53,6 +53,9 @@ const LISTENER_TLS: &[&str] = &[
 /// Keys of a cluster that are about requests and their answers.
 const CLUSTER_HTTP: &[&str] = &[
     "sticky_session",
+    "sticky_secure",
+    "sticky_http_only",
+    "sticky_same_site",
     "https_redirect",
     "https_redirect_port",
     "answer_503",

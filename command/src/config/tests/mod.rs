@@ -370,18 +370,14 @@ fn what_is_not_served_is_a_warning_when_used() {
     );
     warns(
         &app_cluster(
-            "sticky_session = true\nload_balancing = \"MAGLEV\"\nhealth_check = { uri = \"/up\" }\nauthorized_hashes = []",
+            "retry_after = 5\nudp = { responses = 1 }\nload_balancing = \"MAGLEV\"\nauthorized_hashes = []",
         ),
-        &[
-            "warning 3: clusters.app.sticky_session: not served yet by this version: it has no effect",
-            "warning 4: clusters.app.load_balancing: not served yet by this version: it has no effect",
-        ],
+        &["warning 4: clusters.app.udp: it has no effect: only udp listeners use it"],
     );
     warns(
         &app("required_auth = false\nredirect_scheme = \"USE_SAME\"", "weight = 0\nsticky_id = \"s\""),
         &[
             "warning 10: clusters.app.backends[0].weight: 0 counts as the default, 100; to take a backend out of use, leave it out",
-            "warning 11: clusters.app.backends[0].sticky_id: not served yet by this version: it has no effect",
         ],
     );
 }

@@ -123,6 +123,10 @@ fn any_cluster() -> impl Strategy<Value = RequestType> {
                 answers,
                 authorized_hashes: user.iter().map(|user| format!("{user}:{}", "0f".repeat(32))).collect(),
                 www_authenticate: user,
+                // What is about choosing goes together: it is kept or not as one.
+                slow_start: affinity.as_ref().map(|_| 30),
+                sticky_http_only: affinity.as_ref().map(|_| sticky_session),
+                sticky_same_site: affinity.as_ref().map(|_| proto::SameSite::Lax.into()),
                 affinity_header: affinity,
                 ..cluster(&id)
             };

@@ -106,7 +106,14 @@ impl<S: Stream> Backends<S> {
     /// Sets or takes away a mark. Gives idle connections, to be closed, of a backend that nothing goes to from now
     /// on.
     #[must_use]
-    pub fn mark(&mut self, cluster: ClusterKey, key: BackendKey, mark: Mark, set: bool) -> Vec<Peer<S>> {
+    pub fn mark(
+        &mut self,
+        cluster: ClusterKey,
+        key: BackendKey,
+        mark: Mark,
+        set: bool,
+        now: Instant,
+    ) -> Vec<Peer<S>> {
         let Some(node) = self.nodes.get_mut(key).filter(|node| !node.removed) else { return Vec::new() };
         let was_fit = node.marks.is_fit();
         match mark {
@@ -115,6 +122,10 @@ impl<S: Stream> Backends<S> {
         }
         node.failures.row = 0;
         let (fit, backup) = (node.marks.is_fit(), node.config.backup());
+        if fit && !was_fit {
+            // It comes back: its share grows as that of a new one.
+            node.since = now;
+        }
         let idle = if fit { Vec::new() } else { std::mem::take(&mut node.idle) };
         self.idle -= idle.len();
         if fit != was_fit

@@ -8,7 +8,7 @@
 //! hold on to it, so that it never comes to name another one.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,16 +17,17 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use slab::Slab;
 
-use crate::balancing::RoundRobin;
 use crate::health::{BackendTurn, Fitness, RetryBudget};
 use crate::net::{Peer, Stream, Token};
 
+mod choice;
 mod health;
 mod idle_limit;
 mod node;
 
+pub use choice::{Ask, ShardCounts, Tried};
+use choice::{Policy, StickyIndex};
 pub use health::{Mark, Outcome};
-
 use node::{Idle, Node};
 
 /// Names a backend in the table of this worker. Valid while a connection to it is counted.
@@ -67,7 +68,9 @@ struct ClusterEntry {
     /// With TLS: how its backends are spoken to.
     secured: Option<Arc<Secured>>,
     members: Vec<BackendKey>,
-    rotation: RoundRobin,
+    policy: Policy,
+    /// Where sticky cookies lead, once one was asked for.
+    sticky: Option<Box<StickyIndex>>,
     /// Routes that lead here and requests on their way.
     holders: usize,
     /// What is said of the health of its members.
@@ -90,6 +93,8 @@ pub enum NoBackend {
     Empty,
     /// All its backends failed a moment ago, or are known to be unhealthy.
     AllFailing,
+    /// Those that this client may go to did.
+    ShardExhausted,
 }
 
 impl NoBackend {
@@ -99,15 +104,9 @@ impl NoBackend {
             Self::UnknownCluster => "the cluster of this frontend is not configured",
             Self::Empty => "the cluster has no backend",
             Self::AllFailing => "all backends of the cluster are failing",
+            Self::ShardExhausted => "all backends of the cluster for this client are failing",
         }
     }
-}
-
-/// What a choice depends on besides the cluster.
-#[derive(Debug, Clone, Copy)]
-pub struct Ask {
-    /// Where the client is.
-    pub source: IpAddr,
 }
 
 /// What a request may be sent on.
@@ -133,6 +132,9 @@ pub struct Backends<S> {
     active: usize,
     /// Choices that left verdicts out of account.
     fail_open: u64,
+    /// Room to find shards in.
+    scratch: Vec<u64>,
+    shard_counts: ShardCounts,
 }
 
 impl<S> Default for Backends<S> {
@@ -146,6 +148,8 @@ impl<S> Default for Backends<S> {
             idle: 0,
             active: 0,
             fail_open: 0,
+            scratch: Vec::new(),
+            shard_counts: ShardCounts::default(),
         }
     }
 }
@@ -170,6 +174,10 @@ impl<S: Stream> Backends<S> {
         };
         let key = self.entry(cluster.id());
         let Some(entry) = self.clusters.get_mut(key.index()) else { return Ok(Vec::new()) };
+        entry.policy.become_one(cluster.load_balancing());
+        if !cluster.sticky_session() {
+            entry.sticky = None;
+        }
         entry.config = Some(cluster);
         if same {
             return Ok(Vec::new());
@@ -208,7 +216,8 @@ impl<S: Stream> Backends<S> {
             config: None,
             secured: None,
             members: Vec::new(),
-            rotation: RoundRobin::default(),
+            policy: Policy::default(),
+            sticky: None,
             holders: 0,
             fitness: Fitness::default(),
             panics: false,
@@ -280,8 +289,13 @@ impl<S: Stream> Backends<S> {
             other.backend_id() == backend.backend_id() && other.address() == backend.address()
         };
         if let Some(key) = self.find(backend.cluster_id(), same) {
+            let cluster = self.entry(backend.cluster_id());
             if let Some(node) = self.nodes.get_mut(key) {
                 node.config = backend;
+            }
+            if let Some(entry) = self.clusters.get_mut(cluster.index()) {
+                entry.policy.changed();
+                entry.sticky = None;
             }
             return;
         }
@@ -290,7 +304,8 @@ impl<S: Stream> Backends<S> {
         let key = self.nodes.insert(Node::new(backend, self.next_serial, now));
         if let Some(entry) = self.clusters.get_mut(cluster.index()) {
             entry.members.push(key);
-            entry.rotation.inserted();
+            entry.policy.inserted();
+            entry.sticky = None;
         }
     }
 
@@ -306,7 +321,8 @@ impl<S: Stream> Backends<S> {
                 && let Some(position) = entry.members.iter().position(|&member| member == key)
             {
                 entry.members.remove(position);
-                entry.rotation.removed(position);
+                entry.policy.removed(position);
+                entry.sticky = None;
             }
             self.forget_cluster_if_unused(cluster);
         }
@@ -322,34 +338,6 @@ impl<S: Stream> Backends<S> {
         if self.nodes.get(key).is_some_and(|node| node.removed && node.active == 0) {
             self.nodes.remove(key);
         }
-    }
-
-    /// Chooses a backend for what is asked: primaries that may take it, else backups.
-    pub fn choose(&mut self, cluster: ClusterKey, _ask: &Ask, now: Instant) -> Result<BackendKey, NoBackend> {
-        let entry = self.clusters.get_mut(cluster.index()).ok_or(NoBackend::UnknownCluster)?;
-        if entry.config.is_none() {
-            return Err(NoBackend::UnknownCluster);
-        }
-        if entry.members.is_empty() {
-            return Err(NoBackend::Empty);
-        }
-        let nodes = &self.nodes;
-        for backup in [false, true] {
-            let weight = |index: usize| {
-                let node = entry.members.get(index).and_then(|&key| nodes.get(key))?;
-                let usable = node.config.backup() == backup && node.may_take(now);
-                usable.then(|| node.config.weight())
-            };
-            let index = match entry.members.as_slice() {
-                [_] => weight(0).map(|_| 0),
-                members => entry.rotation.pick(members.len(), weight),
-            };
-            if let Some(index) = index {
-                self.fail_open += u64::from(entry.panics);
-                return entry.members.get(index).copied().ok_or(NoBackend::Empty);
-            }
-        }
-        Err(NoBackend::AllFailing)
     }
 
     /// Where a backend listens.
@@ -491,9 +479,20 @@ impl<S: Stream> Backends<S> {
         self.nodes.get_mut(key)?.backoff.failed(now, random)
     }
 
-    /// A connect succeeded.
-    pub fn connect_succeeded(&mut self, key: BackendKey, now: Instant) -> Option<BackendTurn> {
-        self.nodes.get_mut(key)?.backoff.succeeded(now)
+    /// A connect that began at `since` succeeded.
+    pub fn connect_succeeded(
+        &mut self,
+        key: BackendKey,
+        since: Instant,
+        now: Instant,
+    ) -> Option<BackendTurn> {
+        let node = self.nodes.get_mut(key)?;
+        node.connect_time.observe(now.saturating_duration_since(since), now);
+        let turn = node.backoff.succeeded(now);
+        if turn == Some(BackendTurn::Up) {
+            node.since = now;
+        }
+        turn
     }
 
     /// Idle connections in the pool.

@@ -7,6 +7,7 @@ use kakehi_command::order::Backend;
 
 use super::health::{Failures, Marks};
 use super::idle_limit::IdleLimit;
+use crate::balancing::{ConnectTime, hash};
 use crate::health::Backoff;
 use crate::net::Peer;
 
@@ -32,6 +33,12 @@ pub(super) struct Node<S> {
     pub(super) failures: Failures,
     /// What stands for it among those that this worker probes.
     pub(super) target: Option<usize>,
+    /// The hash of where it is.
+    pub(super) place: u64,
+    /// When it came, or came back last.
+    pub(super) since: Instant,
+    /// How long connecting to it takes.
+    pub(super) connect_time: ConnectTime,
 }
 
 /// A connection in the pool.
@@ -44,6 +51,9 @@ pub(super) struct Idle<S> {
 impl<S> Node<S> {
     pub(super) fn new(config: Arc<Backend>, serial: u64, now: Instant) -> Self {
         Self {
+            place: hash::place(config.address()),
+            since: now,
+            connect_time: ConnectTime::default(),
             config,
             backoff: Backoff::new(now),
             idle: Vec::new(),

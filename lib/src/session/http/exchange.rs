@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kakehi_command::order::{HeaderEdit, HttpFrontend};
 
+use super::affinity::Sticky;
 use super::answer::Refusal;
 use super::flow::Flush;
 use super::request::Facts;
@@ -15,8 +16,8 @@ use crate::net::request_id::RequestId;
 use crate::net::{Network, Read, Stream};
 use crate::protocol::http::{RequestMethod, Version};
 use crate::session::back::Speaks;
-use crate::session::backends::{Ask, ClusterKey, Outcome, Reuse};
-use crate::session::{Owner, Shared};
+use crate::session::backends::{Ask, ClusterKey, Outcome, Reuse, Tried};
+use crate::session::{Owner, Shared, random};
 
 /// Once this part of all buffers is in use, as a divisor, no head is kept only for being sent again. Far from
 /// where clients have to wait for buffers, which those would never give back who wait themselves.
@@ -69,6 +70,8 @@ pub(super) struct Exchange {
     pub(super) keep_back: bool,
     /// Connects made for this request.
     attempts: u8,
+    /// Backends that could not be connected to.
+    tried: Tried,
     /// A stale connection cost a replay already: only fresh connections from now on.
     replayed: bool,
 }
@@ -89,6 +92,7 @@ impl Exchange {
             keep_front,
             keep_back: true,
             attempts: 0,
+            tried: Tried::default(),
             replayed: false,
         }
     }
@@ -115,6 +119,11 @@ impl Exchange {
     pub(super) fn edits(&self) -> &[HeaderEdit] {
         let policy = self.facts.editor.as_deref().and_then(HttpFrontend::policy);
         policy.map(|policy| policy.header_edits()).unwrap_or_default()
+    }
+
+    /// What its sticky cookie says, where the cluster has one.
+    pub(super) fn sticky(&self) -> Option<Sticky> {
+        self.facts.sticky
     }
 
     pub(super) fn method(&self) -> RequestMethod {
@@ -218,8 +227,14 @@ impl<S: Stream> HttpSession<S> {
         if exchange.attempts == 0 && !exchange.replayed {
             shared.backends.pay_for_retries(exchange.cluster(), shared.now);
         }
-        let ask = Ask { source: self.address.ip() };
         loop {
+            let ask = Ask {
+                source: self.address.ip(),
+                affinity: exchange.facts.affinity,
+                sticky: exchange.facts.sticky.and_then(|sticky| sticky.cookie),
+                tried: exchange.tried,
+                random: random(&mut shared.seed),
+            };
             let cluster = exchange.cluster();
             let key = match shared.backends.choose(cluster, &ask, shared.now) {
                 Ok(key) => key,
@@ -261,6 +276,7 @@ impl<S: Stream> HttpSession<S> {
                 self.back = Some(back);
                 break;
             }
+            exchange.tried.add(key);
         }
         Ok(())
     }
@@ -272,6 +288,9 @@ impl<S: Stream> HttpSession<S> {
     ) -> Result<(), Trouble> {
         if let Some(key) = self.back.as_ref().map(|back| back.key) {
             shared.connect_failed(key);
+            if let Some(exchange) = self.exchange.as_mut() {
+                exchange.tried.add(key);
+            }
         }
         self.drop_back(shared);
         self.attach(shared)
@@ -348,7 +367,7 @@ impl<S: Stream> HttpSession<S> {
             shared.metrics.add(Metric::BackBytesOut, written);
             if !back.connected {
                 back.connected = true;
-                shared.connect_succeeded(back.key);
+                shared.connect_succeeded(back.key, back.since);
             }
         }
         match flush {

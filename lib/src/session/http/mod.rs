@@ -33,6 +33,7 @@ use super::relay::Relay;
 use super::table::Resting;
 use super::{Drive, Owner, STEPS_PER_TURN_MAX, Shared, Step, secured};
 
+mod affinity;
 pub(crate) mod answer;
 mod deadline;
 mod decide;

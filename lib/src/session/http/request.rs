@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kakehi_command::order::{HttpFrontend, HttpListener, TraceContext};
 
+use super::affinity::{self, Sticky};
 use super::answer::{self, About, Refusal};
 use super::decide::{self, Verdict};
 use crate::listener::ListenerIndex;
@@ -47,6 +48,10 @@ pub(super) struct Facts {
     pub(super) editor: Option<Arc<HttpFrontend>>,
     /// The most bytes of a body that is not announced.
     pub(super) body_bytes_max: u64,
+    /// The hash of what the choice of a backend goes by, if that is not the client's address.
+    pub(super) affinity: Option<u64>,
+    /// Its sticky cookie, where the cluster has one.
+    pub(super) sticky: Option<Sticky>,
     /// Its id, in our headers and logs.
     pub(super) id: RequestId,
 }
@@ -183,6 +188,9 @@ pub(super) fn begin<N: Network>(
     let has_say = edits.iter().any(|edit| edit.response)
         || (origin.tls.is_some() && policy.is_some_and(|policy| policy.hsts().is_some()));
     let editor = has_say.then(|| decided.route.frontend.clone());
+    let config = shared.backends.cluster(cluster);
+    let affinity = config.and_then(|config| affinity::key(&head, config));
+    let sticky = config.and_then(|config| affinity::sticky(&head, config, listener));
     let subject = subject(listener, origin.tls);
     let edited = edits.iter().any(|edit| edit.request) || subject.is_some();
     let relay = Relay::chunks(edited, listener.sozu_id_header());
@@ -202,6 +210,7 @@ pub(super) fn begin<N: Network>(
             }
         },
         early: origin.early,
+        sticky_name: sticky.and_then(|sticky| sticky.cookie).map(|_| listener.sticky_name()),
         prepared: origin.prepared.for_generation(entry.generation()),
         ..forward(origin.peer, listener, &id)
     };
@@ -226,6 +235,8 @@ pub(super) fn begin<N: Network>(
         upgrade: head.upgrade.map(Box::from),
         editor,
         body_bytes_max: listener.max_body_bytes().unwrap_or(u64::MAX),
+        affinity,
+        sticky,
         id,
     };
     shared.backends.hold_on(cluster);
@@ -257,6 +268,7 @@ fn forward<'a>(peer: SocketAddr, listener: &'a HttpListener, id: &'a RequestId) 
         subject: None,
         edits: &[],
         early: false,
+        sticky_name: None,
         prepared: &[],
     }
 }

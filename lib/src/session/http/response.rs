@@ -6,7 +6,7 @@ use kakehi_command::order::HttpListener;
 
 use super::exchange::{Exchange, Progress, Trouble};
 use super::flow::Flush;
-use super::{HttpSession, answer, no_body, secured, take_buffer};
+use super::{HttpSession, affinity, answer, no_body, secured, take_buffer};
 use crate::metrics::Metric;
 use crate::net::buffers::{Buffer, Use};
 use crate::net::{Network, Read, Stream};
@@ -14,6 +14,7 @@ use crate::protocol::h1::body::BodyReader;
 use crate::protocol::h1::head::{Asked, FieldStorage, Parsed, parse_response};
 use crate::protocol::h1::scan::HeadScanner;
 use crate::protocol::h1::write::{Reply, write_informational, write_response};
+use crate::protocol::http::cookie::SetCookie;
 use crate::protocol::http::{Framing, HeadLimits, Version};
 use crate::session::Shared;
 use crate::session::backends::Outcome;
@@ -210,7 +211,17 @@ impl<S: Stream> HttpSession<S> {
         let limits =
             HeadLimits { fields_max: shared.settings.header_fields_max, request_line_max: usize::MAX };
         let config = listener.config();
-        let rewritten = rewrite(self.response.unparsed(), &mut out, exchange, last, limits, config);
+        let backend = self.back.as_ref().and_then(|back| shared.backends.backend(back.key));
+        let owed = affinity::owed(exchange.sticky(), backend.map(|backend| &**backend));
+        let cluster = shared.backends.cluster(exchange.cluster());
+        let set_cookie = owed.as_deref().map(|value| SetCookie {
+            name: config.sticky_name(),
+            value,
+            attributes: cluster.map(|cluster| cluster.sticky_attributes()).unwrap_or_default(),
+            secured: config.tls().is_some(),
+        });
+        let bytes = self.response.unparsed();
+        let rewritten = rewrite(bytes, &mut out, exchange, last, limits, config, set_cookie);
         match rewritten {
             Rewritten::Switch { consumed } => {
                 self.response.drop_unparsed(consumed);
@@ -299,6 +310,7 @@ fn rewrite(
     last: bool,
     limits: HeadLimits,
     listener: &HttpListener,
+    set_cookie: Option<SetCookie<'_>>,
 ) -> Rewritten {
     let mut storage = FieldStorage::new();
     let asked = Asked { method: exchange.method(), upgrade: exchange.upgrade() };
@@ -336,6 +348,7 @@ fn rewrite(
         close: !exchange.keep_front,
         edits: exchange.edits(),
         hsts: answer::hsts(listener, exchange.editor().map(|editor| &**editor)),
+        set_cookie,
     };
     let Ok(count) = write_response(out.space(), &head, &reply) else { return Rewritten::TooLarge };
     out.filled(count);

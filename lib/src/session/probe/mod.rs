@@ -455,7 +455,7 @@ impl<N: Network> Shared<N> {
     /// at once, whatever connects to it came to before.
     fn mark(&mut self, cluster: ClusterKey, backend: BackendKey, mark: Mark, set: bool) {
         let recovers = mark == Mark::Unhealthy && !set && !self.backends.is_marked_healthy(backend);
-        for peer in self.backends.mark(cluster, backend, mark, set) {
+        for peer in self.backends.mark(cluster, backend, mark, set, self.now) {
             self.release_token(peer.token());
         }
         if recovers {

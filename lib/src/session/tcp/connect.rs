@@ -7,7 +7,7 @@ use crate::net::{Network, Read, Stream};
 use crate::session::back::{Back, Speaks};
 use crate::session::backends::{Ask, ClusterKey};
 use crate::session::relay::Relay;
-use crate::session::{Shared, Step, secured};
+use crate::session::{Shared, Step, random, secured};
 
 impl<S: Stream> TcpSession<S> {
     /// The connection goes to this cluster.
@@ -35,8 +35,14 @@ impl<S: Stream> TcpSession<S> {
         let attempts_max = config
             .and_then(|config| config.max_connection_attempts())
             .unwrap_or(shared.settings.connection_attempts_max);
-        let ask = Ask { source: self.address.ip() };
         while self.attempts < attempts_max {
+            let ask = Ask {
+                source: self.address.ip(),
+                affinity: None,
+                sticky: None,
+                tried: self.tried,
+                random: random(&mut shared.seed),
+            };
             let key = match shared.backends.choose(cluster, &ask, shared.now) {
                 Ok(key) => key,
                 Err(reason) => {
@@ -58,6 +64,7 @@ impl<S: Stream> TcpSession<S> {
                 self.stage = Stage::Connect;
                 return Step::Wait;
             }
+            self.tried.add(key);
         }
         shared.metrics.incr(Metric::BackendConnectRetriesExhausted);
         self.refuse(Refusal::NoBackend, shared)
@@ -67,6 +74,7 @@ impl<S: Stream> TcpSession<S> {
     pub(super) fn reconnect<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
         if let Some(key) = self.back.as_ref().map(|back| back.key) {
             shared.connect_failed(key);
+            self.tried.add(key);
         }
         self.drop_back(shared);
         flow::release(&mut self.down, shared);
@@ -98,7 +106,7 @@ impl<S: Stream> TcpSession<S> {
         }
         let Some(back) = self.back.as_mut() else { return Step::End };
         back.connected = true;
-        shared.connect_succeeded(back.key);
+        shared.connect_succeeded(back.key, back.since);
         Relay::begin(&mut self.up);
         Relay::begin(&mut self.down);
         self.active = shared.now;

@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::back::Back;
-use super::backends::ClusterKey;
+use super::backends::{ClusterKey, Tried};
 use super::counted::Counted;
 use super::flow::{self, Flow, take_buffer};
 use super::relay::Relay;
@@ -77,6 +77,8 @@ pub struct TcpSession<S: Stream> {
     counted_by: Counted,
     /// Connects made.
     attempts: u8,
+    /// Backends that could not be connected to.
+    tried: Tried,
     /// When it was accepted.
     since: Instant,
     /// When anything moved last; while it lingers, when that began.
@@ -132,6 +134,7 @@ impl<S: Stream> TcpSession<S> {
             cluster: None,
             counted_by: Counted::default(),
             attempts: 0,
+            tried: Tried::default(),
             since: now,
             active: now,
             awaits_answer: false,
