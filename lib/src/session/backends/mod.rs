@@ -12,7 +12,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kakehi_command::order::{Backend, BackendKey as BackendIdentity, BackendTls, Cluster, ClusterId};
+use kakehi_command::order::{
+    Backend, BackendKey as BackendIdentity, BackendTarget, BackendTls, Cluster, ClusterId,
+};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use slab::Slab;
@@ -259,16 +261,22 @@ impl<S: Stream> Backends<S> {
         members.iter().copied().find(|&key| self.nodes.get(key).is_some_and(|node| identity(&node.config)))
     }
 
-    /// Adds a backend or replaces its settings.
-    pub fn set_backend(&mut self, backend: Arc<Backend>, now: Instant) {
+    /// Adds a backend or replaces its settings. One whose connections go elsewhere from now on is another one: gives
+    /// the idle connections to where they went, to be closed.
+    #[must_use]
+    pub fn set_backend(&mut self, backend: Arc<Backend>, now: Instant) -> Vec<Peer<S>> {
+        let mut closed = Vec::new();
         let same = |other: &Backend| {
             other.backend_id() == backend.backend_id() && other.address() == backend.address()
         };
         if let Some(key) = self.find(backend.cluster_id(), same) {
-            if let Some(node) = self.nodes.get_mut(key) {
-                node.config = backend;
+            match self.nodes.get_mut(key) {
+                Some(node) if node.config.unix_path() == backend.unix_path() => {
+                    node.config = backend;
+                    return closed;
+                }
+                _ => closed = self.remove_backend(&backend.key()),
             }
-            return;
         }
         let cluster = self.entry(backend.cluster_id());
         self.next_serial += 1;
@@ -277,6 +285,7 @@ impl<S: Stream> Backends<S> {
             entry.members.push(key);
             entry.rotation.inserted();
         }
+        closed
     }
 
     /// Removes a backend: nothing new goes there. Gives its idle connections, to be closed.
@@ -336,9 +345,9 @@ impl<S: Stream> Backends<S> {
         Err(NoBackend::AllFailing)
     }
 
-    /// Where a backend listens.
-    pub fn address(&self, key: BackendKey) -> Option<SocketAddr> {
-        self.nodes.get(key).map(|node| node.config.address())
+    /// Where connections to a backend go, and the address that is its name.
+    pub fn target(&self, key: BackendKey) -> Option<(BackendTarget, SocketAddr)> {
+        self.nodes.get(key).map(|node| (node.config.target(), node.config.address()))
     }
 
     /// The settings of a backend.
