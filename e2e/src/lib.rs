@@ -37,6 +37,7 @@ pub mod rules;
 mod skip;
 pub mod tcp;
 pub mod tls;
+pub mod unix;
 
 pub use binary::kakehi_binary;
 pub use cli::{Cli, CliOutput};

@@ -46,7 +46,9 @@ pub(super) struct Add {
     /// Use it only while no other backend of the cluster is available
     #[arg(short, long, value_name = "true|false", hide_possible_values = true)]
     backup: Option<bool>,
-    #[arg(long, hide = true, value_name = "PATH|@NAME")]
+    /// The Unix socket on which it listens, a path or an abstract name: connections go there, and its address is
+    /// but a name, of its own in the cluster
+    #[arg(long, value_name = "PATH|@NAME")]
     unix_path: Option<String>,
 }
 
@@ -54,6 +56,8 @@ impl Backend {
     /// Sends the request and shows the answer.
     pub(super) fn run(self, proxy: &mut Proxy) -> Result<(), CliError> {
         proxy.tell(match self {
+            // By the verb's variant: whoever does not know of Unix sockets must not dial the address.
+            Self::Add(add) if add.unix_path.is_some() => RequestType::AddUnixBackend(add.backend()),
             Self::Add(add) => RequestType::AddBackend(add.backend()),
             Self::Remove { key: Key { id: cluster_id, backend_id, address } } => {
                 RequestType::RemoveBackend(RemoveBackend { cluster_id, backend_id, address: address.into() })

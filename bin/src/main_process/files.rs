@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
-use kakehi_command::config;
+use kakehi_command::config::{self, UnixSockets};
 use kakehi_command::order::{ClusterId, Order};
 use kakehi_command::proto::supervision::ProbeSecret;
 use kakehi_command::state::{ConfigState, STATE_RECORD_BYTES_MIN, read_state, write_state};
@@ -64,6 +64,8 @@ pub(super) struct Snapshot {
     pub(super) state: ConfigState,
     /// Its revision.
     pub(super) revision: u64,
+    /// The Unix sockets that workers may connect to.
+    pub(super) unix_sockets: UnixSockets,
 }
 
 /// Where a configuration to be reloaded is.
@@ -216,12 +218,13 @@ pub(super) fn load(path: &Path, base: Snapshot, record_bytes_max: usize) -> Resu
     refuse_irregular(path).map_err(|error| failed(&error))?;
     let file = File::open(path).map_err(|error| failed(&error))?;
     let records = read_state(BufReader::new(file), record_bytes_max.max(STATE_RECORD_BYTES_MIN));
-    let Snapshot { mut state, revision } = base;
+    let Snapshot { mut state, revision, unix_sockets } = base;
     let soundness = Soundness::default();
     let (mut orders, mut refused) = (Vec::new(), 0);
     for (index, record) in records.enumerate() {
         let request = record.map_err(|error| failed(&error))?;
         let accepted = Order::from_request(&request).map_err(|error| error.to_string()).and_then(|order| {
+            unix_sockets.allow(&order)?;
             vet_keys(&order)?;
             let change = state.apply(&order).map_err(|error| error.to_string())?;
             soundness.check_or_undo(&mut state, vec![change]).map(|_| order)
@@ -251,6 +254,7 @@ fn reload(source: &Source, base: &Snapshot) -> Result<Prepared, String> {
         }
         Source::Orders(orders) => Arc::clone(orders),
     };
+    orders.iter().try_for_each(|order| base.unix_sockets.allow(order))?;
     orders.iter().try_for_each(vet_keys)?;
     let mut target = ConfigState::default();
     let changes = target.transact(&orders).map_err(|error| error.to_string())?;
@@ -291,7 +295,7 @@ mod tests {
     }
 
     fn at(revision: u64, clusters: &[&str]) -> Snapshot {
-        Snapshot { state: state(clusters), revision }
+        Snapshot { state: state(clusters), revision, unix_sockets: UnixSockets::Any }
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Supervisor {
     /// One change.
     pub(super) fn change(&mut self, client: ClientId, verb: &'static str, order: Order) {
         let mut notes = order.notes();
-        if let Err(error) = vet(&order, &mut notes) {
+        if let Err(error) = vet(&order, self.settings.unix_sockets, &mut notes) {
             let text = format!("could not apply request on the main process state: {error}");
             return self.refuse(client, verb, text);
         }
@@ -120,7 +120,7 @@ impl Supervisor {
         }
         let mut notes = notes_of(&orders);
         for (index, order) in orders.iter().enumerate() {
-            if let Err(reason) = vet(order, &mut notes) {
+            if let Err(reason) = vet(order, self.settings.unix_sockets, &mut notes) {
                 let verb_of_order = order.verb();
                 let text = format!(
                     "transaction refused, nothing has changed: order {index} ({verb_of_order}): {reason}"
@@ -335,7 +335,11 @@ impl Supervisor {
     }
 
     fn snapshot(&self) -> Snapshot {
-        Snapshot { state: self.configuration.state.clone(), revision: self.configuration.revision }
+        Snapshot {
+            state: self.configuration.state.clone(),
+            revision: self.configuration.revision,
+            unix_sockets: self.settings.unix_sockets,
+        }
     }
 
     fn refuse(&mut self, client: ClientId, verb: &'static str, text: String) {

@@ -19,7 +19,7 @@ use super::sockets::ListenSockets;
 use super::soundness::Soundness;
 use super::supervisor::{Configuration, Prepared, Settings, Supervisor};
 use super::vetting::vet_keys;
-use super::workers::WorkerLog;
+use super::workers::{WorkerLog, WorkerWalls};
 use crate::process::descriptors::{self, DescriptorError};
 use crate::process::logging::{self, Filter, FilterError, Target};
 use crate::process::pid_file::PidFile;
@@ -132,6 +132,7 @@ pub(crate) fn run(config: Config, options: StartOptions) -> Result<ExitCode, Sta
     let settings = Settings {
         worker_timeout: config.worker_timeout,
         client_timeout: config.ctl_command_timeout,
+        unix_sockets: config.worker_unix_sockets,
         allowed_uids: config.command_allowed_uids.clone(),
         frame_bytes_max: config.max_command_buffer_size,
         server: config.server_config(),
@@ -145,7 +146,10 @@ pub(crate) fn run(config: Config, options: StartOptions) -> Result<ExitCode, Sta
         settings,
         worker_log,
         probe_secrets: config.probe_secrets,
-        worker_sandbox: config.worker_sandbox,
+        worker_walls: WorkerWalls {
+            sandbox: config.worker_sandbox,
+            unix_sockets: config.worker_unix_sockets,
+        },
         restart: config.worker_automatic_restart,
         sessions: session_memory(config.max_early_data_sessions),
         limits,
@@ -196,7 +200,11 @@ fn install_logger(config: &Config) -> Result<WorkerLog, StartError> {
 fn initial_state(config: &Config) -> Result<Configuration, StartError> {
     let mut configuration = Configuration { state: sound_state(config)?, revision: 1, last_verb: "start" };
     if let Some(path) = config.saved_state.as_deref().filter(|path| is_wanted(path)) {
-        let base = Snapshot { state: configuration.state, revision: configuration.revision };
+        let base = Snapshot {
+            state: configuration.state,
+            revision: configuration.revision,
+            unix_sockets: config.worker_unix_sockets,
+        };
         let loaded =
             files::load(path, base, config.max_command_buffer_size).map_err(StartError::SavedState)?;
         log::info!(

@@ -11,6 +11,7 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use kakehi_command::config::UnixSockets;
 use kakehi_command::order::{ClusterId, verb_of};
 use kakehi_command::proto::response_content::ContentType;
 use kakehi_command::proto::supervision::{LimitsConfig, ProbeSecret};
@@ -36,7 +37,7 @@ use super::start::{OnReady, Ready, StartError};
 use super::stop::Stopping;
 use super::tasks::{Task, TaskId, Tasks, Work};
 use super::tickets::Tickets;
-use super::workers::{Fleet, FleetSettings, Worker, WorkerLog};
+use super::workers::{Fleet, FleetSettings, Worker, WorkerLog, WorkerWalls};
 use crate::process::signals::{Asked, Signals};
 
 const COMMAND_SOCKET: Token = Token(0);
@@ -71,6 +72,8 @@ pub(super) struct Settings {
     pub(super) worker_timeout: Duration,
     /// Time a client of the command line waits for a sign of life; `None`: for ever.
     pub(super) client_timeout: Option<Duration>,
+    /// The Unix sockets that workers may connect to.
+    pub(super) unix_sockets: UnixSockets,
     /// Who may send requests; `None`: whoever can open the socket.
     pub(super) allowed_uids: Option<Vec<u32>>,
     /// Largest frame on the command socket, bytes.
@@ -102,8 +105,8 @@ pub(super) struct Prepared {
     pub(super) worker_log: WorkerLog,
     /// Values of secret headers of health checks.
     pub(super) probe_secrets: Vec<(ClusterId, ProbeSecret)>,
-    /// Whether workers enter a sandbox.
-    pub(super) worker_sandbox: bool,
+    /// What workers give up.
+    pub(super) worker_walls: WorkerWalls,
     /// Whether lost workers are replaced.
     pub(super) restart: bool,
     /// Where workers keep TLS sessions, if there is such a place.
@@ -168,7 +171,7 @@ impl Supervisor {
         let fleet = FleetSettings {
             slots: prepared.workers,
             log: prepared.worker_log,
-            sandbox: prepared.worker_sandbox,
+            walls: prepared.worker_walls,
             frame_bytes_max: WORKER_FRAME_BYTES_MAX.max(frame_bytes_max.saturating_mul(2)),
             restart: prepared.restart,
             patience: prepared.settings.worker_timeout,
@@ -228,7 +231,7 @@ impl Supervisor {
                 self.take_event(event.token(), event.is_readable(), ending)?;
             }
             if self.clients.accept_at().is_some_and(|at| at <= self.now) {
-                self.clients.accept(self.command_socket.listener(), self.now);
+                self.accept_clients();
             }
             self.take_files();
             self.take_deadlines()?;
@@ -269,7 +272,7 @@ impl Supervisor {
 
     fn take_event(&mut self, token: Token, readable: bool, ending: bool) -> Result<(), StartError> {
         match token {
-            COMMAND_SOCKET => self.clients.accept(self.command_socket.listener(), self.now),
+            COMMAND_SOCKET => self.accept_clients(),
             SIGNALS => self.take_signals()?,
             FILES => {} // Every turn looks at what the thread has finished.
             token => match self.clients.by_token(token) {
@@ -278,6 +281,12 @@ impl Supervisor {
             },
         }
         Ok(())
+    }
+
+    /// Workers, which may connect to Unix sockets of backends, are not among those who may ask for anything.
+    fn accept_clients(&mut self) {
+        let (fleet, now) = (&self.fleet, self.now);
+        self.clients.accept(self.command_socket.listener(), now, |pid| fleet.is_worker(pid, now));
     }
 
     fn take_signals(&mut self) -> Result<(), StartError> {

@@ -27,7 +27,7 @@ impl Supervisor {
     /// Collects the processes that have ended; several may be behind one signal.
     pub(super) fn reap(&mut self) -> Result<(), StartError> {
         loop {
-            let ended = self.fleet.reap();
+            let ended = self.fleet.reap(self.now);
             let mut again = false;
             for end in ended {
                 self.last_end = format!("worker {} (pid {}) ended with {}", end.id, end.pid, end.status);

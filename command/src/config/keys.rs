@@ -127,6 +127,7 @@ pub(super) static TOP: &[Key] = &[
     key("worker_automatic_restart", Flag, "true", Yes),
     key("worker_timeout", from_one(U32), "10", Yes),
     key("worker_sandbox", Flag, "true", Yes),
+    key("worker_unix_sockets", OneOf(&["any", "paths", "none"]), "\"any\"", Yes),
     // Parsed and never acted on by Sōzu either.
     key("handle_process_affinity", Flag, "false", NotYet),
     key("max_connections", from_one(U32), "10000", Yes),
@@ -369,7 +370,7 @@ pub(super) static BACKEND: &[Key] = &[
     key("weight", up_to(U8), "100", Yes),
     key("backup", Flag, "false", Yes),
     key("sticky_id", Text, "", Yes),
-    key("unix_path", Text, "", NotIgnorable("the address beside it, which is only a name, would be dialled")),
+    key("unix_path", Text, "", Yes),
 ];
 
 #[rustfmt::skip]

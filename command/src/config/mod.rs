@@ -21,6 +21,7 @@ mod pem_files;
 mod resolve;
 #[cfg(test)]
 mod tests;
+mod unix_sockets;
 
 use std::collections::HashMap;
 use std::io;
@@ -40,6 +41,7 @@ use diagnostic::{Diagnostics, Place};
 use health::ReadSecret;
 pub use health::fingerprint;
 use pem_files::ReadPem;
+pub use unix_sockets::UnixSockets;
 
 /// The configuration of a proxy that was given none, and the documentation of every key: the
 /// repository's `config.toml`.
@@ -95,6 +97,8 @@ pub struct Config {
     pub worker_timeout: Duration,
     /// Whether workers give up what they do not need of the kernel. Ours.
     pub worker_sandbox: bool,
+    /// Which Unix sockets workers may connect to. Ours.
+    pub worker_unix_sockets: UnixSockets,
     /// Sessions a worker holds at a time.
     pub max_connections: usize,
     /// Buffers a worker may hold.

@@ -403,7 +403,14 @@ impl Builder<'_, '_> {
             let text = "0 counts as the default, 100; to take a backend out of use, leave it out";
             self.diagnostics.warning(section.place_of("weight"), section.key_path("weight"), text);
         }
-        for address in self.backend_addresses(section, text) {
+        let unix_path = section.text("unix_path");
+        let addresses = self.backend_addresses(section, text);
+        if unix_path.is_some() && addresses.len() > 1 {
+            let text = "the name has several addresses; with unix_path it only names the backend: put an IP:PORT here";
+            self.diagnostics.error(section.place_of("address"), section.key_path("address"), text);
+            return;
+        }
+        for address in addresses {
             let backend_id = section
                 .text("backend_id")
                 .map_or_else(|| format!("{cluster_id}-{index}-{address}"), str::to_owned);
@@ -415,9 +422,12 @@ impl Builder<'_, '_> {
                 sticky_id: section.text("sticky_id").map(str::to_owned),
                 load_balancing_parameters: weight.map(|weight| proto::LoadBalancingParams { weight }),
                 backup: section.flag("backup"),
-                unix_path: None,
+                unix_path: unix_path.map(str::to_owned),
             };
             let Some(backend) = self.checked(section, Backend::from_wire(&wire)) else { return };
+            if !self.may_dial(section, &backend) {
+                return;
+            }
             let by = Origination { place: section.place, path: section.path.clone() };
             if let Some(first) = known.insert(backend.key(), by) {
                 let line = self.diagnostics.line(first.place);
@@ -433,6 +443,14 @@ impl Builder<'_, '_> {
         }
     }
 
+    /// Whether workers can connect to the Unix socket of a backend, if it has one; otherwise it is reported.
+    fn may_dial(&mut self, section: &Section<'_>, backend: &Backend) -> bool {
+        let allowed = backend.unix_path().map(|path| self.settings.worker_unix_sockets.allow_path(path));
+        let Some(Err(complaint)) = allowed else { return true };
+        self.diagnostics.error(section.place_of("unix_path"), section.key_path("unix_path"), complaint);
+        false
+    }
+
     /// The addresses a backend's `address` stands for; none if that is reported.
     fn backend_addresses(&mut self, section: &Section<'_>, text: &str) -> Vec<SocketAddr> {
         let (place, key) = (section.place_of("address"), section.key_path("address"));
@@ -443,7 +461,9 @@ impl Builder<'_, '_> {
                 return Vec::new();
             }
         };
-        if addresses.iter().any(|address| address.port() == DEMO_PORT) && !self.origin.is_embedded() {
+        let is_dialled = section.text("unix_path").is_none();
+        let stands_for_demo = addresses.iter().any(|address| address.port() == DEMO_PORT) && is_dialled;
+        if stands_for_demo && !self.origin.is_embedded() {
             let text = "port 0 stands for the demo backend, which only runs when no configuration file is \
                         given: this backend is left out; put the address of one of yours here";
             self.diagnostics.warning(place, key, text);

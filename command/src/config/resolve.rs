@@ -58,6 +58,10 @@ pub(super) fn settings(
         worker_automatic_restart: top.flag("worker_automatic_restart").unwrap_or(true),
         worker_timeout: timeout(top, "worker_timeout"),
         worker_sandbox: top.flag("worker_sandbox").unwrap_or(true),
+        worker_unix_sockets: top
+            .text("worker_unix_sockets")
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_default(),
         max_connections: size(top, "max_connections"),
         max_buffers,
         min_buffers: size(top, "min_buffers").min(max_buffers),

@@ -1,8 +1,8 @@
-//! Backends: the addresses that serve a cluster.
+//! Backends: the addresses, and the Unix sockets, that serve a cluster.
 
 use std::{borrow::Cow, fmt, net::SocketAddr, sync::Arc};
 
-use super::{BackendId, ClusterId, OrderError, address};
+use super::{BackendId, ClusterId, OrderError, UnixPath, address};
 use crate::proto;
 
 /// Weight of a backend that has none.
@@ -22,6 +22,25 @@ pub struct Backend {
     /// As it came, so that it reads back the same; `weight()` says what it means.
     weight: Option<i32>,
     backup: Option<bool>,
+    unix_path: Option<UnixPath>,
+}
+
+/// Where connections to a backend go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackendTarget {
+    /// Over TCP.
+    Tcp(SocketAddr),
+    /// To a Unix socket of this machine.
+    Unix(UnixPath),
+}
+
+impl fmt::Display for BackendTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.fmt(f),
+        }
+    }
 }
 
 /// What distinguishes a backend from all others. One `backend_id` may have several addresses.
@@ -42,11 +61,8 @@ impl Backend {
     /// backend so.
     ///
     /// # Errors
-    /// An unusable id or address, or a Unix socket, which is not served yet.
+    /// An unusable id, address or name of a Unix socket.
     pub fn from_wire(wire: &proto::AddBackend) -> Result<Self, OrderError> {
-        if wire.unix_path.is_some() {
-            return Err(OrderError::NotServed { what: "backends on Unix sockets (unix_path) are" });
-        }
         let sticky_id = wire.sticky_id.as_deref().map(check_sticky_id).transpose()?;
         Ok(Self {
             cluster_id: ClusterId::parse(&wire.cluster_id)?,
@@ -55,6 +71,7 @@ impl Backend {
             sticky_id,
             weight: wire.load_balancing_parameters.map(|parameters| parameters.weight),
             backup: wire.backup,
+            unix_path: wire.unix_path.as_deref().map(UnixPath::parse).transpose()?,
         })
     }
 
@@ -70,10 +87,25 @@ impl Backend {
         &self.backend_id
     }
 
-    /// Where it listens.
+    /// Where it listens; with a [`unix_path`](Self::unix_path) only a part of its name.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The Unix socket on which it listens, if it does not on its address.
+    #[must_use]
+    pub fn unix_path(&self) -> Option<&UnixPath> {
+        self.unix_path.as_ref()
+    }
+
+    /// Where connections to it go.
+    #[must_use]
+    pub fn target(&self) -> BackendTarget {
+        match &self.unix_path {
+            None => BackendTarget::Tcp(self.address),
+            Some(path) => BackendTarget::Unix(path.clone()),
+        }
     }
 
     /// Its share of the traffic relative to the others, from 1 to [`WEIGHT_MAX`]. Unset and 0 are
@@ -142,7 +174,7 @@ impl From<&Backend> for proto::AddBackend {
             sticky_id: backend.sticky_id.as_deref().map(str::to_owned),
             load_balancing_parameters: backend.weight.map(|weight| proto::LoadBalancingParams { weight }),
             backup: backend.backup,
-            unix_path: None,
+            unix_path: backend.unix_path.as_ref().map(|path| path.as_str().to_owned()),
         }
     }
 }
@@ -216,6 +248,16 @@ mod tests {
     }
 
     #[test]
+    fn a_unix_socket_is_where_connections_go() {
+        let wire = proto::AddBackend { unix_path: Some("@app".into()), ..wire() };
+        let backend = Backend::from_wire(&wire).expect("accepted");
+        assert_eq!(proto::AddBackend::from(&backend), wire);
+        assert_eq!((backend.target().to_string(), backend.address().port()), ("@app".into(), 8080));
+        let at_address = Backend { unix_path: None, ..backend };
+        assert_eq!(at_address.target().to_string(), "[::1]:8080");
+    }
+
+    #[test]
     fn weights_are_what_clients_mean() {
         let weight = |weight: Option<i32>| {
             let load_balancing_parameters = weight.map(|weight| proto::LoadBalancingParams { weight });
@@ -256,6 +298,6 @@ mod tests {
         check(|wire| wire.backend_id.clear(), "backend_id `` is empty");
         check(|wire| wire.address = proto::SocketAddress::default(), "address has no IP address");
         check(|wire| wire.sticky_id = Some("a;b".into()), "cookie");
-        check(|wire| wire.unix_path = Some("/run/x".into()), "not served yet");
+        check(|wire| wire.unix_path = Some("run/x".into()), "unix_path `run/x` is neither an absolute path");
     }
 }

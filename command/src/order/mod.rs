@@ -21,6 +21,7 @@ mod ids;
 mod limit;
 mod listener;
 mod passive_health;
+mod unix_path;
 mod verb;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -28,7 +29,7 @@ use std::{net::SocketAddr, sync::Arc};
 use crate::proto::{self, request::RequestType};
 
 pub use answer::{ANSWER_BYTES_MAX, ANSWER_NAME_BYTES_MAX, ANSWERS_MAX, AnswerTemplate, Part, Variable};
-pub use backend::{Backend, BackendKey, STICKY_ID_BYTES_MAX, WEIGHT_DEFAULT, WEIGHT_MAX};
+pub use backend::{Backend, BackendKey, BackendTarget, STICKY_ID_BYTES_MAX, WEIGHT_DEFAULT, WEIGHT_MAX};
 pub use backend_tls::BackendTls;
 pub use certificate::{
     CERTIFICATE_BYTES_MAX, CHAIN_MAX, Certificate, CertificateFacts, CertificateKey, CertifiedKey,
@@ -66,6 +67,7 @@ pub use listener::{
     TcpListenerPatch, TlsSettings, TlsVersion, TraceContext, TrustedProxies,
 };
 pub use passive_health::PassiveHealth;
+pub use unix_path::{UNIX_PATH_BYTES_MAX, UnixPath};
 pub use verb::verb_of;
 
 /// One change to the configuration, checked.
@@ -220,6 +222,12 @@ impl Order {
                 new: Certificate::from_replacement(wire)?.into(),
                 old: wire.old_fingerprint.parse()?,
             },
+            R::AddUnixBackend(wire) if wire.unix_path.is_none() => {
+                return Err(OrderError::plain(
+                    "unix_path",
+                    "is missing: add_unix_backend is for Unix sockets",
+                ));
+            }
             R::AddBackend(wire) | R::AddUnixBackend(wire) => {
                 Self::AddBackend(Backend::from_wire(wire)?.into())
             }
@@ -300,6 +308,9 @@ impl Order {
                     new_expired_at: new.expired_at(),
                 })
             }
+            Self::AddBackend(backend) if backend.unix_path().is_some() => {
+                RequestType::AddUnixBackend((&**backend).into())
+            }
             Self::AddBackend(backend) => RequestType::AddBackend((&**backend).into()),
             Self::RemoveBackend(key) => RequestType::RemoveBackend(key.into()),
             Self::SetConnectionLimit { limit: ConnectionLimit::PerSource, value } => {
@@ -358,6 +369,7 @@ impl Order {
             Self::AddCertificate(_) => "add_certificate",
             Self::RemoveCertificate(_) => "remove_certificate",
             Self::ReplaceCertificate { .. } => "replace_certificate",
+            Self::AddBackend(backend) if backend.unix_path().is_some() => "add_unix_backend",
             Self::AddBackend(_) => "add_backend",
             Self::RemoveBackend(_) => "remove_backend",
             Self::SetConnectionLimit { limit: ConnectionLimit::PerSource, .. } => {

@@ -107,7 +107,7 @@ impl ConfigState {
                     self.clusters.insert(cluster.id().clone(), cluster);
                 }
                 (_, Before::Backend(backend)) => {
-                    self.backends.replace(BackendEntry(backend));
+                    self.file_backend(backend);
                 }
                 (_, Before::HttpListener(listener)) => {
                     self.http_listeners.insert(listener.key().clone(), listener);
@@ -137,7 +137,7 @@ impl ConfigState {
                 self.clusters.remove(cluster.id());
             }
             Effect::BackendSet(backend) => {
-                self.backends.remove(&BackendEntry(backend));
+                self.take_backend(&backend);
             }
             Effect::HttpListenerSet(listener) => {
                 self.http_listeners.remove(listener.key());
@@ -347,7 +347,7 @@ impl ConfigState {
         self.remove_tcp_frontends_of(id, change);
         let backends: Vec<_> = of_cluster(&self.backends, id).cloned().collect();
         for entry in backends {
-            self.backends.remove(&entry);
+            self.take_backend(&entry.0);
             change.push(Effect::BackendRemoved(entry.0.key()), Before::Backend(entry.0));
         }
         change.push(Effect::ClusterRemoved(id.clone()), Before::Cluster(cluster));
@@ -412,10 +412,31 @@ impl ConfigState {
         if self.backends.get(&entry).is_some_and(|present| present.0 == *backend) {
             return Ok(());
         }
-        let before = self.backends.replace(entry);
-        let before = before.map_or(Before::Nothing, |entry| Before::Backend(entry.0));
+        self.check_address_of(backend)?;
+        let before = self.file_backend(backend.clone()).map_or(Before::Nothing, Before::Backend);
         change.push(Effect::BackendSet(backend.clone()), before);
         Ok(())
+    }
+
+    /// The address of a backend on a Unix socket is but a name: two of one cluster never have the same, nor one of
+    /// them and a backend at that very address.
+    fn check_address_of(&self, backend: &Backend) -> Result<(), OrderError> {
+        // Where there are none, nothing has to be looked at.
+        if self.unix_backends == 0 && backend.unix_path().is_none() {
+            return Ok(());
+        }
+        let clash = of_cluster(&self.backends, backend.cluster_id()).find(|BackendEntry(other)| {
+            other.address() == backend.address()
+                && other.backend_id() != backend.backend_id()
+                && (other.unix_path().is_some() || backend.unix_path().is_some())
+        });
+        match clash {
+            None => Ok(()),
+            Some(BackendEntry(other)) => Err(OrderError::BackendAddressTaken {
+                key: backend.key().to_string(),
+                present: other.backend_id().clone(),
+            }),
+        }
     }
 
     fn remove_backend(&mut self, key: &BackendKey, change: &mut Change) -> Result<(), OrderError> {
@@ -426,9 +447,22 @@ impl ConfigState {
                 false => Ok(()),
             };
         };
-        self.backends.remove(&BackendEntry(backend.clone()));
+        self.take_backend(&backend);
         change.push(Effect::BackendRemoved(key.clone()), Before::Backend(backend));
         Ok(())
+    }
+
+    fn file_backend(&mut self, backend: Arc<Backend>) -> Option<Arc<Backend>> {
+        self.unix_backends += usize::from(backend.unix_path().is_some());
+        let before = self.backends.replace(BackendEntry(backend))?.0;
+        self.unix_backends -= usize::from(before.unix_path().is_some());
+        Some(before)
+    }
+
+    fn take_backend(&mut self, backend: &Arc<Backend>) {
+        if let Some(BackendEntry(taken)) = self.backends.take(&BackendEntry(backend.clone())) {
+            self.unix_backends -= usize::from(taken.unix_path().is_some());
+        }
     }
 
     fn remove_filed(&mut self, frontend: &Arc<HttpFrontend>, change: &mut Change) {

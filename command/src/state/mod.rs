@@ -53,6 +53,8 @@ pub struct ConfigState {
     clusters: BTreeMap<ClusterId, Arc<Cluster>>,
     /// By cluster, so that one cluster's are found without looking at others.
     backends: BTreeSet<BackendEntry>,
+    /// Of these, those on Unix sockets.
+    unix_backends: usize,
     /// Of HTTP and HTTPS listeners, by identity.
     http_frontends: BTreeSet<FrontendEntry>,
     /// Those that have a cluster, by cluster.
@@ -302,6 +304,8 @@ impl ConfigState {
         }
         assert_eq!(self.frontends_by_cluster.len(), clustered, "the index holds nothing else");
         assert_eq!(self.ordered_frontends.len(), ordered, "no turn is left behind");
+        let unix = self.backends.iter().filter(|entry| entry.0.unix_path().is_some()).count();
+        assert_eq!(self.unix_backends, unix, "those on Unix sockets are counted");
     }
 }
 

@@ -59,7 +59,14 @@ impl<N: Network> Worker<N> {
                 }
             }
             Effect::ClusterRemoved(id) => shared.backends.remove_cluster(id),
-            Effect::BackendSet(backend) => shared.backends.set_backend(backend.clone(), shared.now),
+            Effect::BackendSet(backend) => {
+                if shared.backends.moves(backend) {
+                    shared.forget_target(&backend.key());
+                }
+                for peer in shared.backends.set_backend(backend.clone(), shared.now) {
+                    shared.release_token(peer.token());
+                }
+            }
             Effect::BackendRemoved(key) => {
                 shared.forget_target(key);
                 for peer in shared.backends.remove_backend(key) {

@@ -4,6 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
+use kakehi_command::order::BackendTarget;
+
 use super::backends::{BackendKey, ClusterKey, Secured};
 use super::{Owner, Shared};
 use crate::metrics::Metric;
@@ -30,6 +32,8 @@ pub(super) struct Back<S> {
     pub(super) reused: bool,
     /// The kernel took a byte: the connection stands.
     pub(super) connected: bool,
+    /// There is nothing to wait for: a Unix socket is connected at once.
+    pub(super) stands: bool,
     /// When the connect began.
     pub(super) since: Instant,
 }
@@ -43,15 +47,15 @@ impl<S: Stream> Back<S> {
         speaks: Speaks,
         shared: &mut Shared<N>,
     ) -> Option<Self> {
-        let address = shared.backends.address(key)?;
+        let (target, address) = shared.backends.destination(key)?;
         // Backs are bounded as fronts are: each front has one at most, and the pool has what is left.
         if shared.backends.idle_count() + shared.backends.active_count() >= shared.settings.connections_max {
             shared.evict_idle();
         }
         let token = shared.owners.insert(Owner::Back(index));
-        let mut connected = shared.net.connect(address, token);
+        let mut connected = shared.net.connect(&target, token);
         if connected.as_ref().is_err_and(is_our_own_want) && shared.evict_idle() {
-            connected = shared.net.connect(address, token);
+            connected = shared.net.connect(&target, token);
         }
         match connected {
             Ok(stream) => {
@@ -67,17 +71,19 @@ impl<S: Stream> Back<S> {
                     match tls {
                         Ok(tls) => peer = peer.secured(tls),
                         Err(failure) => {
-                            log::warn!("TLS to {address}: {failure}");
+                            log::warn!("TLS to {target}: {failure}");
                             shared.backends.closed(key);
                             shared.release_token(token);
                             return None;
                         }
                     }
                 }
-                Some(Self { peer, key, secured, reused: false, connected: false, since: shared.now })
+                let stands = matches!(target, BackendTarget::Unix(_));
+                let since = shared.now;
+                Some(Self { peer, key, secured, reused: false, connected: false, stands, since })
             }
             Err(error) => {
-                log::debug!("connect to {address}: {error}");
+                log::debug!("connect to {target}: {error}");
                 shared.release_token(token);
                 if is_our_own_want(&error) {
                     shared.metrics.incr(Metric::BackendConnectionsError);

@@ -290,15 +290,15 @@ impl<N: Network> Shared<N> {
 
     fn tell(&mut self, key: BackendKey, turn: Option<BackendTurn>) {
         let (Some(turn), Some(backend)) = (turn, self.backends.backend(key)) else { return };
-        let (cluster, id, address) = (backend.cluster_id(), backend.backend_id(), backend.address());
+        let (cluster, id, target) = (backend.cluster_id(), backend.backend_id(), backend.target());
         match turn {
             BackendTurn::Down => {
                 self.metrics.incr(Metric::BackendDown);
-                log::warn!("backend {id} of cluster {cluster} at {address} is down");
+                log::warn!("backend {id} of cluster {cluster} at {target} is down");
             }
             BackendTurn::Up => {
                 self.metrics.incr(Metric::BackendUp);
-                log::info!("backend {id} of cluster {cluster} at {address} is up again");
+                log::info!("backend {id} of cluster {cluster} at {target} is up again");
             }
         }
         self.report(key, Subject::Connects, turn == BackendTurn::Up, None);

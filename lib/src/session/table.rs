@@ -317,13 +317,13 @@ fn awake<S: Stream>(slot: &mut Slot<S>) -> Option<Session<'_, S>> {
 
 #[cfg(test)]
 mod tests {
-    use mio::net::TcpStream;
+    use crate::net::kernel::KernelStream;
 
     use super::*;
 
     #[test]
     fn a_connection_that_rests_is_small() {
-        let bytes = size_of::<Slot<TcpStream>>();
+        let bytes = size_of::<Slot<KernelStream>>();
         assert!(bytes <= 160, "{bytes} bytes");
     }
 }

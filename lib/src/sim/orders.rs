@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use kakehi_command::order::UnixPath;
 use kakehi_command::proto::request::RequestType;
 use kakehi_command::proto::{
     ActivateListener, AddBackend, DeactivateListener, HttpListenerConfig, ListenerType, RemoveBackend,
@@ -36,6 +37,20 @@ pub(super) fn backend_address(index: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 2], 8000 + u16::try_from(index).expect("few")))
 }
 
+/// Every second backend is behind a Unix socket.
+fn unix_path(index: usize) -> Option<String> {
+    (index % 2 == 1).then(|| format!("{UNIX_PATHS}{index}"))
+}
+
+/// What the Unix sockets of backends are called, their number left out.
+const UNIX_PATHS: &str = "/sim/";
+
+/// Who listens on a Unix socket.
+pub(super) fn behind_unix_path(path: &UnixPath) -> SocketAddr {
+    let index = path.as_str().strip_prefix(UNIX_PATHS).and_then(|index| index.parse().ok());
+    backend_address(index.expect("a name that was made here"))
+}
+
 fn request(request_type: RequestType) -> Request {
     Request { request_type: Some(request_type) }
 }
@@ -61,6 +76,7 @@ fn add_backend(site: Site, index: usize) -> Request {
         cluster_id: site.cluster().to_owned(),
         backend_id: format!("b{index}"),
         address: backend_address(index).into(),
+        unix_path: unix_path(index),
         ..AddBackend::default()
     }))
 }

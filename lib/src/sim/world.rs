@@ -119,6 +119,8 @@ pub(super) struct Connection {
     pub(super) link: Link,
     /// Who connected: the client's address, or ours.
     pub(super) from: SocketAddr,
+    /// To a Unix socket: what its ends do is known to both at once, and only that.
+    pub(super) local: bool,
     /// Where it went.
     pub(super) to: SocketAddr,
     pub(super) token: Option<Token>,
@@ -165,6 +167,7 @@ impl Connection {
             to_actor: Pipe::new(capacity),
             link,
             from,
+            local: false,
             to,
             token: None,
             edge: false,
@@ -198,7 +201,7 @@ impl Connection {
             readable: !self.to_proxy.arrived.is_empty() || ended || broken,
             writable: !opening && (self.to_actor.room() > 0 || we_ended || broken),
             read_closed: ended || broken,
-            gone: broken || (ended && we_ended),
+            gone: broken || (ended && (we_ended || (self.local && self.actor_closed))),
         }
     }
 

@@ -80,6 +80,28 @@ fn a_backend_needs_its_cluster() {
 }
 
 #[test]
+fn the_address_of_a_backend_on_a_unix_socket_is_its_own() {
+    let unix = |backend_id: &str, port: u16, path: &str| {
+        let wire = proto::AddBackend { unix_path: Some(path.into()), ..backend("a", backend_id, port) };
+        order(RequestType::AddUnixBackend(wire))
+    };
+    let taken = "backend `y` at 127.0.0.1:1 of cluster `a` cannot be beside backend `x`";
+    let state = check(&[
+        (add_cluster("a"), "ok"),
+        (add_backend("a", "x", 1), "ok"),
+        (unix("y", 1, "/run/y"), taken),
+        (unix("x", 1, "/run/x"), "ok"),
+        (unix("x", 1, "/run/x"), "same"),
+        (add_backend("a", "y", 1), taken),
+        (unix("y", 2, "/run/x"), "ok"),
+        (add_backend("a", "x", 1), "ok"),
+        (add_backend("a", "y", 1), "ok"),
+    ]);
+    let targets: Vec<_> = state.backends("a").map(|backend| backend.target().to_string()).collect();
+    assert_eq!(targets, ["127.0.0.1:1", "127.0.0.1:1", "/run/x"]);
+}
+
+#[test]
 fn a_frontend_is_unique_whatever_its_cluster_and_position() {
     let pre =
         proto::RequestHttpFrontend { position: RulePosition::Pre.into(), ..frontend("b", "A.test", "/") };

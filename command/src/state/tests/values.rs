@@ -143,9 +143,11 @@ fn any_answers() -> impl Strategy<Value = BTreeMap<String, String>> {
 }
 
 fn any_backend() -> impl Strategy<Value = RequestType> {
-    (cluster_id(), prop_oneof!["x", "y"], 1..3_u16, option::of(0..3), any::<bool>()).prop_map(
-        |(cluster_id, backend_id, port, weight, remove)| {
+    let unix_path = option::weighted(0.3, prop_oneof!["/run/a", "@b"]);
+    (cluster_id(), prop_oneof!["x", "y"], 1..3_u16, option::of(0..3), any::<bool>(), unix_path).prop_map(
+        |(cluster_id, backend_id, port, weight, remove, unix_path)| {
             let wire = proto::AddBackend {
+                unix_path,
                 load_balancing_parameters: weight.map(|weight| proto::LoadBalancingParams { weight }),
                 ..backend(&cluster_id, &backend_id, port)
             };

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use kakehi_command::order::ListenerKey;
+use kakehi_command::order::{BackendTarget, ListenerKey};
 use kakehi_command::proto::request::RequestType;
 use kakehi_command::proto::{
     ActivateListener, HttpListenerConfig, ListenerType, Request, RequestTcpFrontend, TcpListenerConfig,
@@ -85,7 +85,7 @@ impl Network for Nowhere {
         Ok(())
     }
 
-    fn connect(&mut self, _to: SocketAddr, _token: Token) -> io::Result<Scripted> {
+    fn connect(&mut self, _to: &BackendTarget, _token: Token) -> io::Result<Scripted> {
         Err(io::ErrorKind::ConnectionRefused.into())
     }
 

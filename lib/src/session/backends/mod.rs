@@ -12,7 +12,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kakehi_command::order::{Backend, BackendKey as BackendIdentity, BackendTls, Cluster, ClusterId};
+use kakehi_command::order::{
+    Backend, BackendKey as BackendIdentity, BackendTarget, BackendTls, Cluster, ClusterId,
+};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use slab::Slab;
@@ -283,30 +285,52 @@ impl<S: Stream> Backends<S> {
         members.iter().copied().find(|&key| self.nodes.get(key).is_some_and(|node| identity(&node.config)))
     }
 
-    /// Adds a backend or replaces its settings.
-    pub fn set_backend(&mut self, backend: Arc<Backend>, now: Instant) {
+    /// Adds a backend or replaces its settings. One whose connections go elsewhere from now on is another one: gives
+    /// the idle connections to where they went, to be closed.
+    #[must_use]
+    pub fn set_backend(&mut self, backend: Arc<Backend>, now: Instant) -> Vec<Peer<S>> {
+        let mut marks = health::Marks::default();
+        let mut closed = Vec::new();
         let same = |other: &Backend| {
             other.backend_id() == backend.backend_id() && other.address() == backend.address()
         };
         if let Some(key) = self.find(backend.cluster_id(), same) {
             let cluster = self.entry(backend.cluster_id());
-            if let Some(node) = self.nodes.get_mut(key) {
-                node.config = backend;
+            match self.nodes.get_mut(key) {
+                Some(node) if node.config.unix_path() == backend.unix_path() => {
+                    node.config = backend;
+                    if let Some(entry) = self.clusters.get_mut(cluster.index()) {
+                        entry.policy.changed();
+                        entry.sticky = None;
+                    }
+                    return closed;
+                }
+                // It goes on elsewhere, and what is said of its health goes with it.
+                Some(node) => {
+                    marks = node.marks;
+                    closed = self.remove_backend(&backend.key());
+                }
+                None => {}
             }
-            if let Some(entry) = self.clusters.get_mut(cluster.index()) {
-                entry.policy.changed();
-                entry.sticky = None;
-            }
-            return;
         }
         let cluster = self.entry(backend.cluster_id());
         self.next_serial += 1;
-        let key = self.nodes.insert(Node::new(backend, self.next_serial, now));
+        let key = self.nodes.insert(Node { marks, ..Node::new(backend, self.next_serial, now) });
         if let Some(entry) = self.clusters.get_mut(cluster.index()) {
             entry.members.push(key);
             entry.policy.inserted();
             entry.sticky = None;
         }
+        closed
+    }
+
+    /// Whether these settings make the backend another one to connect to.
+    pub fn moves(&self, backend: &Backend) -> bool {
+        let same = |other: &Backend| {
+            other.backend_id() == backend.backend_id() && other.address() == backend.address()
+        };
+        let node = self.find(backend.cluster_id(), same).and_then(|key| self.nodes.get(key));
+        node.is_some_and(|node| node.config.unix_path() != backend.unix_path())
     }
 
     /// Removes a backend: nothing new goes there. Gives its idle connections, to be closed.
@@ -340,9 +364,9 @@ impl<S: Stream> Backends<S> {
         }
     }
 
-    /// Where a backend listens.
-    pub fn address(&self, key: BackendKey) -> Option<SocketAddr> {
-        self.nodes.get(key).map(|node| node.config.address())
+    /// Where connections to a backend go, and the address that is its name.
+    pub fn destination(&self, key: BackendKey) -> Option<(BackendTarget, SocketAddr)> {
+        self.nodes.get(key).map(|node| (node.config.target(), node.config.address()))
     }
 
     /// The settings of a backend.

@@ -62,7 +62,8 @@ fn table(backends: u16) -> Backends<Quiet> {
             address: SocketAddr::from(([127, 0, 0, 1], port)).into(),
             ..Default::default()
         };
-        table.set_backend(Arc::new(Backend::from_wire(&wire).expect("a good backend")), now);
+        let none = table.set_backend(Arc::new(Backend::from_wire(&wire).expect("a good backend")), now);
+        assert!(none.is_empty());
     }
     table
 }
@@ -310,4 +311,33 @@ mod choosing {
         let whole = share(start + Duration::from_secs(100));
         assert!((68..=72).contains(&whole), "{whole}");
     }
+}
+
+#[test]
+fn a_backend_that_moves_to_a_unix_socket_leaves_its_connections_behind() {
+    let (mut table, now) = (table(2), now());
+    put(&mut table, 0, 10);
+    table.opened(0);
+    let wire = AddBackend {
+        cluster_id: "a".to_owned(),
+        backend_id: "1".to_owned(),
+        address: SocketAddr::from(([127, 0, 0, 1], 1)).into(),
+        unix_path: Some("/run/a".to_owned()),
+        ..Default::default()
+    };
+    let moved = Arc::new(Backend::from_wire(&wire).expect("a good backend"));
+    let idle: Vec<Token> = table.set_backend(moved.clone(), now).iter().map(Peer::token).collect();
+    assert_eq!(idle, [10], "they are closed");
+    table.check_invariants();
+    // The one in use ends where it began, and is not pooled.
+    assert!(table.put_idle(0, Peer::connecting(Quiet, 11), now, 8).is_some());
+    table.check_invariants();
+    assert!(table.set_backend(moved, now).is_empty(), "the same again changes nothing");
+    let targets: Vec<String> =
+        (0..4).filter_map(|key| table.destination(key)).map(|(target, _)| target.to_string()).collect();
+    assert!(
+        targets.contains(&"/run/a".to_owned()) && targets.contains(&"127.0.0.1:2".to_owned()),
+        "{targets:?}"
+    );
+    assert_eq!(targets.len(), 2);
 }

@@ -253,7 +253,8 @@ impl<S: Stream> HttpSession<S> {
                 }
                 let since = shared.now;
                 let secured = shared.backends.secured(cluster).cloned();
-                self.back = Some(Back { peer, key, secured, reused: true, connected: true, since });
+                let (reused, connected, stands) = (true, true, true);
+                self.back = Some(Back { peer, key, secured, reused, connected, stands, since });
                 break;
             }
             if exchange.attempts >= attempts_max {

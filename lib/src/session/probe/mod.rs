@@ -11,7 +11,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kakehi_command::order::{BackendKey as BackendIdentity, Cluster, ClusterId, HealthCheck, ProbeKind};
+use kakehi_command::order::{
+    BackendKey as BackendIdentity, BackendTarget, Cluster, ClusterId, HealthCheck, ProbeKind,
+};
 use kakehi_command::proto::supervision::{ProbeSecrets, Subject, Verdict};
 use slab::Slab;
 use zeroize::Zeroizing;
@@ -320,7 +322,7 @@ impl<N: Network> Shared<N> {
         let (backend, cluster) = (target.backend, target.cluster);
         let config = Arc::clone(&target.config);
         let Some(check) = config.health_check() else { return };
-        let Some(address) = self.backends.address(backend) else { return };
+        let Some((destination, address)) = self.backends.destination(backend) else { return };
         let request = match check.kind() {
             ProbeKind::Tcp => Some(Vec::new()),
             ProbeKind::Http => {
@@ -334,9 +336,13 @@ impl<N: Network> Shared<N> {
             return self.await_next(index);
         };
         let token = self.owners.insert(Owner::Probe(index));
-        let mut connected = self.net.connect(check.target(address), token);
+        let destination = match destination {
+            BackendTarget::Tcp(address) => BackendTarget::Tcp(check.target(address)),
+            unix @ BackendTarget::Unix(_) => unix,
+        };
+        let mut connected = self.net.connect(&destination, token);
         if connected.as_ref().is_err_and(back::is_our_own_want) && self.evict_idle() {
-            connected = self.net.connect(check.target(address), token);
+            connected = self.net.connect(&destination, token);
         }
         let stream = match connected {
             Ok(stream) => stream,

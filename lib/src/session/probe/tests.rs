@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use kakehi_command::order::BackendTarget;
 use kakehi_command::proto::request::RequestType;
 use kakehi_command::proto::supervision::{Subject, Verdict};
 use kakehi_command::proto::{self, Request};
@@ -102,10 +103,11 @@ impl Network for Net {
     type Stream = Line;
     type Listener = ();
 
-    fn connect(&mut self, to: SocketAddr, token: Token) -> io::Result<Line> {
+    fn connect(&mut self, to: &BackendTarget, token: Token) -> io::Result<Line> {
+        let BackendTarget::Tcp(to) = to else { return Err(io::ErrorKind::NotFound.into()) };
         let mut world = self.0.borrow_mut();
         world.connects += 1;
-        let door = world.doors.get(&to).copied().unwrap_or(Door::Refuses);
+        let door = world.doors.get(to).copied().unwrap_or(Door::Refuses);
         world.fresh.push((token, door));
         Ok(Line { door, asked: false, given: false })
     }

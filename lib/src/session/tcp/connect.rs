@@ -60,8 +60,12 @@ impl<S: Stream> TcpSession<S> {
             self.attempts += 1;
             self.stands = None;
             self.back = Back::connect(self.index, cluster, key, Speaks::Bytes, shared);
-            if self.back.is_some() {
+            if let Some(back) = &self.back {
                 self.stage = Stage::Connect;
+                if back.stands {
+                    self.stands = Some(true);
+                    return Step::Again;
+                }
                 return Step::Wait;
             }
             self.tried.add(key);
