@@ -305,7 +305,9 @@ mod choosing {
             address: SocketAddr::from(([127, 0, 0, 1], 9)).into(),
             ..Default::default()
         };
-        table.set_backend(Arc::new(Backend::from_wire(&wire).expect("a good backend")), start);
+        assert!(
+            table.set_backend(Arc::new(Backend::from_wire(&wire).expect("a good backend")), start).is_empty()
+        );
         let mut share = |at| (0..210).filter(|&i| table.choose(cluster, &ask(1, i), at) == Ok(2)).count();
         assert!((9..=12).contains(&share(start)), "a tenth of the others'");
         let whole = share(start + Duration::from_secs(100));

@@ -465,7 +465,7 @@ impl<N: Network> Shared<N> {
             self.release_token(peer.token());
         }
         if recovers {
-            self.connect_succeeded(backend);
+            self.connect_succeeded(backend, self.now);
         }
     }
 

@@ -12,7 +12,7 @@ use kakehi_command::proto::request::RequestType;
 use kakehi_command::proto::supervision::{Subject, Verdict};
 use kakehi_command::proto::{self, Request};
 
-use super::super::backends::Ask;
+use super::super::backends::{Ask, Tried};
 use crate::metrics::Metric;
 use crate::net::{Network, Ready, Stream, Token};
 use crate::server::Worker;
@@ -366,7 +366,8 @@ fn nobody_who_is_known_to_be_unhealthy_is_chosen_while_others_are_not() {
             let backends = &mut stage.worker.shared.backends;
             let cluster = backends.hold(&kakehi_command::order::ClusterId::parse("app").expect("an id"));
             backends.release(cluster);
-            let ask = Ask { source: IpAddr::from([127, 0, 0, 1]) };
+            let source = IpAddr::from([127, 0, 0, 1]);
+            let ask = Ask { source, affinity: None, sticky: None, tried: Tried::default(), random: 1 };
             let healthy =
                 backends.members(cluster).iter().filter(|key| backends.is_marked_healthy(**key)).count();
             if let Ok(key) = backends.choose(cluster, &ask, now)
