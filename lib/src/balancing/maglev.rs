@@ -145,8 +145,8 @@ impl Turn {
 }
 
 fn remainder(bits: u64, size: usize) -> usize {
-    // Below `size`.
-    (bits % size as u64) as usize
+    // Below `size`, so it fits.
+    usize::try_from(bits % size as u64).unwrap_or_default()
 }
 
 #[cfg(test)]

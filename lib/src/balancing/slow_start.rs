@@ -17,9 +17,9 @@ pub fn weight(weight: u32, age: Duration, period: Duration) -> u32 {
     if age >= period {
         return whole;
     }
-    let rest = u64::from(whole - weight);
-    // Both fit: a period has seconds in a u32. Less than `rest`, as the age is less than the period.
-    let gained = rest * (age.as_millis() as u64) / (period.as_millis() as u64).max(1);
+    let rest = u128::from(whole - weight);
+    // Less than `rest`, as the age is less than the period.
+    let gained = rest * age.as_millis() / period.as_millis().max(1);
     weight + u32::try_from(gained).unwrap_or(whole - weight)
 }
 
