@@ -60,6 +60,7 @@ fn generate(out: &Path) {
         "HttpsListenerConfig.max_handshakes_per_source",
         "CertificateAndKey.ocsp_response",
         "Cluster.tls",
+        "AddBackend.draining",
         "TcpListenerConfig.tls",
     ] {
         config.field_attribute(

@@ -371,7 +371,7 @@ impl Builder<'_, '_> {
         };
         report_unserved(section, "", self.diagnostics);
         if section.integer("weight") == Some(0) {
-            let text = "0 counts as the default, 100; to take a backend out of use, leave it out";
+            let text = "0 counts as the default, 100; to take a backend out of use, set draining = true";
             self.diagnostics.warning(section.place_of("weight"), section.key_path("weight"), text);
         }
         for address in self.backend_addresses(section, text) {
@@ -387,6 +387,7 @@ impl Builder<'_, '_> {
                 load_balancing_parameters: weight.map(|weight| proto::LoadBalancingParams { weight }),
                 backup: section.flag("backup"),
                 unix_path: None,
+                draining: section.flag("draining"),
             };
             let Some(backend) = self.checked(section, Backend::from_wire(&wire)) else { return };
             let by = Origination { place: section.place, path: section.path.clone() };

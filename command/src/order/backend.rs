@@ -22,6 +22,7 @@ pub struct Backend {
     /// As it came, so that it reads back the same; `weight()` says what it means.
     weight: Option<i32>,
     backup: Option<bool>,
+    draining: Option<bool>,
 }
 
 /// What distinguishes a backend from all others. One `backend_id` may have several addresses.
@@ -55,6 +56,7 @@ impl Backend {
             sticky_id,
             weight: wire.load_balancing_parameters.map(|parameters| parameters.weight),
             backup: wire.backup,
+            draining: wire.draining,
         })
     }
 
@@ -90,6 +92,12 @@ impl Backend {
     #[must_use]
     pub fn backup(&self) -> bool {
         self.backup == Some(true)
+    }
+
+    /// Whether it takes nothing new, and only finishes what it carries.
+    #[must_use]
+    pub fn draining(&self) -> bool {
+        self.draining == Some(true)
     }
 
     /// The value of the sticky cookie that leads here, if not the backend's id.
@@ -131,6 +139,7 @@ impl From<&Backend> for proto::AddBackend {
             load_balancing_parameters: backend.weight.map(|weight| proto::LoadBalancingParams { weight }),
             backup: backend.backup,
             unix_path: None,
+            draining: backend.draining,
         }
     }
 }
@@ -190,6 +199,7 @@ mod tests {
             load_balancing_parameters: Some(proto::LoadBalancingParams { weight: 0 }),
             backup: Some(false),
             unix_path: None,
+            draining: Some(true),
         }
     }
 

@@ -54,7 +54,11 @@ impl<N: Network> Worker<N> {
                 }
             }
             Effect::ClusterRemoved(id) => shared.backends.remove_cluster(id),
-            Effect::BackendSet(backend) => shared.backends.set_backend(backend.clone(), shared.now),
+            Effect::BackendSet(backend) => {
+                for peer in shared.backends.set_backend(backend.clone(), shared.now) {
+                    shared.release_token(peer.token());
+                }
+            }
             Effect::BackendRemoved(key) => {
                 for peer in shared.backends.remove_backend(key) {
                     shared.release_token(peer.token());

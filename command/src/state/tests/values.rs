@@ -139,9 +139,11 @@ fn any_answers() -> impl Strategy<Value = BTreeMap<String, String>> {
 }
 
 fn any_backend() -> impl Strategy<Value = RequestType> {
-    (cluster_id(), prop_oneof!["x", "y"], 1..3_u16, option::of(0..3), any::<bool>()).prop_map(
-        |(cluster_id, backend_id, port, weight, remove)| {
+    let means = (option::of(0..3), option::of(any::<bool>()));
+    (cluster_id(), prop_oneof!["x", "y"], 1..3_u16, means, any::<bool>()).prop_map(
+        |(cluster_id, backend_id, port, (weight, draining), remove)| {
             let wire = proto::AddBackend {
+                draining,
                 load_balancing_parameters: weight.map(|weight| proto::LoadBalancingParams { weight }),
                 ..backend(&cluster_id, &backend_id, port)
             };

@@ -2,7 +2,8 @@
 //!
 //! The pool is per backend and shared by all front sessions of the worker: last in, first out, so that
 //! the connection that was used last, which its peer is least likely to have closed, is used next. A
-//! backend that was removed while in use stays until its last connection ends; it takes nothing new.
+//! backend that was removed while in use stays until its last connection ends; it takes nothing new. Nor does
+//! one that drains, which stays configured.
 //!
 //! What names a cluster on the way of a request is a [`ClusterKey`], an index: routes and running requests
 //! hold on to it, so that it never comes to name another one.
@@ -79,7 +80,9 @@ pub enum NoBackend {
     UnknownCluster,
     /// It has no backend.
     Empty,
-    /// All its backends failed a moment ago.
+    /// All its backends drain.
+    AllDraining,
+    /// All that do not drain failed a moment ago.
     AllFailing,
 }
 
@@ -89,6 +92,7 @@ impl NoBackend {
         match self {
             Self::UnknownCluster => "the cluster of this frontend is not configured",
             Self::Empty => "the cluster has no backend",
+            Self::AllDraining => "all backends of the cluster are draining",
             Self::AllFailing => "all backends of the cluster are failing",
         }
     }
@@ -259,16 +263,22 @@ impl<S: Stream> Backends<S> {
         members.iter().copied().find(|&key| self.nodes.get(key).is_some_and(|node| identity(&node.config)))
     }
 
-    /// Adds a backend or replaces its settings.
-    pub fn set_backend(&mut self, backend: Arc<Backend>, now: Instant) {
+    /// Adds a backend or replaces its settings. Gives its idle connections if it drains from now on, to be
+    /// closed.
+    #[must_use]
+    pub fn set_backend(&mut self, backend: Arc<Backend>, now: Instant) -> Vec<Peer<S>> {
         let same = |other: &Backend| {
             other.backend_id() == backend.backend_id() && other.address() == backend.address()
         };
         if let Some(key) = self.find(backend.cluster_id(), same) {
-            if let Some(node) = self.nodes.get_mut(key) {
-                node.config = backend;
+            let Some(node) = self.nodes.get_mut(key) else { return Vec::new() };
+            node.config = backend;
+            if !node.is_leaving() {
+                return Vec::new();
             }
-            return;
+            let idle = std::mem::take(&mut node.idle);
+            self.idle -= idle.len();
+            return idle.into_iter().map(|idle| idle.peer).collect();
         }
         let cluster = self.entry(backend.cluster_id());
         self.next_serial += 1;
@@ -277,6 +287,7 @@ impl<S: Stream> Backends<S> {
             entry.members.push(key);
             entry.rotation.inserted();
         }
+        Vec::new()
     }
 
     /// Removes a backend: nothing new goes there. Gives its idle connections, to be closed.
@@ -333,7 +344,8 @@ impl<S: Stream> Backends<S> {
                 return entry.members.get(index).copied().ok_or(NoBackend::Empty);
             }
         }
-        Err(NoBackend::AllFailing)
+        let drains = |key: &BackendKey| nodes.get(*key).is_some_and(Node::is_leaving);
+        Err(if entry.members.iter().all(drains) { NoBackend::AllDraining } else { NoBackend::AllFailing })
     }
 
     /// Where a backend listens.
@@ -369,7 +381,7 @@ impl<S: Stream> Backends<S> {
     }
 
     /// Puts a connection that is at a message boundary into the pool; gives it back if the pool of this
-    /// backend is full or the backend was removed.
+    /// backend is full, or the backend was removed or drains.
     pub fn put_idle(
         &mut self,
         key: BackendKey,
@@ -378,7 +390,7 @@ impl<S: Stream> Backends<S> {
         idle_max: usize,
     ) -> Option<Peer<S>> {
         let refused = match self.nodes.get_mut(key) {
-            Some(node) if !node.removed && node.idle.len() < idle_max => {
+            Some(node) if !node.is_leaving() && node.idle.len() < idle_max => {
                 node.idle.push(Idle { peer, since: now });
                 self.idle += 1;
                 if !std::mem::replace(&mut node.listed, true) {
@@ -507,7 +519,7 @@ impl<S: Stream> Backends<S> {
         }
         for (_, node) in &self.nodes {
             assert!(!node.removed || node.active > 0, "a removed backend stays only while used");
-            assert!(!node.removed || node.idle.is_empty(), "a removed backend pools nothing");
+            assert!(!node.is_leaving() || node.idle.is_empty(), "who takes nothing new pools nothing");
             assert!(node.idle.is_empty() || node.listed, "idle connections can be found");
             assert!(node.idle.is_sorted_by_key(|idle| idle.since), "the oldest come first");
         }

@@ -51,6 +51,11 @@ impl<S> Node<S> {
     /// Whether a request may go there now.
     pub(super) fn may_take(&self, now: Instant) -> bool {
         // A connection that stands is no attempt to connect.
-        !self.idle.is_empty() || self.backoff.is_available(now)
+        !self.is_leaving() && (!self.idle.is_empty() || self.backoff.is_available(now))
+    }
+
+    /// Whether it only finishes what it carries: nothing is pooled for it, either.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.removed || self.config.draining()
     }
 }
