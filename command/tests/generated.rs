@@ -69,6 +69,7 @@ fn generate(out: &Path) {
         "Cluster.sticky_secure",
         "Cluster.sticky_http_only",
         "Cluster.sticky_same_site",
+        "AddBackend.draining",
         "TcpListenerConfig.tls",
     ] {
         config.field_attribute(

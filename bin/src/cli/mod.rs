@@ -105,7 +105,7 @@ enum Verb {
     /// Add, remove and list clusters: named services
     #[command(subcommand)]
     Cluster(cluster::Cluster),
-    /// Add and remove backends: addresses that serve a cluster
+    /// Add, drain and remove backends: addresses that serve a cluster
     #[command(subcommand)]
     Backend(backend::Backend),
     /// Add, remove and list frontends: rules that send requests to clusters

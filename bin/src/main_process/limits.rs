@@ -80,7 +80,8 @@ mod tests {
     fn tables(memory: &mut LimitMemory, worker: u32) -> SharedTables {
         let (message, fd) = memory.message(WorkerId(worker)).expect("a lane");
         let to_worker::Message::LimitTables(wire) = message else { panic!("{message:?}") };
-        let layout = Layout { entries: wire.entries as usize, lanes: wire.lanes as usize };
+        let layout =
+            Layout { entries: wire.entries.try_into().expect("it fits"), lanes: wire.lanes as usize };
         let words = shared_memory::map(&fd, layout.bytes()).expect("mapped");
         let secret = wire.secret.as_slice().try_into().expect("16 bytes");
         SharedTables::new(words, layout, wire.lane as usize, secret).expect("it fits")

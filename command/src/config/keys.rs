@@ -369,6 +369,7 @@ pub(super) static BACKEND: &[Key] = &[
     key("backend_id", Text, "", Yes),
     key("weight", up_to(U8), "100", Yes),
     key("backup", Flag, "false", Yes),
+    key("draining", Flag, "false", Yes),
     key("sticky_id", Text, "", Yes),
     key("unix_path", Text, "", Yes),
 ];

@@ -400,7 +400,7 @@ impl Builder<'_, '_> {
         };
         report_unserved(section, "", self.diagnostics);
         if section.integer("weight") == Some(0) {
-            let text = "0 counts as the default, 100; to take a backend out of use, leave it out";
+            let text = "0 counts as the default, 100; to take a backend out of use, set draining = true";
             self.diagnostics.warning(section.place_of("weight"), section.key_path("weight"), text);
         }
         let unix_path = section.text("unix_path");
@@ -423,6 +423,7 @@ impl Builder<'_, '_> {
                 load_balancing_parameters: weight.map(|weight| proto::LoadBalancingParams { weight }),
                 backup: section.flag("backup"),
                 unix_path: unix_path.map(str::to_owned),
+                draining: section.flag("draining"),
             };
             let Some(backend) = self.checked(section, Backend::from_wire(&wire)) else { return };
             if !self.may_dial(section, &backend) {

@@ -23,6 +23,7 @@ pub struct Backend {
     weight: Option<i32>,
     backup: Option<bool>,
     unix_path: Option<UnixPath>,
+    draining: Option<bool>,
 }
 
 /// Where connections to a backend go.
@@ -72,6 +73,7 @@ impl Backend {
             weight: wire.load_balancing_parameters.map(|parameters| parameters.weight),
             backup: wire.backup,
             unix_path: wire.unix_path.as_deref().map(UnixPath::parse).transpose()?,
+            draining: wire.draining,
         })
     }
 
@@ -122,6 +124,12 @@ impl Backend {
     #[must_use]
     pub fn backup(&self) -> bool {
         self.backup == Some(true)
+    }
+
+    /// Whether it takes nothing new, and only finishes what it carries.
+    #[must_use]
+    pub fn draining(&self) -> bool {
+        self.draining == Some(true)
     }
 
     /// The value of the sticky cookie that leads here, if not the backend's id.
@@ -175,6 +183,7 @@ impl From<&Backend> for proto::AddBackend {
             load_balancing_parameters: backend.weight.map(|weight| proto::LoadBalancingParams { weight }),
             backup: backend.backup,
             unix_path: backend.unix_path.as_ref().map(|path| path.as_str().to_owned()),
+            draining: backend.draining,
         }
     }
 }
@@ -238,6 +247,7 @@ mod tests {
             load_balancing_parameters: Some(proto::LoadBalancingParams { weight: 0 }),
             backup: Some(false),
             unix_path: None,
+            draining: Some(true),
         }
     }
 

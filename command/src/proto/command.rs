@@ -1345,6 +1345,10 @@ pub struct AddBackend {
     pub backup: ::core::option::Option<bool>,
     #[prost(string, optional, tag = "7")]
     pub unix_path: ::core::option::Option<::prost::alloc::string::String>,
+    /// Ours: it finishes what it carries and takes nothing new.
+    #[prost(bool, optional, tag = "1000")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draining: ::core::option::Option<bool>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -82,7 +82,7 @@ mod tests {
             const PICKS: f64 = 8_000.0;
             let total: u32 = weights.iter().flatten().sum();
             let max = weights.iter().flatten().max().expect("one is there") * slack;
-            for (index, got) in counts(&weights, max, PICKS as usize).into_iter().enumerate() {
+            for (index, got) in counts(&weights, max, 8_000).into_iter().enumerate() {
                 let p = f64::from(weights[index].unwrap_or(0)) / f64::from(total);
                 // Five and a half standard deviations.
                 let margin = 5.5 * (PICKS * p * (1.0 - p)).sqrt() + 1.0;

@@ -377,7 +377,7 @@ fn what_is_not_served_is_a_warning_when_used() {
     warns(
         &app("required_auth = false\nredirect_scheme = \"USE_SAME\"", "weight = 0\nsticky_id = \"s\""),
         &[
-            "warning 10: clusters.app.backends[0].weight: 0 counts as the default, 100; to take a backend out of use, leave it out",
+            "warning 10: clusters.app.backends[0].weight: 0 counts as the default, 100; to take a backend out of use, set draining = true",
         ],
     );
 }

@@ -144,10 +144,12 @@ fn any_answers() -> impl Strategy<Value = BTreeMap<String, String>> {
 
 fn any_backend() -> impl Strategy<Value = RequestType> {
     let unix_path = option::weighted(0.3, prop_oneof!["/run/a", "@b"]);
-    (cluster_id(), prop_oneof!["x", "y"], 1..3_u16, option::of(0..3), any::<bool>(), unix_path).prop_map(
-        |(cluster_id, backend_id, port, weight, remove, unix_path)| {
+    let means = (option::of(0..3), option::of(any::<bool>()), unix_path);
+    (cluster_id(), prop_oneof!["x", "y"], 1..3_u16, means, any::<bool>()).prop_map(
+        |(cluster_id, backend_id, port, (weight, draining, unix_path), remove)| {
             let wire = proto::AddBackend {
-                unix_path,
+                unix_path: unix_path.map(str::to_owned),
+                draining,
                 load_balancing_parameters: weight.map(|weight| proto::LoadBalancingParams { weight }),
                 ..backend(&cluster_id, &backend_id, port)
             };

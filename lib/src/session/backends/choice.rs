@@ -277,6 +277,12 @@ impl<S> Candidates<'_, S> {
     }
 }
 
+/// Why none of them can be chosen.
+fn nobody<S>(members: &[BackendKey], nodes: &slab::Slab<Node<S>>) -> NoBackend {
+    let drains = |key: &BackendKey| nodes.get(*key).is_some_and(Node::is_leaving);
+    if members.iter().all(drains) { NoBackend::AllDraining } else { NoBackend::AllFailing }
+}
+
 impl<S: Stream> Backends<S> {
     /// Chooses a backend for what is asked; see the module.
     ///
@@ -302,7 +308,7 @@ impl<S: Stream> Backends<S> {
             [] => return Err(NoBackend::Empty),
             [key] => {
                 let may = nodes.get(*key).is_some_and(|node| node.may_take(now));
-                return if may { Ok(*key) } else { Err(NoBackend::AllFailing) };
+                return if may { Ok(*key) } else { Err(nobody(members, nodes)) };
             }
             _ => {}
         }
@@ -347,7 +353,7 @@ impl<S: Stream> Backends<S> {
                 break;
             }
         }
-        Err(NoBackend::AllFailing)
+        Err(nobody(members, nodes))
     }
 
     /// How often shards had nobody since this was asked last.

@@ -2,7 +2,8 @@
 //!
 //! The pool is per backend and shared by all front sessions of the worker: last in, first out, so that
 //! the connection that was used last, which its peer is least likely to have closed, is used next. A
-//! backend that was removed while in use stays until its last connection ends; it takes nothing new.
+//! backend that was removed while in use stays until its last connection ends; it takes nothing new. Nor does
+//! one that drains, which stays configured.
 //!
 //! What names a cluster on the way of a request is a [`ClusterKey`], an index: routes and running requests
 //! hold on to it, so that it never comes to name another one.
@@ -93,7 +94,9 @@ pub enum NoBackend {
     UnknownCluster,
     /// It has no backend.
     Empty,
-    /// All its backends failed a moment ago, or are known to be unhealthy.
+    /// All its backends drain.
+    AllDraining,
+    /// All that do not drain failed a moment ago, or are known to be unhealthy.
     AllFailing,
     /// Those that this client may go to did.
     ShardExhausted,
@@ -105,6 +108,7 @@ impl NoBackend {
         match self {
             Self::UnknownCluster => "the cluster of this frontend is not configured",
             Self::Empty => "the cluster has no backend",
+            Self::AllDraining => "all backends of the cluster are draining",
             Self::AllFailing => "all backends of the cluster are failing",
             Self::ShardExhausted => "all backends of the cluster for this client are failing",
         }
@@ -285,8 +289,8 @@ impl<S: Stream> Backends<S> {
         members.iter().copied().find(|&key| self.nodes.get(key).is_some_and(|node| identity(&node.config)))
     }
 
-    /// Adds a backend or replaces its settings. One whose connections go elsewhere from now on is another one: gives
-    /// the idle connections to where they went, to be closed.
+    /// Adds a backend or replaces its settings. One whose connections go elsewhere from now on is another one. Gives
+    /// the idle connections to where they went, and those of one that drains from now on, to be closed.
     #[must_use]
     pub fn set_backend(&mut self, backend: Arc<Backend>, now: Instant) -> Vec<Peer<S>> {
         let mut marks = health::Marks::default();
@@ -299,11 +303,13 @@ impl<S: Stream> Backends<S> {
             match self.nodes.get_mut(key) {
                 Some(node) if node.config.unix_path() == backend.unix_path() => {
                     node.config = backend;
+                    let idle = if node.is_leaving() { std::mem::take(&mut node.idle) } else { Vec::new() };
+                    self.idle -= idle.len();
                     if let Some(entry) = self.clusters.get_mut(cluster.index()) {
                         entry.policy.changed();
                         entry.sticky = None;
                     }
-                    return closed;
+                    return idle.into_iter().map(|idle| idle.peer).collect();
                 }
                 // It goes on elsewhere, and what is said of its health goes with it.
                 Some(node) => {
@@ -397,7 +403,7 @@ impl<S: Stream> Backends<S> {
     }
 
     /// Puts a connection that is at a message boundary into the pool; gives it back if the pool of this
-    /// backend is full or the backend was removed.
+    /// backend is full, or the backend was removed or drains.
     pub fn put_idle(
         &mut self,
         key: BackendKey,
@@ -406,7 +412,7 @@ impl<S: Stream> Backends<S> {
         idle_max: usize,
     ) -> Option<Peer<S>> {
         let refused = match self.nodes.get_mut(key) {
-            Some(node) if !node.removed && node.marks.allow() && node.idle.len() < idle_max => {
+            Some(node) if !node.is_leaving() && node.marks.allow() && node.idle.len() < idle_max => {
                 node.idle.push(Idle { peer, since: now });
                 self.idle += 1;
                 if !std::mem::replace(&mut node.listed, true) {
@@ -546,7 +552,7 @@ impl<S: Stream> Backends<S> {
         }
         for (_, node) in &self.nodes {
             assert!(!node.removed || node.active > 0, "a removed backend stays only while used");
-            assert!(!node.removed || node.idle.is_empty(), "a removed backend pools nothing");
+            assert!(!node.is_leaving() || node.idle.is_empty(), "who takes nothing new pools nothing");
             assert!(node.idle.is_empty() || node.listed, "idle connections can be found");
             assert!(node.idle.is_sorted_by_key(|idle| idle.since), "the oldest come first");
         }

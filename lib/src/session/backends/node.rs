@@ -71,6 +71,11 @@ impl<S> Node<S> {
     /// Whether a request may go there now.
     pub(super) fn may_take(&self, now: Instant) -> bool {
         // A connection that stands is no attempt to connect.
-        self.marks.allow() && (!self.idle.is_empty() || self.backoff.is_available(now))
+        !self.is_leaving() && self.marks.allow() && (!self.idle.is_empty() || self.backoff.is_available(now))
+    }
+
+    /// Whether it only finishes what it carries: nothing is pooled for it, either.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.removed || self.config.draining()
     }
 }

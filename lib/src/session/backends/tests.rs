@@ -56,16 +56,20 @@ fn table(backends: u16) -> Backends<Quiet> {
     let now = now();
     let mut table = Backends::default();
     for port in 1..=backends {
-        let wire = AddBackend {
-            cluster_id: "a".to_owned(),
-            backend_id: port.to_string(),
-            address: SocketAddr::from(([127, 0, 0, 1], port)).into(),
-            ..Default::default()
-        };
-        let none = table.set_backend(Arc::new(Backend::from_wire(&wire).expect("a good backend")), now);
-        assert!(none.is_empty());
+        assert!(table.set_backend(backend(port, None), now).is_empty(), "nothing was pooled");
     }
     table
+}
+
+fn backend(port: u16, draining: Option<bool>) -> Arc<Backend> {
+    let wire = AddBackend {
+        cluster_id: "a".to_owned(),
+        backend_id: port.to_string(),
+        address: SocketAddr::from(([127, 0, 0, 1], port)).into(),
+        draining,
+        ..Default::default()
+    };
+    Arc::new(Backend::from_wire(&wire).expect("a good backend"))
 }
 
 fn put(table: &mut Backends<Quiet>, key: BackendKey, token: Token) {
@@ -342,4 +346,33 @@ fn a_backend_that_moves_to_a_unix_socket_leaves_its_connections_behind() {
         "{targets:?}"
     );
     assert_eq!(targets.len(), 2);
+}
+
+#[test]
+fn a_backend_that_drains_takes_nothing_new_and_pools_nothing() {
+    let (mut table, start) = (table(2), now());
+    let wire = kakehi_command::proto::Cluster { cluster_id: "a".to_owned(), ..Default::default() };
+    let cluster = Arc::new(Cluster::from_wire(wire).expect("a good cluster"));
+    let closed = table.set_cluster(cluster, |_| Err("it has no TLS".to_owned())).expect("a good cluster");
+    assert!(closed.is_empty());
+    let cluster = table.hold(&ClusterId::parse("a").expect("a good name"));
+    let source = IpAddr::from([127, 0, 0, 1]);
+    let ask = Ask { source, affinity: None, sticky: None, tried: Tried::default(), random: 1 };
+    put(&mut table, 0, 10);
+    table.opened(0);
+    let closed: Vec<Token> =
+        table.set_backend(backend(1, Some(true)), start).iter().map(Peer::token).collect();
+    assert_eq!(closed, [10], "what is idle is closed, what is in use is not");
+    assert_eq!((table.idle_count(), table.active_count()), (0, 1));
+    table.check_invariants();
+    for _ in 0..8 {
+        assert_eq!(table.choose(cluster, &ask, start), Ok(1), "the other takes all");
+    }
+    assert!(table.put_idle(0, Peer::connecting(Quiet, 11), start, 8).is_some(), "it is not kept");
+    assert_eq!(table.active_count(), 0);
+    assert!(table.set_backend(backend(2, Some(true)), start).is_empty());
+    assert_eq!(table.choose(cluster, &ask, start), Err(NoBackend::AllDraining));
+    assert!(table.set_backend(backend(1, Some(false)), start).is_empty());
+    assert_eq!(table.choose(cluster, &ask, start), Ok(0), "it is back");
+    table.check_invariants();
 }
