@@ -166,13 +166,11 @@ fn a_socket_that_vanishes_comes_back() {
     let mut command = proxy.command();
     await_true("nobody is there", || get(proxy.address(), "a.test", "/").status() == 503);
     assert!(command.metric("backend.connections.error") > 0);
-    assert!(proxy.stdout().contains(&format!("at {path} is down")), "{}", proxy.output());
     let second = Backend::named_on_unix(&path, "second");
     await_true("it is tried again", || {
         let answer = get(proxy.address(), "a.test", "/");
         answer.status() == 200 && answer.text() == "second"
     });
-    assert!(proxy.stdout().contains(&format!("at {path} is up again")), "{}", proxy.output());
     drop(second);
     proxy.stop();
 }
