@@ -148,7 +148,7 @@ fn any_backend() -> impl Strategy<Value = RequestType> {
     (cluster_id(), prop_oneof!["x", "y"], 1..3_u16, means, any::<bool>()).prop_map(
         |(cluster_id, backend_id, port, (weight, draining, unix_path), remove)| {
             let wire = proto::AddBackend {
-                unix_path: unix_path.map(str::to_owned),
+                unix_path,
                 draining,
                 load_balancing_parameters: weight.map(|weight| proto::LoadBalancingParams { weight }),
                 ..backend(&cluster_id, &backend_id, port)
