@@ -356,7 +356,7 @@ fn a_backend_that_drains_takes_nothing_new_and_pools_nothing() {
     let closed = table.set_cluster(cluster, |_| Err("it has no TLS".to_owned())).expect("a good cluster");
     assert!(closed.is_empty());
     let cluster = table.hold(&ClusterId::parse("a").expect("a good name"));
-    let source = IpAddr::from([127, 0, 0, 1]);
+    let source = [127, 0, 0, 1].into();
     let ask = Ask { source, affinity: None, sticky: None, tried: Tried::default(), random: 1 };
     put(&mut table, 0, 10);
     table.opened(0);
