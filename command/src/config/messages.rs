@@ -34,6 +34,8 @@ pub(super) fn http_listener(
         http_answers: answers.older(section, diagnostics),
         answers: answers.newer(section, diagnostics),
         trusted_proxies: section.texts("trusted_proxies"),
+        expect_proxy: section.flag("expect_proxy").unwrap_or_default(),
+        expect_proxy_from: section.texts("expect_proxy_from"),
         tunnel_timeout: number("tunnel_timeout"),
         max_request_line: number("max_request_line"),
         max_body_bytes: section.integer("max_body_bytes"),
@@ -96,6 +98,8 @@ pub(super) fn tcp_listener(
         front_timeout: number("front_timeout").unwrap_or(defaults.front_timeout),
         back_timeout: number("back_timeout").unwrap_or(defaults.back_timeout),
         connect_timeout: number("connect_timeout").unwrap_or(defaults.connect_timeout),
+        expect_proxy: section.flag("expect_proxy").unwrap_or_default(),
+        expect_proxy_from: section.texts("expect_proxy_from"),
         sni_preread_timeout: number("sni_preread_timeout"),
         sni_preread_max_bytes: number("sni_preread_max_bytes"),
         interface: section.text("interface").map(str::to_owned),
@@ -214,6 +218,9 @@ pub(super) fn cluster(
         shard_min_backends: number("shard_min_backends"),
         shard_mode: section.choice("shard_mode").map(|mode| shard_mode(mode).into()),
         max_connection_attempts: number("max_connection_attempts"),
+        proxy_protocol: (section.flag("send_proxy") == Some(true))
+            .then_some(proto::ProxyProtocolConfig::SendHeader.into()),
+        send_proxy_version: number("send_proxy_version"),
         tls: section.table("tls").and_then(|table| backend_tls(&table, files, diagnostics)),
         ..proto::Cluster::default()
     }

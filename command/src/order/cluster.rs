@@ -43,6 +43,15 @@ impl PartialEq for Rest {
 /// Longest challenge (`www_authenticate`), in bytes.
 pub const WWW_AUTHENTICATE_BYTES_MAX: usize = 1024;
 
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary, with more to tell.
+    V2,
+}
+
 /// How a backend is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LoadBalancing {
@@ -183,12 +192,16 @@ impl Cluster {
                 return Err(OrderError::invalid(field, name, reason));
             }
         }
+        Ok(())
+    }
+
+    /// Which version of the PROXY header opens each connection to a backend; none: no header does.
+    #[must_use]
+    pub fn sends_proxy_header(&self) -> Option<ProxyVersion> {
+        let wire = &self.rest.as_ref()?.wire;
         let sends = [proto::ProxyProtocolConfig::SendHeader, proto::ProxyProtocolConfig::RelayHeader];
-        // Backends wait for the header, and would take the client's first bytes for it.
-        match wire.proxy_protocol.is_some_and(|kind| sends.map(i32::from).contains(&kind)) {
-            true => Err(OrderError::NotServed { what: "PROXY headers to backends (proxy_protocol) are" }),
-            false => Ok(()),
-        }
+        wire.proxy_protocol.filter(|kind| sends.map(i32::from).contains(kind))?;
+        Some(if wire.send_proxy_version == Some(1) { ProxyVersion::V1 } else { ProxyVersion::V2 })
     }
 
     pub(super) fn notes(&self, notes: &mut Vec<String>) {
@@ -209,7 +222,6 @@ impl Cluster {
             (rest.max_connections_per_subnet.is_some_and(|limit| limit > 0), "max_connections_per_subnet"),
             (rest.affinity_header.is_some() || rest.affinity_cookie.is_some(), "affinity"),
             (sharding, "sharding"),
-            (rest.proxy_protocol.is_some(), "proxy_protocol"),
             (rest.udp.is_some(), "udp"),
         ];
         for (_, what) in unserved.into_iter().filter(|(used, _)| *used) {
@@ -313,6 +325,11 @@ fn check_known_numbers(wire: &proto::Cluster) -> Result<(), OrderError> {
     wire.shard_mode.map_or(Ok(()), |mode| number("shard_mode", mode))?;
     wire.proxy_protocol
         .map_or(Ok(()), |kind| wire_enum::<proto::ProxyProtocolConfig>("proxy_protocol", kind).map(drop))?;
+    if let Some(version) = wire.send_proxy_version
+        && !(1..=2).contains(&version)
+    {
+        return Err(OrderError::invalid("send_proxy_version", &version.to_string(), "is neither 1 nor 2"));
+    }
     wire.load_metric.map_or(Ok(()), |metric| wire_enum::<proto::LoadMetric>("load_metric", metric).map(drop))
 }
 

@@ -31,7 +31,7 @@ pub use certificate::{
     CERTIFICATE_BYTES_MAX, CHAIN_MAX, Certificate, CertificateFacts, CertificateKey, CertifiedKey,
     Fingerprint, NAMES_MAX, OCSP_RESPONSE_BYTES_MAX, PrivateKey, date, fingerprint_of,
 };
-pub use cluster::{Cluster, LoadBalancing, WWW_AUTHENTICATE_BYTES_MAX};
+pub use cluster::{Cluster, LoadBalancing, ProxyVersion, WWW_AUTHENTICATE_BYTES_MAX};
 pub use credential::{CREDENTIAL_USER_BYTES_MAX, CREDENTIALS_MAX, Credential};
 pub use error::{EXCERPT_BYTES_MAX, Excerpt, Noun, OrderError};
 pub use expression::{Case, REGEX_COMPILED_BYTES_MAX, compile_expression};
