@@ -53,6 +53,11 @@ metrics! {
     ListenerConnectionNoBuffer "listener.connection_no_buffer" Count Connections "Client connections turned away because no buffer was left."
     AcceptErrors "accept.errors" Count Events "Times that accepting failed for want of descriptors or memory."
 
+    // The PROXY protocol.
+    ProtocolProxyExpect "protocol.proxy.expect" Gauge Connections "Client connections whose PROXY header has not come yet."
+    ProtocolProxySend "protocol.proxy.send" Count Connections "Connections to backends that began with a PROXY header of ours."
+    ProxyProtocolErrors "proxy_protocol.errors" Count Connections "Client connections closed because their PROXY header was malformed, cut or late."
+
     // TLS.
     ProtocolTlsHandshake "protocol.tls.handshake" Gauge Connections "Handshakes of clients that are under way."
     TlsHandshakesDone "tls.handshakes.done" Count Connections "Handshakes of clients that were completed."

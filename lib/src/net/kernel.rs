@@ -45,8 +45,12 @@ impl Stream for TcpStream {
         self.shutdown(Shutdown::Write)
     }
 
+    fn peek(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        Self::peek(self, into)
+    }
+
     fn is_quiet(&mut self) -> bool {
-        matches!(self.peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        matches!(Self::peek(self, &mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     fn abort(&mut self) {

@@ -30,6 +30,7 @@ pub mod backends;
 mod flow;
 pub mod handshakes;
 pub mod http;
+pub mod opening;
 mod relay;
 mod secured;
 pub mod table;
@@ -49,6 +50,8 @@ pub enum Drive {
     Waiting,
     /// It used up its turn and has more to do.
     Yielded,
+    /// Its PROXY header is read: from here on it is a session of its listener's kind.
+    Introduced,
     /// It is over: all it held is given back.
     Finished,
 }

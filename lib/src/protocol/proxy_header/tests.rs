@@ -81,6 +81,13 @@ fn headers_of_version_2_that_are_none() {
     assert_eq!(parse(b"\r\nGET / HTTP/1.1"), Err(Malformed::NoHeader));
 }
 
+#[test]
+fn a_checksum_is_of_one_header_only() {
+    let tlvs = [3, 0, 4, 1, 2, 3, 4, 2, 0, 1, b'a', 3, 0, 0, 4, 0, 0];
+    assert_eq!(Tlvs::new(&tlvs).expect("whole ones").lasting(), [2, 0, 1, b'a', 4, 0, 0]);
+    assert!(Tlvs::NONE.lasting().is_empty());
+}
+
 fn any_address() -> impl Strategy<Value = SocketAddr> {
     (any::<std::net::IpAddr>(), any::<u16>()).prop_map(|(ip, port)| SocketAddr::new(ip.to_canonical(), port))
 }

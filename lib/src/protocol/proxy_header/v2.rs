@@ -12,6 +12,9 @@ const FIXED_BYTES: usize = 16;
 const LOCAL: u8 = 0x20;
 const PROXY: u8 = 0x21;
 
+/// PP2_TYPE_CRC32C.
+const CHECKSUM: u8 = 3;
+
 const INET_STREAM: u8 = 0x11;
 const INET6_STREAM: u8 = 0x21;
 
@@ -33,6 +36,20 @@ impl<'a> Tlvs<'a> {
             rest = after_first(rest).ok_or(Malformed::Tlv)?;
         }
         Ok(Self(bytes))
+    }
+
+    /// Those that hold for another header too: all but the checksum of this one (PP2_TYPE_CRC32C, §2.2.4).
+    pub fn lasting(self) -> Vec<u8> {
+        let mut lasting = Vec::with_capacity(self.0.len());
+        let mut rest = self.0;
+        while let Some(next) = after_first(rest) {
+            let one = rest.get(..rest.len() - next.len()).unwrap_or_default();
+            if one.first() != Some(&CHECKSUM) {
+                lasting.extend_from_slice(one);
+            }
+            rest = next;
+        }
+        lasting
     }
 
     /// As they came.
