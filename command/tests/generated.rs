@@ -47,12 +47,20 @@ fn generate(out: &Path) {
             field("trusted_proxies"),
             "#[serde(default, skip_serializing_if = \"Vec::is_empty\")]",
         );
+        config.field_attribute(
+            field("expect_proxy_from"),
+            "#[serde(default, skip_serializing_if = \"Vec::is_empty\")]",
+        );
         for name in
             ["tunnel_timeout", "max_request_line", "max_body_bytes", "min_transfer_rate", "trace_context"]
         {
             config.field_attribute(field(name), "#[serde(skip_serializing_if = \"Option::is_none\")]");
         }
     }
+    config.field_attribute(
+        ".command.TcpListenerConfig.expect_proxy_from",
+        "#[serde(default, skip_serializing_if = \"Vec::is_empty\")]",
+    );
     for name in [
         "HttpsListenerConfig.client_subject_header",
         "HttpsListenerConfig.max_early_data",
@@ -71,6 +79,7 @@ fn generate(out: &Path) {
         "Cluster.sticky_same_site",
         "AddBackend.draining",
         "TcpListenerConfig.tls",
+        "Cluster.send_proxy_version",
     ] {
         config.field_attribute(
             format!(".command.{name}"),

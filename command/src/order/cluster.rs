@@ -50,6 +50,15 @@ impl PartialEq for Rest {
 /// Longest challenge (`www_authenticate`), in bytes.
 pub const WWW_AUTHENTICATE_BYTES_MAX: usize = 1024;
 
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary, with more to tell.
+    V2,
+}
+
 /// How a backend is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LoadBalancing {
@@ -255,12 +264,16 @@ impl Cluster {
                 return Err(OrderError::invalid(field, name, reason));
             }
         }
+        Ok(())
+    }
+
+    /// Which version of the PROXY header opens each connection to a backend; none: no header does.
+    #[must_use]
+    pub fn sends_proxy_header(&self) -> Option<ProxyVersion> {
+        let wire = &self.rest.as_ref()?.wire;
         let sends = [proto::ProxyProtocolConfig::SendHeader, proto::ProxyProtocolConfig::RelayHeader];
-        // Backends wait for the header, and would take the client's first bytes for it.
-        match wire.proxy_protocol.is_some_and(|kind| sends.map(i32::from).contains(&kind)) {
-            true => Err(OrderError::NotServed { what: "PROXY headers to backends (proxy_protocol) are" }),
-            false => Ok(()),
-        }
+        wire.proxy_protocol.filter(|kind| sends.map(i32::from).contains(kind))?;
+        Some(if wire.send_proxy_version == Some(1) { ProxyVersion::V1 } else { ProxyVersion::V2 })
     }
 
     pub(super) fn notes(&self, notes: &mut Vec<String>) {
@@ -269,7 +282,7 @@ impl Cluster {
         }
         let Some(rest) = self.rest.as_ref().map(|rest| &rest.wire) else { return };
         answer::note_unused(&rest.answers, notes);
-        let unserved = [(rest.proxy_protocol.is_some(), "proxy_protocol"), (rest.udp.is_some(), "udp")];
+        let unserved = [(rest.udp.is_some(), "udp")];
         for (_, what) in unserved.into_iter().filter(|(used, _)| *used) {
             notes.push(format!("{what} is kept but not served yet by this version"));
         }
@@ -352,7 +365,13 @@ fn check_percent(field: &'static str, percent: Option<u32>) -> Result<(), OrderE
 /// Numbers with a meaning of their own, which a later version will act on.
 fn check_known_numbers(wire: &proto::Cluster) -> Result<(), OrderError> {
     wire.proxy_protocol
-        .map_or(Ok(()), |kind| wire_enum::<proto::ProxyProtocolConfig>("proxy_protocol", kind).map(drop))
+        .map_or(Ok(()), |kind| wire_enum::<proto::ProxyProtocolConfig>("proxy_protocol", kind).map(drop))?;
+    if let Some(version) = wire.send_proxy_version
+        && !(1..=2).contains(&version)
+    {
+        return Err(OrderError::invalid("send_proxy_version", &version.to_string(), "is neither 1 nor 2"));
+    }
+    Ok(())
 }
 
 fn check_port(port: u32) -> Result<u16, OrderError> {

@@ -367,6 +367,8 @@ pub struct UpdateHttpListenerConfig {
     pub min_transfer_rate: ::core::option::Option<u32>,
     #[prost(enumeration = "TraceContext", optional, tag = "1005")]
     pub trace_context: ::core::option::Option<i32>,
+    #[prost(message, optional, tag = "1110")]
+    pub expect_proxy_from: ::core::option::Option<TrustedProxies>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -476,6 +478,8 @@ pub struct UpdateHttpsListenerConfig {
     /// 0: no limit
     #[prost(uint32, optional, tag = "1009")]
     pub max_handshakes_per_source: ::core::option::Option<u32>,
+    #[prost(message, optional, tag = "1110")]
+    pub expect_proxy_from: ::core::option::Option<TrustedProxies>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -512,6 +516,8 @@ pub struct UpdateTcpListenerConfig {
     pub sni_preread_timeout: ::core::option::Option<u32>,
     #[prost(uint32, optional, tag = "1002")]
     pub sni_preread_max_bytes: ::core::option::Option<u32>,
+    #[prost(message, optional, tag = "1110")]
+    pub expect_proxy_from: ::core::option::Option<TrustedProxies>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -626,6 +632,10 @@ pub struct HttpListenerConfig {
     #[prost(enumeration = "TraceContext", optional, tag = "1005")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_context: ::core::option::Option<i32>,
+    /// Who has to send a PROXY header, with expect_proxy; none: everybody.
+    #[prost(string, repeated, tag = "1110")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expect_proxy_from: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -776,6 +786,10 @@ pub struct HttpsListenerConfig {
     #[prost(uint32, optional, tag = "1009")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_handshakes_per_source: ::core::option::Option<u32>,
+    /// Who has to send a PROXY header, with expect_proxy; none: everybody.
+    #[prost(string, repeated, tag = "1110")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expect_proxy_from: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -804,6 +818,10 @@ pub struct TcpListenerConfig {
     #[prost(message, optional, tag = "1000")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: ::core::option::Option<HttpsListenerConfig>,
+    /// Who has to send a PROXY header, with expect_proxy; none: everybody.
+    #[prost(string, repeated, tag = "1110")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expect_proxy_from: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1224,6 +1242,10 @@ pub struct Cluster {
     #[prost(uint32, optional, tag = "1022")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_budget_percent: ::core::option::Option<u32>,
+    /// 1 or 2
+    #[prost(uint32, optional, tag = "1040")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub send_proxy_version: ::core::option::Option<u32>,
 }
 /// Ours.
 #[derive(serde::Serialize, serde::Deserialize)]

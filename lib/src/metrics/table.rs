@@ -58,6 +58,11 @@ metrics! {
     RejectedPerClusterSubnet "connections.rejected_per_cluster_subnet" Count Connections "Client connections refused by a cluster because their network had as many as it may."
     LimitsUncounted "limits.uncounted" Count Connections "Client connections admitted and not counted for a limit, for want of room (max_limit_entries)."
 
+    // The PROXY protocol.
+    ProtocolProxyExpect "protocol.proxy.expect" Gauge Connections "Client connections whose PROXY header has not come yet."
+    ProtocolProxySend "protocol.proxy.send" Count Connections "Connections to backends that began with a PROXY header of ours."
+    ProxyProtocolErrors "proxy_protocol.errors" Count Connections "Client connections closed because their PROXY header was malformed, cut or late."
+
     // TLS.
     ProtocolTlsHandshake "protocol.tls.handshake" Gauge Connections "Handshakes of clients that are under way."
     TlsHandshakesDone "tls.handshakes.done" Count Connections "Handshakes of clients that were completed."

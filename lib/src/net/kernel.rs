@@ -66,6 +66,10 @@ impl Stream for KernelStream {
         self.socket.shutdown(Shutdown::Write)
     }
 
+    fn peek(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.socket.peek(into)
+    }
+
     fn is_quiet(&mut self) -> bool {
         matches!(self.socket.peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }

@@ -53,6 +53,8 @@ pub trait Stream {
     fn write_pair(&mut self, first: &[u8], second: &[u8]) -> io::Result<usize>;
     /// Ends our direction; the peer's goes on.
     fn shutdown_write(&mut self) -> io::Result<()>;
+    /// What a read would give; takes nothing.
+    fn peek(&mut self, into: &mut [u8]) -> io::Result<usize>;
     /// Whether nothing at all can be read: no byte, no end, no error. Takes nothing.
     fn is_quiet(&mut self) -> bool;
     /// Makes closing the stream a reset instead of an orderly end.

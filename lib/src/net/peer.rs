@@ -123,6 +123,26 @@ impl<S: Stream> Peer<S> {
         read
     }
 
+    /// What a read of the socket would give, whatever TLS there is; takes nothing.
+    pub fn peek_plain(&mut self, into: &mut [u8]) -> Read {
+        self.socket.peek(into)
+    }
+
+    /// What can be peeked at is not enough: an event will tell of more. False if there will be no more.
+    pub fn await_more(&mut self) -> bool {
+        self.socket.await_more()
+    }
+
+    /// Reads from the socket, whatever TLS there is: what comes before its first byte.
+    pub fn read_plain(&mut self, into: &mut [u8]) -> Read {
+        self.socket.read(into)
+    }
+
+    /// Writes to the socket, whatever TLS there is: what goes before its first byte.
+    pub fn write_plain(&mut self, bytes: &[u8]) -> Write {
+        self.socket.write(bytes, &[])
+    }
+
     /// Whether data came before the end of a TLS handshake, and nobody has read it.
     pub fn has_early(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.has_early())

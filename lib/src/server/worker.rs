@@ -21,7 +21,7 @@ use crate::net::buffers::{BufferPool, Use};
 use crate::net::kernel::swallow;
 use crate::net::request_id::RequestIds;
 use crate::net::secure::{Crowded, Room, Tls};
-use crate::net::{Network, Pipes, Ready, Stream, Token};
+use crate::net::{Network, Peer, Pipes, Ready, Stream, Token};
 use crate::session::backends::{BackendKey, Backends};
 use crate::session::handshakes::Handshakes;
 use crate::session::http::answer::BARE_503;
@@ -398,6 +398,7 @@ impl<N: Network> Worker<N> {
                     queue.push_back(index);
                 }
             }
+            Ok(Drive::Introduced) => self.introduced(index),
             Ok(Drive::Finished) => self.forget(index),
             Err(_) => self.bury(index),
         }
@@ -486,6 +487,7 @@ impl<N: Network> Worker<N> {
         self.shared.metrics.incr(Metric::ListenerAcceptedTotal);
         let Some(entry) = self.shared.listeners.get(listener) else { return };
         let (kind, secured) = (entry.kind(), entry.acceptor().is_some());
+        let expects_header = entry.expects_proxy_header(address.ip());
         let manner = match kind {
             _ if secured => BARE_ALERT,
             // Of what its clients speak nothing is known.
@@ -506,6 +508,10 @@ impl<N: Network> Worker<N> {
             refuse(&mut stream, manner, &mut self.scratch);
             return;
         }
+        if expects_header {
+            self.open(listener, stream, address);
+            return;
+        }
         let tls = match self.begin_tls(listener, address.ip()) {
             Ok(tls) => tls,
             Err(reason) => {
@@ -517,11 +523,14 @@ impl<N: Network> Worker<N> {
         let index = self.sessions.next_index();
         let token = self.shared.owners.insert(Owner::Front(index));
         let now = self.shared.now;
+        let front = match tls {
+            Some(tls) => Peer::accepted(stream, token).secured(tls),
+            None => Peer::accepted(stream, token),
+        };
         if kind == ListenerKind::Tcp {
-            let session = TcpSession::accepted(index, stream, token, address, listener, now, tls);
-            self.sessions.insert_tcp(session);
+            self.sessions.insert_tcp(TcpSession::accepted(index, front, address, listener, now, None));
         } else {
-            self.sessions.insert(Resting::accepted(stream, token, address, listener, now, tls));
+            self.sessions.insert(Resting::accepted(front, address, listener, now));
         }
         self.shared.listeners.session_opened(listener);
         self.shared.metrics.set(Metric::ClientConnections, self.sessions.len());
@@ -704,5 +713,6 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
+mod opening;
 #[cfg(test)]
 mod tests;

@@ -33,6 +33,7 @@ mod counted;
 mod flow;
 pub mod handshakes;
 pub mod http;
+pub mod opening;
 pub mod probe;
 mod relay;
 mod secured;
@@ -54,6 +55,8 @@ pub enum Drive {
     Waiting,
     /// It used up its turn and has more to do.
     Yielded,
+    /// Its PROXY header is read: from here on it is a session of its listener's kind.
+    Introduced,
     /// It is over: all it held is given back.
     Finished,
 }

@@ -14,11 +14,11 @@ use slab::Slab;
 use super::counted::Counted;
 use super::http::HttpSession;
 use super::http::request::Prepared;
+use super::opening::OpeningSession;
 use super::tcp::TcpSession;
 use super::{Drive, Hold, Shared};
 use crate::listener::ListenerIndex;
 use crate::net::buffers::Use;
-use crate::net::secure::Tls;
 use crate::net::{Network, Peer, Ready, Stream, Token};
 
 /// Sessions that stay awake though they could rest. Of more connections than that, used in turn, each would be found at
@@ -43,20 +43,9 @@ pub struct Resting<S> {
 
 impl<S: Stream> Resting<S> {
     /// A connection that was just accepted.
-    pub fn accepted(
-        stream: S,
-        token: Token,
-        address: SocketAddr,
-        listener: ListenerIndex,
-        now: Instant,
-        tls: Option<Box<Tls>>,
-    ) -> Self {
-        let front = Peer::accepted(stream, token);
+    pub fn accepted(front: Peer<S>, address: SocketAddr, listener: ListenerIndex, now: Instant) -> Self {
         Self {
-            front: match tls {
-                Some(tls) => front.secured(tls),
-                None => front,
-            },
+            front,
             address,
             listener,
             requests: 0,
@@ -73,6 +62,7 @@ enum Slot<S: Stream> {
     Resting(Resting<S>),
     Awake(Box<HttpSession<S>>),
     Tcp(Box<TcpSession<S>>),
+    Opening(Box<OpeningSession<S>>),
     /// On the way from one to the other.
     Turning,
 }
@@ -83,6 +73,16 @@ pub enum Session<'a, S: Stream> {
     Http(&'a mut HttpSession<S>),
     /// Of a TCP listener.
     Tcp(&'a mut TcpSession<S>),
+    /// Of a listener of either kind, before its PROXY header has come.
+    Opening(&'a mut OpeningSession<S>),
+}
+
+/// What comes of a connection once its PROXY header was read.
+pub enum Turned<S: Stream> {
+    /// On an HTTP listener.
+    Http(Resting<S>),
+    /// On a TCP listener.
+    Tcp(Box<TcpSession<S>>),
 }
 
 /// Passes a call on to the session.
@@ -91,6 +91,7 @@ macro_rules! of_either {
         match $session {
             Self::Http(session) => session.$call($($argument),*),
             Self::Tcp(session) => session.$call($($argument),*),
+            Self::Opening(session) => session.$call($($argument),*),
         }
     };
 }
@@ -121,6 +122,7 @@ impl<S: Stream> Session<'_, S> {
         match self {
             Self::Http(session) => session.is_handshaking(),
             Self::Tcp(session) => session.is_handshaking(),
+            Self::Opening(_) => false,
         }
     }
 
@@ -203,6 +205,25 @@ impl<S: Stream> Sessions<S> {
         self.slots.insert(Slot::Tcp(Box::new(session)));
     }
 
+    /// Adds a connection whose PROXY header is to come.
+    pub fn insert_opening(&mut self, session: OpeningSession<S>) {
+        self.slots.insert(Slot::Opening(Box::new(session)));
+    }
+
+    /// Puts another session, which is made of it, in the place of one whose PROXY header was read.
+    pub fn turn_opened(&mut self, index: usize, turn: impl FnOnce(OpeningSession<S>) -> Turned<S>) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        match std::mem::replace(slot, Slot::Turning) {
+            Slot::Opening(session) => {
+                *slot = match turn(*session) {
+                    Turned::Http(resting) => Slot::Resting(resting),
+                    Turned::Tcp(session) => Slot::Tcp(session),
+                }
+            }
+            other => *slot = other,
+        }
+    }
+
     /// Indexes of all connections.
     pub fn indexes(&self) -> Vec<usize> {
         self.slots.iter().map(|(index, _)| index).collect()
@@ -224,7 +245,7 @@ impl<S: Stream> Sessions<S> {
 
     /// Whether there is a session at this index that is awake.
     pub fn is_awake(&self, index: usize) -> bool {
-        matches!(self.slots.get(index), Some(Slot::Awake(_) | Slot::Tcp(_)))
+        matches!(self.slots.get(index), Some(Slot::Awake(_) | Slot::Tcp(_) | Slot::Opening(_)))
     }
 
     /// Whether the session at this index has been held up since then.
@@ -232,7 +253,7 @@ impl<S: Stream> Sessions<S> {
         match self.slots.get(index) {
             Some(Slot::Awake(session)) => session.is_held_up(hold, since),
             Some(Slot::Tcp(session)) => session.is_held_up(hold, since),
-            Some(Slot::Resting(_) | Slot::Turning) | None => false,
+            Some(Slot::Resting(_) | Slot::Opening(_) | Slot::Turning) | None => false,
         }
     }
 
@@ -280,6 +301,7 @@ impl<S: Stream> Sessions<S> {
                 Some(listener)
             }
             Slot::Tcp(session) => Some(session.listener()),
+            Slot::Opening(session) => Some(session.listener()),
             Slot::Turning => None,
         }
     }
@@ -290,6 +312,7 @@ impl<S: Stream> Sessions<S> {
             Slot::Resting(resting) => Some(resting.front.token()),
             Slot::Awake(session) => Some(session.token()),
             Slot::Tcp(session) => Some(session.token()),
+            Slot::Opening(session) => Some(session.token()),
             Slot::Turning => None,
         }
     }
@@ -311,6 +334,7 @@ fn awake<S: Stream>(slot: &mut Slot<S>) -> Option<Session<'_, S>> {
     match slot {
         Slot::Awake(session) => Some(Session::Http(session)),
         Slot::Tcp(session) => Some(Session::Tcp(session)),
+        Slot::Opening(session) => Some(Session::Opening(session)),
         Slot::Resting(_) | Slot::Turning => None,
     }
 }

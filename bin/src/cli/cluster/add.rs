@@ -119,8 +119,12 @@ pub(in super::super) struct Add {
     #[arg(long, requires = "shard_percent")]
     shard_strict: bool,
 
-    #[arg(long, hide = true)]
+    /// Open each connection to a backend with a PROXY header, which tells it who the client is
+    #[arg(long)]
     send_proxy: bool,
+    /// Version of that header
+    #[arg(long, value_name = "1|2", value_parser = clap::value_parser!(u32).range(1..=2))]
+    send_proxy_version: Option<u32>,
     #[arg(long, hide = true)]
     expect_proxy: bool,
     #[arg(long, hide = true)]
@@ -210,6 +214,7 @@ impl Add {
             https_redirect: self.https_redirect,
             https_redirect_port: self.https_redirect_port.map(u32::from),
             proxy_protocol: proxy_protocol.map(i32::from),
+            send_proxy_version: self.send_proxy_version,
             load_balancing: LoadBalancingAlgorithms::from(self.load_balancing_policy).into(),
             http2: self.http2.then_some(true),
             www_authenticate: self.www_authenticate,

@@ -398,7 +398,7 @@ fn what_must_not_be_left_out_of_account_is_an_error() {
         refused(format!("{}{}", http_listener(""), app(key, "")), name, why);
     }
     refused(app_cluster("http2 = true"), "http2", "HTTP/1.1");
-    refused(http_listener("expect_proxy = true"), "expect_proxy", "not served yet");
+    refused(http_listener("expect_proxy_from = [\"me\"]"), "expect_proxy_from", "neither an IP");
     refused(http_listener("client_auth = \"required\""), "client_auth", "only https listeners");
     refused(http_listener("hsts = { enabled = true }"), "hsts", "only https listeners");
 }

@@ -244,7 +244,7 @@ fn a_patch_with_an_unusable_value_is_no_order() {
     check(|wire| wire.h2_stream_shrink_ratio = Some(1), "h2_stream_shrink_ratio `1` must be >= 2");
     check(|wire| wire.front_timeout = Some(0), "front_timeout `0` must be >= 1");
     check(|wire| wire.sozu_id_header = Some("a b".into()), "sozu_id_header `a b` is not a token");
-    check(|wire| wire.expect_proxy = Some(true), "PROXY headers (expect_proxy) are not served yet");
+    check(|wire| wire.expect_proxy_from = trusted(&["::1", "me"]), "expect_proxy_from `me` is neither");
     check(|wire| wire.forwarded_headers = Some(4), "forwarded_headers `4` is not known");
     check(|wire| wire.address.port = 0, "has port 0");
     check(|wire| wire.tunnel_timeout = Some(0), "tunnel_timeout `0` must be >= 1");

@@ -120,6 +120,14 @@ impl Stream for Wire {
         Ok(count)
     }
 
+    fn peek(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let pipe = self.incoming.borrow();
+        if pipe.bytes.is_empty() && !pipe.ended {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(into.iter_mut().zip(&pipe.bytes).map(|(slot, byte)| *slot = *byte).count())
+    }
+
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut pipe = self.outgoing.borrow_mut();
         let count = bytes.len().min(self.step).min(pipe.room - pipe.bytes.len());

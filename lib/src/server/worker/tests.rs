@@ -54,6 +54,13 @@ impl Stream for Scripted {
         Ok(count)
     }
 
+    fn peek(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.input.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(into.iter_mut().zip(&self.input).map(|(slot, byte)| *slot = *byte).count())
+    }
+
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.output.borrow_mut().extend_from_slice(bytes);
         Ok(bytes.len())

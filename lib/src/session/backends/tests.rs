@@ -16,6 +16,10 @@ impl Stream for Quiet {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
+    fn peek(&mut self, _into: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         Ok(bytes.len())
     }

@@ -15,7 +15,7 @@ use crate::net::buffers::Use;
 use crate::net::request_id::RequestId;
 use crate::net::{Network, Read, Stream};
 use crate::protocol::http::{RequestMethod, Version};
-use crate::session::back::Speaks;
+use crate::session::back::{Client, Speaks};
 use crate::session::backends::{Ask, ClusterKey, Outcome, Reuse, Tried};
 use crate::session::{Owner, Shared, random};
 
@@ -245,7 +245,9 @@ impl<S: Stream> HttpSession<S> {
                 }
             };
             let reuse = if exchange.facts.idempotent { Reuse::Any } else { Reuse::Lasting };
-            let pooled = if exchange.replayed { None } else { shared.take_pooled(key, reuse) };
+            let introduces =
+                shared.backends.cluster(cluster).is_some_and(|config| config.sends_proxy_header().is_some());
+            let pooled = if exchange.replayed || introduces { None } else { shared.take_pooled(key, reuse) };
             if let Some(peer) = pooled {
                 shared.metrics.incr(Metric::BackendPoolHit);
                 if let Some(owner) = shared.owners.get_mut(peer.token()) {
@@ -254,7 +256,8 @@ impl<S: Stream> HttpSession<S> {
                 let since = shared.now;
                 let secured = shared.backends.secured(cluster).cloned();
                 let (reused, connected, stands) = (true, true, true);
-                self.back = Some(Back { peer, key, secured, reused, connected, stands, since });
+                let preface = None;
+                self.back = Some(Back { peer, key, secured, reused, connected, stands, preface, since });
                 break;
             }
             if exchange.attempts >= attempts_max {
@@ -273,7 +276,8 @@ impl<S: Stream> HttpSession<S> {
             }
             exchange.attempts += 1;
             shared.metrics.incr(Metric::BackendPoolMiss);
-            if let Some(back) = Back::connect(self.index, cluster, key, Speaks::Http, shared) {
+            let client = Client { address: self.address, listener: self.listener, told: None };
+            if let Some(back) = Back::connect(self.index, cluster, key, Speaks::Http, &client, shared) {
                 self.back = Some(back);
                 break;
             }
@@ -359,6 +363,14 @@ impl<S: Stream> HttpSession<S> {
         };
         if exchange.sink_failed {
             return Ok(false);
+        }
+        match back.send_preface(&mut shared.metrics) {
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            Err(error) => {
+                log::debug!("the PROXY header to a backend: {error}");
+                return self.reconnect(shared).map(|()| true);
+            }
         }
         let before = self.request.written;
         let flush = self.request.flush(&mut back.peer, &shared.pipes);

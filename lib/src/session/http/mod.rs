@@ -707,7 +707,9 @@ impl<S: Stream> HttpSession<S> {
             && self.exchange.as_ref().is_some_and(Exchange::keeps_back)
             && self.response.is_drained()
             && !shared.draining
-            && self.back.as_mut().is_some_and(|back| !back.peer.is_ending() && back.peer.is_read_out());
+            && self.back.as_mut().is_some_and(|back| {
+                back.preface.is_none() && !back.peer.is_ending() && back.peer.is_read_out()
+            });
         if !reusable {
             self.drop_back(shared);
             return;

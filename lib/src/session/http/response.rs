@@ -96,7 +96,7 @@ impl<S: Stream> HttpSession<S> {
     }
 
     fn read_response<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Result<bool, Trouble> {
-        if !self.back.as_ref().is_some_and(|back| back.peer.is_readable()) {
+        if !self.back.as_ref().is_some_and(|back| back.peer.is_readable() && !back.owes_preface()) {
             return Ok(false);
         }
         let flowing = self.progress() == Progress::Flowing;

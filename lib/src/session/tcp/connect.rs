@@ -4,7 +4,7 @@ use super::{Refusal, Stage, TcpSession, flow, take_buffer};
 use crate::metrics::Metric;
 use crate::net::buffers::Use;
 use crate::net::{Network, Read, Stream};
-use crate::session::back::{Back, Speaks};
+use crate::session::back::{Back, Client, Speaks};
 use crate::session::backends::{Ask, ClusterKey};
 use crate::session::relay::Relay;
 use crate::session::{Shared, Step, random, secured};
@@ -59,7 +59,9 @@ impl<S: Stream> TcpSession<S> {
             }
             self.attempts += 1;
             self.stands = None;
-            self.back = Back::connect(self.index, cluster, key, Speaks::Bytes, shared);
+            let client =
+                Client { address: self.address, listener: self.listener, told: self.told.as_deref() };
+            self.back = Back::connect(self.index, cluster, key, Speaks::Bytes, &client, shared);
             if let Some(back) = &self.back {
                 self.stage = Stage::Connect;
                 if back.stands {
@@ -102,6 +104,14 @@ impl<S: Stream> TcpSession<S> {
             None => return Step::Wait,
             Some(false) => return self.reconnect(shared),
             Some(true) => {}
+        }
+        match self.back.as_mut().map(|back| back.send_preface(&mut shared.metrics)) {
+            Some(Ok(false)) => return Step::Wait,
+            Some(Err(error)) => {
+                log::debug!("the PROXY header to a backend: {error}");
+                return self.reconnect(shared);
+            }
+            Some(Ok(true)) | None => {}
         }
         if self.back.as_ref().is_some_and(|back| back.peer.is_handshaking())
             && let Some(step) = self.secure_back(shared)

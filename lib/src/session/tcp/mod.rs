@@ -21,12 +21,12 @@ use super::back::Back;
 use super::backends::{ClusterKey, Tried};
 use super::counted::Counted;
 use super::flow::{self, Flow, take_buffer};
+use super::opening::Told;
 use super::relay::Relay;
 use super::{Drive, STEPS_PER_TURN_MAX, Shared, Step, secured};
 use crate::listener::ListenerIndex;
 use crate::metrics::Metric;
 use crate::net::buffers::Use;
-use crate::net::secure::Tls;
 use crate::net::{Network, Peer, Read, Ready, Stream, Token};
 use crate::protocol::client_hello::Scanner;
 
@@ -57,6 +57,8 @@ pub struct TcpSession<S: Stream> {
     index: usize,
     front: Peer<S>,
     address: SocketAddr,
+    /// What its PROXY header said besides, if it had one.
+    told: Option<Box<Told>>,
     listener: ListenerIndex,
     stage: Stage,
     /// Client to backend.
@@ -107,21 +109,17 @@ impl<S: Stream> TcpSession<S> {
     /// A connection that was just accepted, with the index that it has in the worker's table.
     pub fn accepted(
         index: usize,
-        stream: S,
-        token: Token,
+        front: Peer<S>,
         address: SocketAddr,
         listener: ListenerIndex,
         now: Instant,
-        tls: Option<Box<Tls>>,
+        told: Option<Box<Told>>,
     ) -> Self {
-        let front = Peer::accepted(stream, token);
         Self {
             index,
-            front: match tls {
-                Some(tls) => front.secured(tls),
-                None => front,
-            },
+            front,
             address,
+            told,
             listener,
             stage: Stage::Accepted,
             up: Flow::new(),
