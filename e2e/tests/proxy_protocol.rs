@@ -1,9 +1,7 @@
 //! The PROXY protocol: headers that open connections to us, and those that we open connections to backends with.
 
-#![expect(clippy::disallowed_types, reason = "a backend serves its connections in threads")]
-
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr};
 use std::process::Command;
 
 use kakehi_command::proto::request::RequestType;
@@ -115,14 +113,14 @@ fn whatever_is_no_header_is_closed_and_counted() {
     let mut command = proxy.command();
     let long = [b"PROXY TCP4 ".as_slice(), &[b'1'; 200]].concat();
     let huge = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff".as_slice();
-    for (count, garbage) in [GET, b"PROXY TCP9 a b c d\r\n", &long, huge].into_iter().enumerate() {
+    for (count, garbage) in (1..).zip([GET, b"PROXY TCP9 a b c d\r\n", &long, huge]) {
         // What was sent and not read makes it a reset: there may be nothing to read but that.
-        let mut client = TcpStream::connect(proxy.address()).expect("somebody listens");
-        client.write_all(garbage).expect("nobody has closed");
+        let client = TcpClient::connect(proxy.address());
+        (&client.stream).write_all(garbage).expect("nobody has closed");
         let mut heard = Vec::new();
-        let _end = client.read_to_end(&mut heard);
+        let _end = (&client.stream).read_to_end(&mut heard);
         assert_eq!(heard, b"", "{garbage:?}");
-        await_metric(&mut command, "proxy_protocol.errors", count as i64 + 1);
+        await_metric(&mut command, "proxy_protocol.errors", count);
     }
     // One that ends within its header.
     let client = TcpClient::connect(proxy.address());

@@ -58,8 +58,7 @@ const HELP_CHARS_MAX: usize = 100;
     about = "A reverse proxy that changes while it runs",
     after_help = "Without --config the configuration embedded in the program is used: `kakehi start` runs a demo \
                   on 127.0.0.1:8080, and every other verb finds it.\n\
-                  Not served yet by this version: upgrade, and listeners and frontends \
-                  other than http and https.",
+                  Not served yet by this version: upgrade, and UDP.",
     max_term_width = HELP_CHARS_MAX,
     arg_required_else_help = true,
 )]

@@ -1,7 +1,7 @@
 //! Limits that hold over all workers: how many at a time, and how many a second.
 //!
 //! [`SharedTables`] is memory that main makes and every worker maps. [`shared_counters`] counts in it what is there at
-//! a time, [`rates`] what comes a second; both find an entry by a [`Key`] with the help of [`slots`], without a lock.
+//! a time, [`rates`] what comes a second; both find an entry by a [`Key`] with the help of `slots`, without a lock.
 //! Nothing here reads a clock, and nothing is touched for a request that no limit is configured for.
 
 pub mod clients;

@@ -8,7 +8,7 @@
 //! admitted and are still there, the one that added last saw all others: so never more than the limit are admitted.
 //! The price: two that come for the last place in the same instant may both be refused.
 //!
-//! An entry whose lanes are all zero may be given to another key ([`super::slots`]). Who adds to one looks at its tag
+//! An entry whose lanes are all zero may be given to another key (see `slots`). Who adds to one looks at its tag
 //! again afterwards, and takes back if it has changed.
 
 use std::sync::atomic::AtomicU64;

@@ -1,3 +1,5 @@
+//! What opens a connection and what does not: every form, every cut, whatever bytes.
+
 use proptest::prelude::*;
 
 use super::*;

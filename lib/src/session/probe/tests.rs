@@ -80,6 +80,10 @@ impl Stream for Line {
         Ok(())
     }
 
+    fn peek(&mut self, _into: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
     fn is_quiet(&mut self) -> bool {
         true
     }
