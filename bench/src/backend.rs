@@ -57,8 +57,11 @@ impl Backend {
             listeners,
             connections: Slab::new(),
             counters: Arc::clone(&counters),
-            small: answer(content::SMALL_BYTES),
-            large: answer(content::LARGE_BYTES),
+            answers: Answers {
+                small: answer(content::SMALL_BYTES),
+                large: answer(content::LARGE_BYTES),
+                bulk: answer(content::BULK_BYTES),
+            },
             upload: pattern(content::UPLOAD_BYTES),
             buffer: vec![0; READ_BYTES],
         };
@@ -105,6 +108,23 @@ fn answer(body_length: usize) -> Vec<u8> {
     bytes
 }
 
+/// Made beforehand.
+struct Answers {
+    small: Vec<u8>,
+    large: Vec<u8>,
+    bulk: Vec<u8>,
+}
+
+impl Answers {
+    fn to(&self, asked: Asked) -> &[u8] {
+        match asked {
+            Asked::Small => &self.small,
+            Asked::Large => &self.large,
+            Asked::Bulk => &self.bulk,
+        }
+    }
+}
+
 struct Connection {
     stream: TcpStream,
     reader: RequestReader,
@@ -117,8 +137,7 @@ struct Worker {
     listeners: Vec<TcpListener>,
     connections: Slab<Connection>,
     counters: Arc<Counters>,
-    small: Vec<u8>,
-    large: Vec<u8>,
+    answers: Answers,
     upload: Vec<u8>,
     buffer: Vec<u8>,
 }
@@ -167,8 +186,7 @@ impl Worker {
 
     fn serve(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let answers = [self.small.as_slice(), self.large.as_slice()];
-        if !connection.advance(&mut self.buffer, &self.upload, answers, &self.counters) {
+        if !connection.advance(&mut self.buffer, &self.upload, &self.answers, &self.counters) {
             self.connections.remove(key);
         }
     }
@@ -176,13 +194,7 @@ impl Worker {
 
 impl Connection {
     /// Writes what is left, reads what has come, answers; false when the connection is over.
-    fn advance(
-        &mut self,
-        buffer: &mut [u8],
-        upload: &[u8],
-        answers: [&[u8]; 2],
-        counters: &Counters,
-    ) -> bool {
+    fn advance(&mut self, buffer: &mut [u8], upload: &[u8], answers: &Answers, counters: &Counters) -> bool {
         loop {
             match self.flush(answers) {
                 Ok(true) => {}
@@ -213,9 +225,9 @@ impl Connection {
     }
 
     /// True when nothing is left to write.
-    fn flush(&mut self, [small, large]: [&[u8]; 2]) -> io::Result<bool> {
+    fn flush(&mut self, answers: &Answers) -> io::Result<bool> {
         while let Some((asked, sent)) = &mut self.sending {
-            let answer = if *asked == Asked::Large { large } else { small };
+            let answer = answers.to(*asked);
             match self.stream.write(answer.get(*sent..).unwrap_or_default()) {
                 Ok(count) => {
                     *sent += count;

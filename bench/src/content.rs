@@ -4,11 +4,14 @@
 pub(crate) const SMALL_BYTES: usize = 100;
 pub(crate) const LARGE_BYTES: usize = 1024 * 1024;
 pub(crate) const UPLOAD_BYTES: usize = 64 * 1024;
+/// Through a tunnel: long enough that its beginning does not count.
+pub(crate) const BULK_BYTES: usize = 16 * 1024 * 1024;
 
 /// Paths by which the backend knows what is asked.
 pub(crate) const SMALL_PATH: &str = "/small";
 pub(crate) const LARGE_PATH: &str = "/large";
 pub(crate) const UPLOAD_PATH: &str = "/upload";
+pub(crate) const BULK_PATH: &str = "/bulk";
 
 /// `length` bytes without a period, so that bytes lost, doubled or displaced are seen.
 pub(crate) fn pattern(length: usize) -> Vec<u8> {
@@ -45,13 +48,18 @@ pub(crate) enum Kind {
     SmallAndClose,
     Large,
     Upload,
+    Bulk,
 }
 
 impl Exchange {
     /// Requests of one kind for each of `hosts` hosts.
     pub(crate) fn new(kind: Kind, hosts: usize) -> Exchange {
         let requests = (0..hosts).map(|turn| request(kind, &host(scattered(turn, hosts)))).collect();
-        let answer_body = pattern(if kind == Kind::Large { LARGE_BYTES } else { SMALL_BYTES });
+        let answer_body = pattern(match kind {
+            Kind::Small | Kind::SmallAndClose | Kind::Upload => SMALL_BYTES,
+            Kind::Large => LARGE_BYTES,
+            Kind::Bulk => BULK_BYTES,
+        });
         Exchange { requests, answer_body }
     }
 }
@@ -68,6 +76,7 @@ fn request(kind: Kind, host: &str) -> Vec<u8> {
         Kind::Small => ("GET", SMALL_PATH, String::new()),
         Kind::SmallAndClose => ("GET", SMALL_PATH, "Connection: close\r\n".to_owned()),
         Kind::Large => ("GET", LARGE_PATH, String::new()),
+        Kind::Bulk => ("GET", BULK_PATH, String::new()),
         Kind::Upload => ("POST", UPLOAD_PATH, format!("Content-Length: {UPLOAD_BYTES}\r\n")),
     };
     let mut bytes = format!(

@@ -18,6 +18,7 @@ mod control;
 mod failure;
 mod load;
 mod machine;
+mod paced;
 mod peers;
 mod procfs;
 mod relay;
@@ -80,7 +81,7 @@ struct Arguments {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Profiler {
-    /// For `callgrind_annotate target/bench/callgrind.out`
+    /// For `callgrind_annotate --threshold=100 target/bench/callgrind.out`
     Callgrind,
 }
 

@@ -12,6 +12,17 @@ pub(crate) fn median(values: &[f64]) -> Option<f64> {
     Some(f64::midpoint(*sorted.get(middle - 1)?, upper))
 }
 
+/// The smallest of these values, sorted, that so great a part of them does not exceed: one that was measured, not one
+/// between two. `None` for none.
+pub(crate) fn percentile<T: Copy + Ord>(sorted: &[T], part: f64) -> Option<T> {
+    debug_assert!(sorted.is_sorted());
+    let mut rank = 1;
+    while rank < sorted.len() && float(rank as u64) < part * float(sorted.len() as u64) {
+        rank += 1;
+    }
+    sorted.get(rank - 1).copied()
+}
+
 /// A ratio that was measured several times.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Ratio {
@@ -58,6 +69,16 @@ mod tests {
         check_median(&[3.0], Some(3.0));
         check_median(&[9.0, 1.0, 2.0], Some(2.0));
         check_median(&[4.0, 1.0, 2.0, 100.0], Some(3.0));
+    }
+
+    #[test]
+    fn percentiles_are_values_that_were_measured() {
+        let values: Vec<u32> = (1..=1000).collect();
+        for (part, expected) in [(0.0, 1), (0.001, 1), (0.5, 500), (0.99, 990), (0.9991, 1000), (1.0, 1000)] {
+            assert_eq!(percentile(&values, part), Some(expected), "{part}");
+        }
+        assert_eq!(percentile(&[7], 0.99), Some(7));
+        assert_eq!(percentile::<u32>(&[], 0.5), None);
     }
 
     #[test]

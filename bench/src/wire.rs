@@ -32,6 +32,7 @@ pub(crate) enum Wrong {
 pub(crate) enum Asked {
     Small,
     Large,
+    Bulk,
 }
 
 /// Reads one answer after the other; for the load generator.
@@ -176,6 +177,7 @@ fn request_head(bytes: &[u8], upload_length: usize) -> Result<Option<(usize, Req
     let kind = match (request.method, request.path) {
         (Some("GET"), Some(content::SMALL_PATH)) => RequestKind::Get(Asked::Small),
         (Some("GET"), Some(content::LARGE_PATH)) => RequestKind::Get(Asked::Large),
+        (Some("GET"), Some(content::BULK_PATH)) => RequestKind::Get(Asked::Bulk),
         (Some("POST"), Some(content::UPLOAD_PATH)) => RequestKind::Upload,
         _ => return Err(Wrong::Request),
     };

@@ -47,12 +47,20 @@ fn generate(out: &Path) {
             field("trusted_proxies"),
             "#[serde(default, skip_serializing_if = \"Vec::is_empty\")]",
         );
+        config.field_attribute(
+            field("expect_proxy_from"),
+            "#[serde(default, skip_serializing_if = \"Vec::is_empty\")]",
+        );
         for name in
             ["tunnel_timeout", "max_request_line", "max_body_bytes", "min_transfer_rate", "trace_context"]
         {
             config.field_attribute(field(name), "#[serde(skip_serializing_if = \"Option::is_none\")]");
         }
     }
+    config.field_attribute(
+        ".command.TcpListenerConfig.expect_proxy_from",
+        "#[serde(default, skip_serializing_if = \"Vec::is_empty\")]",
+    );
     for name in [
         "HttpsListenerConfig.client_subject_header",
         "HttpsListenerConfig.max_early_data",
@@ -60,19 +68,36 @@ fn generate(out: &Path) {
         "HttpsListenerConfig.max_handshakes_per_source",
         "CertificateAndKey.ocsp_response",
         "Cluster.tls",
+        "Cluster.panic_threshold",
+        "Cluster.passive_health",
+        "Cluster.retry_budget_percent",
+        "HealthCheckConfig.host",
+        "HealthCheckConfig.jitter_percent",
+        "Cluster.slow_start",
+        "Cluster.sticky_secure",
+        "Cluster.sticky_http_only",
+        "Cluster.sticky_same_site",
+        "AddBackend.draining",
         "TcpListenerConfig.tls",
+        "Cluster.send_proxy_version",
     ] {
         config.field_attribute(
             format!(".command.{name}"),
             "#[serde(skip_serializing_if = \"Option::is_none\")]",
         );
     }
+    config.field_attribute(
+        ".command.HealthChecksList.backends",
+        "#[serde(default, skip_serializing_if = \"Vec::is_empty\")]",
+    );
     // Those that hold keys show themselves without: see `proto/secret.rs`.
     config.skip_debug([
         ".command.CertificateAndKey",
         ".command.HttpsListenerConfig",
         ".command.BackendTls",
+        ".command.HealthCheckHeaderValue",
         ".supervision.TicketKey",
+        ".supervision.ProbeSecret",
     ]);
     config.compile_fds(files).expect("the messages are generated");
 }

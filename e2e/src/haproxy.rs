@@ -25,6 +25,14 @@ impl Haproxy {
     /// # Panics
     /// If it is installed and does not start.
     pub fn start(server: SocketAddr) -> Option<Haproxy> {
+        Self::start_with(server, "", "")
+    }
+
+    /// The same with more words on its `bind` line and on its `server` line.
+    ///
+    /// # Panics
+    /// If it is installed and does not start.
+    pub fn start_with(server: SocketAddr, bind: &str, towards: &str) -> Option<Haproxy> {
         let Some(binary) = find() else {
             crate::skipped("haproxy is not installed; .ci/run installs it");
             return None;
@@ -35,8 +43,8 @@ impl Haproxy {
             "global\n  maxconn 1000\n  nbthread 1\n\
              defaults\n  mode http\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n  \
              http-reuse always\n\
-             frontend front\n  bind {address}\n  default_backend back\n\
-             backend back\n  server only {server}\n"
+             frontend front\n  bind {address} {bind}\n  default_backend back\n\
+             backend back\n  server only {server} {towards}\n"
         );
         let file = directory.path().join("haproxy.cfg");
         fs::write(&file, config).expect("a fresh directory");

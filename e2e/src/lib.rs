@@ -27,14 +27,17 @@ pub mod haproxy;
 pub mod http;
 pub mod load;
 pub mod nginx;
+pub mod postgres;
 pub mod process;
 mod proxy;
 mod queries;
+pub mod redis;
 pub mod requests;
 pub mod rules;
 mod skip;
 pub mod tcp;
 pub mod tls;
+pub mod unix;
 
 pub use binary::kakehi_binary;
 pub use cli::{Cli, CliOutput};

@@ -26,7 +26,15 @@ impl Nginx {
     /// # Panics
     /// If it is installed and does not start.
     pub fn start(name: &str) -> Option<Nginx> {
-        Self::start_with(name, None)
+        Self::start_with(name, None, None)
+    }
+
+    /// The same on a Unix socket, too: at this path.
+    ///
+    /// # Panics
+    /// If it is installed and does not start.
+    pub fn start_on_unix(name: &str, path: &str) -> Option<Nginx> {
+        Self::start_with(name, None, Some(path))
     }
 
     /// The same over TLS, with HTTP/2.
@@ -34,10 +42,10 @@ impl Nginx {
     /// # Panics
     /// If it is installed and does not start.
     pub fn start_tls(name: &str, identity: &Issued) -> Option<Nginx> {
-        Self::start_with(name, Some(identity))
+        Self::start_with(name, Some(identity), None)
     }
 
-    fn start_with(name: &str, identity: Option<&Issued>) -> Option<Nginx> {
+    fn start_with(name: &str, identity: Option<&Issued>, unix: Option<&str>) -> Option<Nginx> {
         let Some(binary) = find() else {
             crate::skipped("nginx is not installed; .ci/run installs it");
             return None;
@@ -61,11 +69,12 @@ impl Nginx {
                 (" ssl http2", files)
             }
         };
+        let unix = unix.map(|path| format!("listen unix:{path};")).unwrap_or_default();
         let config = format!(
             "{user}\ndaemon off;\nworker_processes 1;\npid {prefix}/pid;\nerror_log {prefix}/error.log;\n\
              events {{ worker_connections 4096; }}\n\
              http {{\naccess_log off;\n{temporary}\
-             server {{ listen {address}{protocols}; {tls} location / {{ return 200 \"{name}\"; }} }}\n}}\n"
+             server {{ listen {address}{protocols}; {unix} {tls} location / {{ return 200 \"{name}\"; }} }}\n}}\n"
         );
         let file = directory.path().join("nginx.conf");
         fs::write(&file, config).expect("a fresh directory");

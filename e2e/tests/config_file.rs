@@ -143,8 +143,6 @@ fn what_is_not_served_yet_is_said() {
     };
     for (text, key) in [
         ("[[listeners]]\nprotocol = \"udp\"\naddress = \"127.0.0.1:1\"\n".to_owned(), "udp"),
-        (format!("{listener}expect_proxy = true\n"), "expect_proxy"),
-        (cluster("", "sticky_session = true"), "sticky_session"),
         (cluster("", "http2 = true"), "http2"),
     ] {
         let output = check(&text);
@@ -155,10 +153,10 @@ fn what_is_not_served_yet_is_said() {
 
 #[test]
 fn unsafe_omissions_are_errors() {
-    // Whoever expects a PROXY header would have it taken for a request.
+    // Backends that speak HTTP/2 would be spoken to in HTTP/1.1.
     let output = check(
-        "[[listeners]]\nprotocol = \"http\"\naddress = \"127.0.0.1:1\"\nexpect_proxy = true\n\
-         [clusters.a]\nprotocol = \"http\"\nbackends = []\n\
+        "[[listeners]]\nprotocol = \"http\"\naddress = \"127.0.0.1:1\"\n\
+         [clusters.a]\nprotocol = \"http\"\nhttp2 = true\nbackends = []\n\
          frontends = [{ address = \"127.0.0.1:1\", hostname = \"a.test\" }]\n",
     );
     assert_eq!(output.code, Some(1), "{output:?}");

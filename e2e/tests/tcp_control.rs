@@ -49,14 +49,12 @@ fn life_by_the_command_line() {
     assert!(reason.contains("the listener that is there speaks tcp"), "{reason}");
     let reason = cli.refused(&["frontend", "tcp", "add", "-i", "mail", "-a", &at, "--sni", "a.test"]);
     assert!(reason.contains("either one frontend for all connections or frontends with an sni"), "{reason}");
-    let reason = cli.refused(&["listener", "tcp", "update", "-a", &at, "--expect-proxy"]);
-    assert!(reason.contains("not served yet"), "{reason}");
     let reason = cli.refused(&["listener", "tcp", "update", "-a", &at, "--handshake-timeout", "3"]);
     assert!(reason.contains("the listener passes TLS on as it is"), "{reason}");
 
-    cli.ok(&["listener", "tcp", "update", "-a", &at, "--back-timeout", "9"]);
+    cli.ok(&["listener", "tcp", "update", "-a", &at, "--back-timeout", "9", "--expect-proxy"]);
     let listed = cli.json(&["listener", "list"]).to_string();
-    assert!(listed.contains("\"back_timeout\":9"), "{listed}");
+    assert!(listed.contains("\"back_timeout\":9") && listed.contains("\"expect_proxy\":true"), "{listed}");
     cli.ok(&["listener", "tcp", "deactivate", "-a", &at]);
     assert!(TcpClient::try_connect(address).is_err(), "nobody listens");
     cli.ok(&["frontend", "tcp", "remove", "-i", "mail", "-a", &at]);

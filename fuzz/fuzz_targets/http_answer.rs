@@ -43,6 +43,7 @@ fuzz_target!(|input: &[u8]| {
         challenge: (flags & 8 != 0 && location.len() <= 256).then_some(location),
         hsts: (flags & 64 != 0).then_some(&policy),
         close: flags & 16 != 0,
+        retry_after: (flags & 64 != 0).then_some(u32::MAX),
         head_only: flags & 32 != 0,
     };
     let mut out = vec![0; usize::from(space) * 64];

@@ -6,6 +6,7 @@
 
 pub mod balancing;
 pub mod health;
+pub mod limits;
 pub mod listener;
 pub mod metrics;
 pub mod net;

@@ -56,12 +56,18 @@ fn config(site: &Site<'_>, listen: Listen<'_>, buffers: Buffers, map: &str, sock
         Buffers::Default => "",
         Buffers::Large => "  tune.bufsize 65536\n",
     };
+    // What a mode does not know it warns of.
+    let mode = if site.tunnel {
+        "mode tcp".to_owned()
+    } else {
+        format!("mode http\n  timeout http-keep-alive {IDLE_SECONDS}s\n  http-reuse always")
+    };
     let mut text = format!(
         "global\n  nbthread 1\n  maxconn {}\n  tune.pipesize {PIPE_BYTES}\n  stats socket {socket} mode 600 level admin\n  \
          stats timeout {IDLE_SECONDS}s\n{cache}{buffers}\
-         defaults\n  mode http\n  timeout connect 5s\n  timeout client {IDLE_SECONDS}s\n  \
-         timeout server {IDLE_SECONDS}s\n  timeout http-keep-alive {IDLE_SECONDS}s\n  \
-         option splice-request\n  option splice-response\n  http-reuse always\n\
+         defaults\n  {mode}\n  timeout connect 5s\n  timeout client {IDLE_SECONDS}s\n  \
+         timeout server {IDLE_SECONDS}s\n  \
+         option splice-request\n  option splice-response\n\
          frontend front\n  bind {address}{tls}\n  {route}\n",
         site.connections_max
     );
@@ -80,10 +86,21 @@ mod tests {
     fn many_hosts_are_a_map_and_one_is_not() {
         let backends = ["127.0.0.1:1".parse().expect("an address")];
         let listen = Listen { address: "127.0.0.1:80".parse().expect("an address"), tls: None };
-        let site = |hosts| Site { hosts, backends: &backends, connections_max: 9, identity: None };
+        let site =
+            |hosts| Site { hosts, backends: &backends, connections_max: 9, identity: None, tunnel: false };
         let one = config(&site(1), listen, Buffers::Default, "m", "s");
         assert!(one.contains("default_backend b0") && !one.contains("map_str"));
         let many = config(&site(2), listen, Buffers::Default, "m", "s");
         assert!(many.contains("map_str(m)") && !many.contains("default_backend"));
+    }
+
+    #[test]
+    fn a_tunnel_is_told_nothing_of_http() {
+        let backends = ["127.0.0.1:1".parse().expect("an address")];
+        let listen = Listen { address: "127.0.0.1:80".parse().expect("an address"), tls: None };
+        let site = Site { hosts: 1, backends: &backends, connections_max: 9, identity: None, tunnel: true };
+        let text = config(&site, listen, Buffers::Default, "m", "s");
+        assert!(text.contains("mode tcp\n") && !text.contains("http"));
+        assert!(text.contains("option splice-response\n"));
     }
 }

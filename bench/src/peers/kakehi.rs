@@ -34,7 +34,11 @@ fn config(site: &Site<'_>, wrapper: &Wrapper, listen: Listen<'_>) -> String {
     // A tool in the worker's own process writes files; without one the sandbox is part of what is measured.
     let sandbox = wrapper.0.is_empty();
     let address = listen.address;
-    let protocol = if listen.tls.is_some() { "https" } else { "http" };
+    let protocol = match listen.tls {
+        _ if site.tunnel => "tcp",
+        Some(_) => "https",
+        None => "http",
+    };
     let mut text = format!(
         "worker_sandbox = {sandbox}\ncommand_socket = \"{SOCKET}\"\nworker_count = 1\nlog_level = \"warn\"\n\
          max_connections = {}\nfront_timeout = {IDLE_SECONDS}\nback_timeout = {IDLE_SECONDS}\n\
@@ -52,6 +56,15 @@ fn config(site: &Site<'_>, wrapper: &Wrapper, listen: Listen<'_>) -> String {
             files.certificate.display(),
             files.key.display()
         );
+    }
+    if let (true, Some(backend)) = (site.tunnel, site.backends.first()) {
+        // Writing into a string cannot fail.
+        let _ = write!(
+            text,
+            "\n[clusters.b0]\nprotocol = \"tcp\"\nfrontends = [{{ address = \"{address}\" }}]\n\
+             backends = [{{ address = \"{backend}\" }}]\n"
+        );
+        return text;
     }
     for (cluster, backend) in site.backends.iter().enumerate() {
         let frontends: Vec<String> = (0..site.hosts)
@@ -79,13 +92,24 @@ mod tests {
             ["127.0.0.1:1".parse().expect("an address"), "127.0.0.1:2".parse().expect("an address")];
         let listen = Listen { address: "127.0.0.1:80".parse().expect("an address"), tls: None };
         let text = config(
-            &Site { hosts: 5, backends: &backends, connections_max: 9, identity: None },
+            &Site { hosts: 5, backends: &backends, connections_max: 9, identity: None, tunnel: false },
             &Wrapper::default(),
             listen,
         );
+        assert_eq!(text.matches("protocol = \"http\"").count(), 3);
         assert_eq!(text.matches("hostname").count(), 5);
         assert_eq!(text.matches("[clusters.").count(), 2);
         let second = text.split("[clusters.b1]").nth(1).expect("a second cluster");
         assert!(second.contains("host-3.bench.test") && !second.contains("host-4.bench.test"));
+    }
+
+    #[test]
+    fn a_tunnel_knows_no_hosts() {
+        let backends = ["127.0.0.1:1".parse().expect("an address")];
+        let listen = Listen { address: "127.0.0.1:80".parse().expect("an address"), tls: None };
+        let site = Site { hosts: 1, backends: &backends, connections_max: 9, identity: None, tunnel: true };
+        let text = config(&site, &Wrapper::default(), listen);
+        assert_eq!(text.matches("protocol = \"tcp\"").count(), 2);
+        assert!(!text.contains("hostname"));
     }
 }

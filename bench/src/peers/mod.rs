@@ -56,6 +56,8 @@ pub(crate) struct Site<'a> {
     pub connections_max: usize,
     /// Whose name the proxy has to prove, over TLS; `None` for plain connections.
     pub identity: Option<&'a Identity>,
+    /// A tunnel to the first backend: bytes both ways, of which the proxy understands nothing.
+    pub tunnel: bool,
 }
 
 impl Site<'_> {

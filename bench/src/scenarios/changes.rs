@@ -26,8 +26,13 @@ pub(super) fn measure(stage: &Stage, effort: Effort) -> Row {
 
 fn measure_into(row: &mut Row, stage: &Stage, effort: Effort) -> Result<(), Failure> {
     let backend = Backend::start(1)?;
-    let site =
-        Site { hosts: 1, backends: backend.addresses(), connections_max: CONNECTIONS_MAX, identity: None };
+    let site = Site {
+        hosts: 1,
+        backends: backend.addresses(),
+        connections_max: CONNECTIONS_MAX,
+        identity: None,
+        tunnel: false,
+    };
     let peers = stage.present(&PEERS);
     for pair in 0..effort.pairs {
         let running = start_all(&peers, stage, &site)?;

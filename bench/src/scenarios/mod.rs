@@ -2,17 +2,21 @@
 
 mod changes;
 mod instructions;
+mod latency;
 mod memory;
 mod setting;
 mod traffic;
 
 pub(crate) use instructions::profile;
 
-use crate::content::Kind;
+use std::time::Duration;
+
+use crate::content::{BULK_BYTES, Kind};
 use crate::failure::Failure;
 use crate::load::Reuse;
 use crate::peers::{Peer, Running, Site, Stage, Wrapper};
 use crate::report::Row;
+use crate::stats::float;
 use crate::tls::Handshakes;
 
 /// Connections that are kept busy, whoever is measured.
@@ -22,6 +26,8 @@ const CONNECTIONS_MAX: usize = 1_000;
 /// A measurement is made in so many slices, the proxies taking turns: what the machine does beside changes
 /// within seconds, and is to hit all alike.
 pub(crate) const SLICES: usize = 12;
+/// In which the kernel counts a core's busy time.
+const TICK: Duration = Duration::from_millis(10);
 /// Hosts of the scenario of many, and the clusters they are spread over.
 const HOSTS_MANY: usize = 10_000;
 const CLUSTERS_MANY: usize = 10;
@@ -57,6 +63,12 @@ pub(crate) enum Scenario {
     TlsLarge,
     /// Memory per idle keep-alive connection over TLS 1.3.
     TlsMemory,
+    /// How long a keep-alive GET takes at 4,000 requests/s, whatever the proxy could do.
+    Latency,
+    /// A tunnel: messages of some hundred bytes, each way in turn.
+    TcpMessages,
+    /// A tunnel: 16 MiB at a time.
+    TcpBulk,
 }
 
 /// How much is measured.
@@ -102,6 +114,7 @@ pub(crate) fn measure(scenario: Scenario, stage: &Stage, effort: Effort) -> Vec<
             vec![memory::measure(Scenario::TlsKeepalive, title, &targets, stage, effort)]
         }
         Scenario::Changes => vec![changes::measure(stage, effort)],
+        Scenario::Latency => latency::measure(&KEEPALIVE, stage, effort),
         Scenario::Keepalive
         | Scenario::Hosts
         | Scenario::Connections
@@ -110,7 +123,9 @@ pub(crate) fn measure(scenario: Scenario, stage: &Stage, effort: Effort) -> Vec<
         | Scenario::TlsKeepalive
         | Scenario::TlsFull
         | Scenario::TlsResumed
-        | Scenario::TlsLarge => {
+        | Scenario::TlsLarge
+        | Scenario::TcpMessages
+        | Scenario::TcpBulk => {
             traffic_shape(scenario).iter().map(|shape| traffic::measure(shape, stage, effort)).collect()
         }
     }
@@ -125,16 +140,47 @@ fn start_all(peers: &[Peer], stage: &Stage, site: &Site<'_>) -> Result<Vec<(Peer
 /// A scenario of traffic: who is asked what, how often.
 pub(crate) struct Shape {
     pub title: &'static str,
+    pub unit: Unit,
     pub kind: Kind,
     pub reuse: Reuse,
+    /// Kept busy.
+    pub connections: usize,
     pub hosts: usize,
     pub clusters: usize,
+    /// By a TCP listener, to a single backend: the proxy knows nothing of requests.
+    pub tunnel: bool,
     /// Over TLS, and with which handshakes.
     pub tls: Option<Handshakes>,
     /// Requests in one measurement: about a second or more of a proxy's time.
     pub requests: u64,
     pub peers: &'static [Peer],
     pub targets: &'static [(Peer, f64)],
+}
+
+/// What processor time is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    Request,
+    /// Of 2^30 bytes of answers, as long as [`Kind::Bulk`] has them.
+    Gibibyte,
+}
+
+impl Unit {
+    fn name(self) -> &'static str {
+        match self {
+            Unit::Request => "us of processor time per request",
+            Unit::Gibibyte => "ms of processor time per GiB",
+        }
+    }
+
+    fn of(self, cpu_seconds: f64, requests: u64) -> f64 {
+        const BULK_PER_GIBIBYTE: usize = (1 << 30) / BULK_BYTES;
+        let each = cpu_seconds / float(requests);
+        match self {
+            Unit::Request => each * 1e6,
+            Unit::Gibibyte => each * float(BULK_PER_GIBIBYTE as u64) * 1e3,
+        }
+    }
 }
 
 const ALL: &[Peer] = &[Peer::Kakehi, Peer::Haproxy, Peer::Nginx];
@@ -200,9 +246,21 @@ fn traffic_shape(scenario: Scenario) -> Option<Shape> {
             targets: &[(Peer::Haproxy, 0.60), (Peer::Nginx, 0.65)],
             ..TLS_KEEPALIVE
         },
+        Scenario::TcpMessages => TCP_MESSAGES,
+        Scenario::TcpBulk => Shape {
+            title: "a TCP tunnel, 16 MiB at a time, 4 connections",
+            unit: Unit::Gibibyte,
+            kind: Kind::Bulk,
+            connections: 4,
+            requests: 192,
+            peers: &[Peer::Kakehi, Peer::Haproxy, Peer::Nginx, Peer::NginxLargeBuffers],
+            targets: &[(Peer::Haproxy, 1.0), (Peer::Nginx, 0.5)],
+            ..TCP_MESSAGES
+        },
         Scenario::Instructions
         | Scenario::Memory
         | Scenario::Changes
+        | Scenario::Latency
         | Scenario::TlsInstructions
         | Scenario::TlsMemory => return None,
     };
@@ -213,9 +271,12 @@ fn traffic_shape(scenario: Scenario) -> Option<Shape> {
 const KEEPALIVE: Shape = Shape {
     title: "keep-alive GET, 100 B answer, 64 connections",
     kind: Kind::Small,
+    unit: Unit::Request,
     reuse: Reuse::KeepAlive,
+    connections: CONCURRENCY,
     hosts: 1,
     clusters: 1,
+    tunnel: false,
     tls: None,
     requests: 60_000,
     peers: ALL_AND_RELAY,
@@ -228,6 +289,13 @@ const TLS_KEEPALIVE: Shape = Shape {
     requests: 40_000,
     peers: ALL,
     targets: &[(Peer::Haproxy, 0.70), (Peer::Nginx, 0.75)],
+    ..KEEPALIVE
+};
+
+const TCP_MESSAGES: Shape = Shape {
+    title: "a TCP tunnel, small messages in turn, 64 connections",
+    tunnel: true,
+    targets: &[(Peer::Haproxy, 0.98)],
     ..KEEPALIVE
 };
 

@@ -1,10 +1,11 @@
 //! What a shape needs beside the proxies: a backend, what is asked for, and a certificate.
 
-use super::{CONCURRENCY, Shape};
+use super::Shape;
 use crate::backend::Backend;
 use crate::content::Exchange;
 use crate::failure::Failure;
 use crate::load::{Load, Reuse};
+use crate::paced::Paced;
 use crate::peers::{Running, Site};
 use crate::tls::{Client, Handshakes, Identity};
 
@@ -13,6 +14,8 @@ pub(super) struct Setting {
     exchange: Exchange,
     reuse: Reuse,
     hosts: usize,
+    connections: usize,
+    tunnel: bool,
     tls: Option<(Identity, Handshakes)>,
 }
 
@@ -24,6 +27,8 @@ impl Setting {
             exchange: Exchange::new(shape.kind, shape.hosts),
             reuse: shape.reuse,
             hosts: shape.hosts,
+            connections: shape.connections,
+            tunnel: shape.tunnel,
             tls: shape.tls.map(identity).transpose()?,
         })
     }
@@ -35,12 +40,13 @@ impl Setting {
             backends: self.backend.addresses(),
             connections_max,
             identity: self.tls.as_ref().map(|(identity, _)| identity),
+            tunnel: self.tunnel,
         }
     }
 
     /// As many clients as are kept busy.
     pub(super) fn load(&self, proxy: &Running) -> Result<Load<'_>, Failure> {
-        self.load_of(proxy, CONCURRENCY)
+        self.load_of(proxy, self.connections)
     }
 
     /// So many clients of a proxy.
@@ -48,6 +54,11 @@ impl Setting {
         let client = |(identity, handshakes): &(Identity, Handshakes)| Client::new(identity, *handshakes);
         let tls = self.tls.as_ref().map(client).transpose()?;
         Load::new(proxy.address(), &self.exchange, self.reuse, tls, connections)
+    }
+
+    /// The same, but at a rate, over plain connections.
+    pub(super) fn paced(&self, proxy: &Running) -> Result<Paced<'_>, Failure> {
+        Paced::connect(proxy.address(), &self.exchange, self.connections)
     }
 
     /// Requests that the backend has seen so far.

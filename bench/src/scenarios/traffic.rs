@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::setting::Setting;
-use super::{CONCURRENCY, CONNECTIONS_MAX, Effort, SLICES, Shape, start_all};
+use super::{CONNECTIONS_MAX, Effort, SLICES, Shape, TICK, Unit, start_all};
 use crate::failure::Failure;
 use crate::load::Load;
 use crate::peers::{Peer, Running, Stage};
@@ -16,12 +16,12 @@ use crate::strace;
 const WARM_UP_DIVISOR: u64 = 10;
 /// Requests under strace, which makes each of them many times slower.
 const TRACED_REQUESTS: u64 = 4_000;
-const TICK: Duration = Duration::from_millis(10);
 
 /// One peer, one measurement.
 #[derive(Clone)]
 struct Measured {
-    cpu_us_per_request: f64,
+    /// In the shape's unit.
+    cost: f64,
     requests_per_second: f64,
     /// Others' processor time on the proxy's core, as a part of the proxy's.
     disturbance: f64,
@@ -31,7 +31,7 @@ struct Measured {
 
 /// Measures a shape with all its peers. What fails voids the row.
 pub(super) fn measure(shape: &Shape, stage: &Stage, effort: Effort) -> Row {
-    let mut row = Row::new(shape.title, "us of processor time per request", shape.targets);
+    let mut row = Row::new(shape.title, shape.unit.name(), shape.targets);
     if let Err(failure) = measure_into(&mut row, shape, stage, effort) {
         row.make_void(&failure);
     }
@@ -48,15 +48,15 @@ fn measure_into(row: &mut Row, shape: &Shape, stage: &Stage, effort: Effort) -> 
         let ones = one_pair(shape, stage, effort, &setting, &running)?;
         for (((peer, _), measured), one) in running.iter().zip(&mut measured).zip(ones) {
             eprintln!(
-                "  {}/{} {:8} {:8.2} us {:8.0}/s, others on its core {:.1} %",
+                "  {}/{} {:8} {:8.2} {:8.0}/s, others on its core {:.1} %",
                 pair + 1,
                 effort.pairs,
                 peer.name(),
-                one.cpu_us_per_request,
+                one.cost,
                 one.requests_per_second,
                 one.disturbance * 100.0
             );
-            row.add(*peer, one.cpu_us_per_request);
+            row.add(*peer, one.cost);
             row.disturbance = row.disturbance.max(one.disturbance);
             measured.push(one);
         }
@@ -64,8 +64,9 @@ fn measure_into(row: &mut Row, shape: &Shape, stage: &Stage, effort: Effort) -> 
     for ((peer, proxy), measured) in start_all(&peers, stage, &site)?.iter().zip(&measured) {
         row.notes.push(note(*peer, measured));
         let mut load = setting.load(proxy)?;
-        load.warm_up(CONCURRENCY as u64)?;
-        let requests = effort.of(TRACED_REQUESTS);
+        load.warm_up(shape.connections as u64)?;
+        // No more than one measurement has: bulk would take minutes.
+        let requests = effort.of(TRACED_REQUESTS.min(shape.requests));
         match strace::count(*peer, &proxy.pids(), requests, || load.run(requests).map(|_| ())) {
             Ok(calls) => row.calls.push(calls),
             Err(failure) => eprintln!("  no system calls of {}: {failure}", peer.name()),
@@ -99,7 +100,7 @@ fn one_pair(
         }
     }
     setting.check(seen, tallies.iter().map(|tally| tally.sent).sum())?;
-    Ok(tallies.into_iter().map(Tally::measured).collect())
+    Ok(tallies.into_iter().map(|tally| tally.measured(shape.unit)).collect())
 }
 
 /// What one proxy has used so far, in one pair.
@@ -121,7 +122,7 @@ impl<'s> Tally<'s> {
     /// Connects, and lets pools and caches fill.
     fn begin(proxy: &Running, setting: &'s Setting, shape: &Shape, effort: Effort) -> Result<Self, Failure> {
         let requests_per_slice = (effort.of(shape.requests) / SLICES as u64).max(1);
-        let warm_up = (effort.of(shape.requests) / WARM_UP_DIVISOR).max(CONCURRENCY as u64);
+        let warm_up = (effort.of(shape.requests) / WARM_UP_DIVISOR).max(shape.connections as u64);
         let mut load = setting.load(proxy)?;
         load.warm_up(warm_up)?;
         let (user, system) = procfs::user_and_system_ticks(&proxy.pids());
@@ -154,12 +155,12 @@ impl<'s> Tally<'s> {
         Ok(())
     }
 
-    fn measured(self) -> Measured {
+    fn measured(self, unit: Unit) -> Measured {
         let (user, system) = procfs::user_and_system_ticks(&self.pids);
         let cpu_seconds = float(self.cpu_ns) / 1e9;
         let others = float(self.busy_ticks) * TICK.as_secs_f64() - cpu_seconds;
         Measured {
-            cpu_us_per_request: cpu_seconds * 1e6 / float(self.requests),
+            cost: unit.of(cpu_seconds, self.requests),
             requests_per_second: float(self.requests) / self.took.as_secs_f64(),
             disturbance: (others / cpu_seconds).max(0.0),
             user_ticks: user - self.user_ticks,

@@ -8,12 +8,24 @@ use kakehi_command::proto::{AddBackend, LoadBalancingParams, RemoveBackend};
 use super::CliError;
 use super::client::Proxy;
 
+mod drain;
+
 /// Verbs of `backend`.
 #[derive(clap::Subcommand, Debug)]
 #[command(disable_help_subcommand = true)]
 pub(super) enum Backend {
     /// Add a backend to a cluster, or change it; it serves from the next request on
     Add(Add),
+    /// Send nothing new to a backend, which stays configured: what it carries goes on until it ends
+    Drain {
+        #[command(flatten)]
+        key: Key,
+    },
+    /// Send new requests and connections to a backend again that was drained
+    Undrain {
+        #[command(flatten)]
+        key: Key,
+    },
     /// Remove a backend: requests in flight finish, later ones go elsewhere
     Remove {
         #[command(flatten)]
@@ -40,12 +52,15 @@ pub(super) struct Key {
 pub(super) struct Add {
     #[command(flatten)]
     key: Key,
-    #[arg(short, long, hide = true)]
+    /// The value of the cookie that leads here, where the cluster has --sticky-session [default: its name]
+    #[arg(short, long, value_name = "VALUE")]
     sticky_id: Option<String>,
     /// Use it only while no other backend of the cluster is available
     #[arg(short, long, value_name = "true|false", hide_possible_values = true)]
     backup: Option<bool>,
-    #[arg(long, hide = true, value_name = "PATH|@NAME")]
+    /// The Unix socket on which it listens, a path or an abstract name: connections go there, and its address is
+    /// but a name, of its own in the cluster
+    #[arg(long, value_name = "PATH|@NAME")]
     unix_path: Option<String>,
 }
 
@@ -53,6 +68,10 @@ impl Backend {
     /// Sends the request and shows the answer.
     pub(super) fn run(self, proxy: &mut Proxy) -> Result<(), CliError> {
         proxy.tell(match self {
+            // By the verb's variant: whoever does not know of Unix sockets must not dial the address.
+            Self::Add(add) if add.unix_path.is_some() => RequestType::AddUnixBackend(add.backend()),
+            Self::Drain { key } => return drain::set_draining(proxy, key, true),
+            Self::Undrain { key } => return drain::set_draining(proxy, key, false),
             Self::Add(add) => RequestType::AddBackend(add.backend()),
             Self::Remove { key: Key { id: cluster_id, backend_id, address } } => {
                 RequestType::RemoveBackend(RemoveBackend { cluster_id, backend_id, address: address.into() })
@@ -72,6 +91,7 @@ impl Add {
             load_balancing_parameters: Some(LoadBalancingParams { weight: 0 }),
             backup: self.backup,
             unix_path: self.unix_path,
+            draining: None,
         }
     }
 }

@@ -40,6 +40,9 @@ pub(super) enum CliError {
     /// The proxy answered by FAILURE. Sōzu's words, which scripts look for.
     #[error("Request failed: {0}")]
     Refused(String),
+    /// Arguments that contradict each other, or are out of bounds.
+    #[error("{0}")]
+    Unusable(String),
     #[error("`{verb}` is not served yet by this version")]
     NotServed { verb: &'static str },
     #[error(transparent)]

@@ -13,6 +13,7 @@ mod certificate;
 mod client;
 mod cluster;
 mod config;
+mod connection_limit;
 mod error;
 mod events;
 mod frontend;
@@ -38,6 +39,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use kakehi_command::order::ConnectionLimit;
 
 use crate::demo;
 use crate::worker;
@@ -56,8 +58,7 @@ const HELP_CHARS_MAX: usize = 100;
     about = "A reverse proxy that changes while it runs",
     after_help = "Without --config the configuration embedded in the program is used: `kakehi start` runs a demo \
                   on 127.0.0.1:8080, and every other verb finds it.\n\
-                  Not served yet by this version: upgrade, connection-limit, and listeners and frontends \
-                  other than http and https.",
+                  Not served yet by this version: upgrade, and UDP.",
     max_term_width = HELP_CHARS_MAX,
     arg_required_else_help = true,
 )]
@@ -103,7 +104,7 @@ enum Verb {
     /// Add, remove and list clusters: named services
     #[command(subcommand)]
     Cluster(cluster::Cluster),
-    /// Add and remove backends: addresses that serve a cluster
+    /// Add, drain and remove backends: addresses that serve a cluster
     #[command(subcommand)]
     Backend(backend::Backend),
     /// Add, remove and list frontends: rules that send requests to clusters
@@ -123,12 +124,15 @@ enum Verb {
     /// Change the log filter
     Logging(logging::Logging),
 
+    /// Limit the connections of one address to one cluster
+    #[command(subcommand)]
+    ConnectionLimit(connection_limit::ConnectionLimit),
+    /// Limit the connections of one network to one cluster
+    #[command(subcommand)]
+    SubnetConnectionLimit(connection_limit::ConnectionLimit),
+
     #[command(hide = true)]
     Upgrade(Unserved),
-    #[command(hide = true)]
-    ConnectionLimit(Unserved),
-    #[command(hide = true)]
-    SubnetConnectionLimit(Unserved),
     #[command(hide = true)]
     ConnectionAttempts(Unserved),
     #[command(hide = true)]
@@ -172,8 +176,12 @@ impl Verb {
             Self::DemoBackend(demo) => Ok(demo.run().map(done)?),
             Self::Config(config) => config.run(globals).map(done),
             Self::Upgrade(unserved) => Err(unserved.refuse("upgrade")),
-            Self::ConnectionLimit(unserved) => Err(unserved.refuse("connection-limit")),
-            Self::SubnetConnectionLimit(unserved) => Err(unserved.refuse("subnet-connection-limit")),
+            Self::ConnectionLimit(verb) => {
+                verb.run(ConnectionLimit::PerSource, &mut Proxy::new(globals)?).map(done)
+            }
+            Self::SubnetConnectionLimit(verb) => {
+                verb.run(ConnectionLimit::PerSubnet, &mut Proxy::new(globals)?).map(done)
+            }
             Self::ConnectionAttempts(unserved) => Err(unserved.refuse("connection-attempts")),
             Self::Top(unserved) => Err(unserved.refuse("top")),
             Self::Shutdown(shutdown) => shutdown.run(&mut Proxy::new(globals)?).map(done),

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::client::Answer;
 use super::table::visible;
-use super::{CliError, certificate, cluster, frontend, listener, metrics, state, status};
+use super::{CliError, certificate, cluster, connection_limit, frontend, listener, metrics, state, status};
 
 /// How answers are shown.
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +89,9 @@ fn tables(content: &ContentType, width: Option<usize>) -> String {
         ContentType::CertificatesWithFingerprints(list) => certificate::render(list, width),
         ContentType::Metrics(aggregated) => metrics::render(aggregated, width),
         ContentType::AvailableMetrics(names) => metrics::render_names(names),
+        ContentType::MaxConnectionsPerIpLimit(limit) => connection_limit::render_of_source(limit.limit),
+        ContentType::MaxConnectionsPerSubnetLimit(limit) => connection_limit::render_of_subnet(limit),
+        ContentType::HealthChecksList(list) => cluster::render_health_checks(list, width),
         ContentType::Revision(info) => format!("revision {}\n", info.revision),
         // No verb of ours asks for these yet: better unadorned than not at all.
         ContentType::Event(_)
@@ -96,11 +99,8 @@ fn tables(content: &ContentType, width: Option<usize>) -> String {
         | ContentType::Clusters(_)
         | ContentType::ClusterHashes(_)
         | ContentType::CertificatesByAddress(_)
-        | ContentType::MaxConnectionsPerIpLimit(_)
-        | ContentType::HealthChecksList(_)
         | ContentType::MetricDetailStatus(_)
         | ContentType::WorkerMetricDetailStatus(_)
-        | ContentType::MaxConnectionsPerSubnetLimit(_)
         | ContentType::ClosedSessions(_)
         | ContentType::ProtectedHealthCheckReply(_) => format!("{}\n", visible(&format!("{content:#?}"))),
     }

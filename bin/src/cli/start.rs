@@ -66,7 +66,11 @@ impl Demo {
     /// `None` if it keeps none.
     fn start(config: &mut Config) -> Result<Option<Self>, DemoError> {
         let place = config.orders.iter_mut().find_map(|order| match order {
-            Order::AddBackend(backend) if backend.address().port() == DEMO_PORT => Some(backend),
+            Order::AddBackend(backend)
+                if backend.address().port() == DEMO_PORT && backend.unix_path().is_none() =>
+            {
+                Some(backend)
+            }
             _ => None,
         });
         let Some(backend) = place else { return Ok(None) };

@@ -134,13 +134,13 @@ impl Clients {
         }
     }
 
-    /// Accepts who waits at `listener`.
-    pub(super) fn accept(&mut self, listener: &UnixListener, now: Instant) {
+    /// Accepts who waits at `listener`, but for our own workers.
+    pub(super) fn accept(&mut self, listener: &UnixListener, now: Instant, is_worker: impl Fn(i32) -> bool) {
         self.accept_at = None;
         for _ in 0..ACCEPTS_PER_TURN {
             match listener.accept() {
                 Ok((stream, _)) => {
-                    if let Err(error) = self.admit(stream) {
+                    if let Err(error) = self.admit(stream, &is_worker) {
                         log::warn!("a client of the command socket is turned away: {error}");
                     }
                 }
@@ -166,9 +166,14 @@ impl Clients {
         self.accept_at
     }
 
-    fn admit(&mut self, stream: UnixStream) -> io::Result<()> {
+    fn admit(&mut self, stream: UnixStream, is_worker: impl Fn(i32) -> bool) -> io::Result<()> {
         let credentials = getsockopt(&stream, PeerCredentials)?;
         let peer = Peer { uid: credentials.uid(), pid: credentials.pid() };
+        // It has no business here, whatever its user may do: somebody else has taken it over, or command_socket is
+        // the unix_path of a backend.
+        if is_worker(peer.pid) {
+            return Err(io::Error::other(format!("{peer} is a worker of this proxy")));
+        }
         let mut channel = Channel::new(stream, self.limits.frame_bytes_max);
         if self.clients.len() >= self.limits.clients_max {
             let max = self.limits.clients_max;

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use kakehi_command::order::{Order, OrderError, verb_of};
+use kakehi_command::order::{ConnectionLimit, Order, OrderError, verb_of};
 use kakehi_command::proto::request::RequestType;
 use kakehi_command::proto::{
     FrontendFilters, QueryCertificatesFilters, QueryClusterByDomain, QueryMetricsOptions, Request,
+    SetProtectedHealthCheck,
 };
 
 /// What is to be done for a request.
@@ -20,6 +21,8 @@ pub(super) enum Route {
         /// Only at this revision.
         if_revision: Option<u64>,
     },
+    /// A health check with values of secret headers.
+    ProtectedHealthCheck(Box<SetProtectedHealthCheck>),
     /// Write the state to a file.
     SaveState(PathBuf),
     /// Add a state file to the state.
@@ -56,6 +59,12 @@ pub(super) enum Question {
     Certificates(QueryCertificatesFilters),
     /// The state's revision.
     Revision,
+    /// A limit of the whole proxy.
+    ConnectionLimit(ConnectionLimit),
+    /// Health checks, of one cluster or all, and what they found out.
+    HealthChecks(Option<String>),
+    /// Whether health checks may have secret headers.
+    ProtectedHealthChecks,
 }
 
 /// A question that the workers answer.
@@ -120,6 +129,13 @@ pub(super) fn route(request: &Request) -> Result<Route, Refusal> {
         R::QueryCertificatesFromTheState(filters) => Route::Ask(Question::Certificates(filters.clone())),
         R::QueryCertificatesFromWorkers(_) => Route::AskWorkers(FanOut::Certificates),
         R::QueryRevision(_) => Route::Ask(Question::Revision),
+        R::QueryMaxConnectionsPerIp(_) => Route::Ask(Question::ConnectionLimit(ConnectionLimit::PerSource)),
+        R::QueryMaxConnectionsPerSubnet(_) => {
+            Route::Ask(Question::ConnectionLimit(ConnectionLimit::PerSubnet))
+        }
+        R::QueryHealthChecks(query) => Route::Ask(Question::HealthChecks(query.cluster_id.clone())),
+        R::QueryProtectedHealthCheckSupport(_) => Route::Ask(Question::ProtectedHealthChecks),
+        R::SetProtectedHealthCheck(wire) => Route::ProtectedHealthCheck(Box::new(wire.clone())),
         R::Status(_) => Route::AskWorkers(FanOut::Status),
         R::QueryClusterById(id) => Route::AskWorkers(FanOut::ClusterById(id.clone())),
         R::QueryClustersByDomain(query) => Route::AskWorkers(FanOut::ClustersByDomain(query.clone())),

@@ -13,8 +13,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
-use kakehi_command::config;
-use kakehi_command::order::Order;
+use kakehi_command::config::{self, UnixSockets};
+use kakehi_command::order::{ClusterId, Order};
+use kakehi_command::proto::supervision::ProbeSecret;
 use kakehi_command::state::{ConfigState, STATE_RECORD_BYTES_MIN, read_state, write_state};
 use mio::Waker;
 
@@ -63,6 +64,8 @@ pub(super) struct Snapshot {
     pub(super) state: ConfigState,
     /// Its revision.
     pub(super) revision: u64,
+    /// The Unix sockets that workers may connect to.
+    pub(super) unix_sockets: UnixSockets,
 }
 
 /// Where a configuration to be reloaded is.
@@ -101,6 +104,8 @@ pub(super) struct Prepared {
     pub(super) refused: usize,
     /// What the file's author should know.
     pub(super) notes: Vec<String>,
+    /// Values of secret headers of health checks.
+    pub(super) probe_secrets: Vec<(ClusterId, ProbeSecret)>,
 }
 
 /// The end of a job.
@@ -213,12 +218,13 @@ pub(super) fn load(path: &Path, base: Snapshot, record_bytes_max: usize) -> Resu
     refuse_irregular(path).map_err(|error| failed(&error))?;
     let file = File::open(path).map_err(|error| failed(&error))?;
     let records = read_state(BufReader::new(file), record_bytes_max.max(STATE_RECORD_BYTES_MIN));
-    let Snapshot { mut state, revision } = base;
+    let Snapshot { mut state, revision, unix_sockets } = base;
     let soundness = Soundness::default();
     let (mut orders, mut refused) = (Vec::new(), 0);
     for (index, record) in records.enumerate() {
         let request = record.map_err(|error| failed(&error))?;
         let accepted = Order::from_request(&request).map_err(|error| error.to_string()).and_then(|order| {
+            unix_sockets.allow(&order)?;
             vet_keys(&order)?;
             let change = state.apply(&order).map_err(|error| error.to_string())?;
             soundness.check_or_undo(&mut state, vec![change]).map(|_| order)
@@ -233,26 +239,28 @@ pub(super) fn load(path: &Path, base: Snapshot, record_bytes_max: usize) -> Resu
             }
         }
     }
-    Ok(Prepared { base: revision, state, orders, refused, notes: Vec::new() })
+    Ok(Prepared { base: revision, state, orders, refused, notes: Vec::new(), probe_secrets: Vec::new() })
 }
 
 fn reload(source: &Source, base: &Snapshot) -> Result<Prepared, String> {
-    let mut notes = Vec::new();
+    let (mut notes, mut probe_secrets) = (Vec::new(), Vec::new());
     let orders = match source {
         Source::File(path) => {
             refuse_irregular(path).map_err(|error| format!("cannot load {}: {error}", path.display()))?;
             let config = config::load(path).map_err(|errors| errors.to_string())?;
             notes.extend(config.warnings.iter().map(ToString::to_string));
+            probe_secrets = config.probe_secrets;
             config.orders.into()
         }
         Source::Orders(orders) => Arc::clone(orders),
     };
+    orders.iter().try_for_each(|order| base.unix_sockets.allow(order))?;
     orders.iter().try_for_each(vet_keys)?;
     let mut target = ConfigState::default();
     let changes = target.transact(&orders).map_err(|error| error.to_string())?;
     Soundness::default().check_or_undo(&mut target, changes)?;
     let orders = base.state.diff(&target);
-    Ok(Prepared { base: base.revision, state: target, orders, refused: 0, notes })
+    Ok(Prepared { base: base.revision, state: target, orders, refused: 0, notes, probe_secrets })
 }
 
 /// Reading a pipe could block this thread, and all who wait for it, for ever.
@@ -287,7 +295,7 @@ mod tests {
     }
 
     fn at(revision: u64, clusters: &[&str]) -> Snapshot {
-        Snapshot { state: state(clusters), revision }
+        Snapshot { state: state(clusters), revision, unix_sockets: UnixSockets::Any }
     }
 
     #[test]

@@ -14,6 +14,8 @@ mod expiry;
 mod feed;
 mod files;
 mod gather;
+mod health;
+mod limits;
 mod merge;
 mod mutations;
 mod queries;

@@ -11,9 +11,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use kakehi_command::order::{ListenerKey, Order};
+use kakehi_command::config::fingerprint;
+use kakehi_command::order::{ClusterId, HealthCheck, ListenerKey, Order, OrderError, check_header_values};
 use kakehi_command::proto::response_content::ContentType;
-use kakehi_command::proto::{Event, EventKind, Response, ResponseContent, ResponseStatus, RevisionInfo};
+use kakehi_command::proto::supervision::ProbeSecret;
+use kakehi_command::proto::{
+    Event, EventKind, Response, ResponseContent, ResponseStatus, RevisionInfo, SetProtectedHealthCheck,
+};
 use kakehi_command::state::{Change, ConfigState, Effect};
 
 use super::clients::{ClientId, failure};
@@ -44,7 +48,7 @@ impl Supervisor {
     /// One change.
     pub(super) fn change(&mut self, client: ClientId, verb: &'static str, order: Order) {
         let mut notes = order.notes();
-        if let Err(error) = vet(&order, &mut notes) {
+        if let Err(error) = vet(&order, self.settings.unix_sockets, &mut notes) {
             let text = format!("could not apply request on the main process state: {error}");
             return self.refuse(client, verb, text);
         }
@@ -71,6 +75,30 @@ impl Supervisor {
         }
     }
 
+    /// A health check with secret headers: the check goes into the state with the fingerprints of their values, the
+    /// values go to the workers.
+    pub(super) fn change_protected(
+        &mut self,
+        client: ClientId,
+        verb: &'static str,
+        mut wire: SetProtectedHealthCheck,
+    ) {
+        match protect(&mut wire) {
+            Ok((order, secrets)) => {
+                self.health.offer_secrets(secrets);
+                self.change(client, verb, order);
+                self.health.offer_secrets(Vec::new());
+            }
+            Err(text) => {
+                self.refuse(
+                    client,
+                    verb,
+                    format!("could not apply request on the main process state: {text}"),
+                );
+            }
+        }
+    }
+
     /// Several changes, all or none.
     pub(super) fn transaction(
         &mut self,
@@ -92,7 +120,7 @@ impl Supervisor {
         }
         let mut notes = notes_of(&orders);
         for (index, order) in orders.iter().enumerate() {
-            if let Err(reason) = vet(order, &mut notes) {
+            if let Err(reason) = vet(order, self.settings.unix_sockets, &mut notes) {
                 let verb_of_order = order.verb();
                 let text = format!(
                     "transaction refused, nothing has changed: order {index} ({verb_of_order}): {reason}"
@@ -207,7 +235,7 @@ impl Supervisor {
     }
 
     fn reloaded(&mut self, client: ClientId, verb: &'static str, prepared: Prepared) {
-        let Prepared { base, state: target, mut orders, mut notes, .. } = prepared;
+        let Prepared { base, state: target, mut orders, mut notes, probe_secrets, .. } = prepared;
         if base != self.configuration.revision {
             orders = self.configuration.state.diff(&target);
         }
@@ -223,7 +251,9 @@ impl Supervisor {
             content: None,
             events: vec![event(EventKind::ConfigurationReloaded)],
         };
+        self.health.offer_secrets(probe_secrets);
         self.adopt(client, verb, target, orders, done);
+        self.health.offer_secrets(Vec::new());
     }
 
     /// Puts a state that was worked out elsewhere in the place of the present one.
@@ -286,6 +316,7 @@ impl Supervisor {
         self.configuration.revision += 1;
         self.configuration.last_verb = verb;
         let revision = self.configuration.revision;
+        self.send_offered_secrets();
         for worker in self.fleet.workers_mut() {
             send_sockets(worker, &self.sockets, &plan.send);
             worker.feed(Feed::new(Rc::clone(orders), revision));
@@ -304,7 +335,11 @@ impl Supervisor {
     }
 
     fn snapshot(&self) -> Snapshot {
-        Snapshot { state: self.configuration.state.clone(), revision: self.configuration.revision }
+        Snapshot {
+            state: self.configuration.state.clone(),
+            revision: self.configuration.revision,
+            unix_sockets: self.settings.unix_sockets,
+        }
     }
 
     fn refuse(&mut self, client: ClientId, verb: &'static str, text: String) {
@@ -404,7 +439,25 @@ fn append_notes(message: &mut String, notes: &[String]) {
     }
 }
 
-/// What subscribers are told about an order. The protocol has no event for backends.
+/// The order that a protected health check is, and the values that it needs.
+fn protect(wire: &mut SetProtectedHealthCheck) -> Result<(Order, Vec<(ClusterId, ProbeSecret)>), String> {
+    let refused = |error: OrderError| error.to_string();
+    let id = ClusterId::parse(&wire.cluster_id).map_err(refused)?;
+    let names = wire.config.headers.iter().map(|header| header.name.as_str());
+    let values = wire.values.iter().map(|value| (value.name.as_str(), value.value.as_slice()));
+    check_header_values(names, values).map_err(refused)?;
+    let mut secrets = Vec::new();
+    for (header, value) in wire.config.headers.iter_mut().zip(&mut wire.values) {
+        header.fingerprint = fingerprint(&id, &header.name, &value.value)
+            .map_err(|error| format!("no fingerprint can be made of a value: {error}"))?;
+        let value = std::mem::take(&mut value.value);
+        secrets.push((id.clone(), ProbeSecret { fingerprint: header.fingerprint.clone(), value }));
+    }
+    let check = HealthCheck::from_wire(wire.config.clone()).map_err(refused)?;
+    Ok((Order::SetHealthCheck { cluster: id, check: check.into() }, secrets))
+}
+
+/// What subscribers are told about an order. The protocol has no event for backends and limits.
 fn event_of(order: &Order) -> Option<Event> {
     let listener = |kind: EventKind, key: &ListenerKey| Event {
         kind: kind.into(),
@@ -458,7 +511,11 @@ fn event_of(order: &Order) -> Option<Event> {
         Order::AddCertificate(added) => certificate(EventKind::CertificateAdded, added.address()),
         Order::RemoveCertificate(key) => certificate(EventKind::CertificateRemoved, key.address),
         Order::ReplaceCertificate { new, .. } => certificate(EventKind::CertificateReplaced, new.address()),
-        Order::AddBackend(_) | Order::RemoveBackend(_) => return None,
+        Order::AddBackend(_)
+        | Order::SetConnectionLimit { .. }
+        | Order::RemoveBackend(_)
+        | Order::SetHealthCheck { .. }
+        | Order::RemoveHealthCheck(_) => return None,
     })
 }
 

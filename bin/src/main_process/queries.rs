@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use kakehi_command::order::ConnectionLimit;
 use kakehi_command::proto::filtered_metrics::Inner;
 use kakehi_command::proto::response_content::ContentType;
 use kakehi_command::proto::supervision::{self, to_worker};
 use kakehi_command::proto::{
     AggregatedMetrics, AvailableMetrics, ClusterHashes, ClusterInformations, EventKind, FilteredMetrics,
-    QueryMetricsOptions, Request, RequestCounts, Response, ResponseContent, ResponseStatus, RunState,
-    WorkerInfo, WorkerInfos, WorkerResponses,
+    MaxConnectionsPerIpLimit, MaxConnectionsPerSubnetLimit, ProtectedHealthCheckPhase,
+    ProtectedHealthCheckReply, QueryMetricsOptions, Request, RequestCounts, Response, ResponseContent,
+    ResponseStatus, RunState, WorkerInfo, WorkerInfos, WorkerResponses,
 };
 
 use super::clients::{ClientId, failure};
@@ -54,6 +56,36 @@ impl Supervisor {
                 ),
                 Err(error) => failure(error.to_string()),
             },
+            Question::ConnectionLimit(asked) => {
+                let limit = state.connection_limit(*asked);
+                let content = match asked {
+                    ConnectionLimit::PerSource => {
+                        ContentType::MaxConnectionsPerIpLimit(MaxConnectionsPerIpLimit { limit })
+                    }
+                    ConnectionLimit::PerSubnet => {
+                        ContentType::MaxConnectionsPerSubnetLimit(MaxConnectionsPerSubnetLimit {
+                            limit,
+                            ipv4_prefix: self.settings.server.subnet_ipv4_prefix(),
+                            ipv6_prefix: self.settings.server.subnet_ipv6_prefix(),
+                        })
+                    }
+                };
+                ok("Successfully queried the limit", Some(content))
+            }
+            Question::HealthChecks(cluster) => {
+                let list = self.health.list(state, cluster.as_deref(), self.now);
+                ok("Successfully listed health checks", Some(ContentType::HealthChecksList(list)))
+            }
+            Question::ProtectedHealthChecks => {
+                let reply = ProtectedHealthCheckReply {
+                    phase: ProtectedHealthCheckPhase::ProtectedHealthCheckCapability.into(),
+                    ..ProtectedHealthCheckReply::default()
+                };
+                ok(
+                    "Health checks may have secret headers",
+                    Some(ContentType::ProtectedHealthCheckReply(reply)),
+                )
+            }
             Question::Revision => {
                 let revision = self.configuration.revision;
                 ok(format!("The state is at revision {revision}"), Some(revision_info(revision)))
@@ -228,6 +260,10 @@ impl Supervisor {
         ]
         .into_iter()
         .chain(expires_at.map(|at| ("tls.cert.min_expires_at_seconds", at)))
+        .chain(self.health.numbers(&self.configuration.state).map(|(name, value, counts)| {
+            let gauge = || Inner::Gauge(u64::try_from(value).unwrap_or_default());
+            (name, if counts { Inner::Count(value) } else { gauge() })
+        }))
         .filter(|(name, _)| {
             options.metric_names.is_empty() || options.metric_names.iter().any(|asked| asked == name)
         })

@@ -13,12 +13,13 @@ use kakehi_command::state::{ConfigState, TransactionError};
 
 use super::command_socket::{CommandSocket, CommandSocketError};
 use super::files::{self, Snapshot, Source};
+use super::limits::LimitMemory;
 use super::sessions::SessionMemory;
 use super::sockets::ListenSockets;
 use super::soundness::Soundness;
 use super::supervisor::{Configuration, Prepared, Settings, Supervisor};
 use super::vetting::vet_keys;
-use super::workers::WorkerLog;
+use super::workers::{WorkerLog, WorkerWalls};
 use crate::process::descriptors::{self, DescriptorError};
 use crate::process::logging::{self, Filter, FilterError, Target};
 use crate::process::pid_file::PidFile;
@@ -123,10 +124,15 @@ pub(crate) fn run(config: Config, options: StartOptions) -> Result<ExitCode, Sta
     let command_socket = CommandSocket::open(&config.command_socket, config.command_socket_mode)?;
     let workers = usize::from(config.worker_count);
     let sockets = bind_listeners(&configuration.state, &config, workers)?;
+    let limits =
+        LimitMemory::create(config.max_limit_entries, workers, config.max_connections).map_err(|source| {
+            StartError::Io { step: "make the memory for limits (max_limit_entries)", source }
+        })?;
     let pid_file = config.pid_file_path.as_deref().map(write_pid_file).transpose()?;
     let settings = Settings {
         worker_timeout: config.worker_timeout,
         client_timeout: config.ctl_command_timeout,
+        unix_sockets: config.worker_unix_sockets,
         allowed_uids: config.command_allowed_uids.clone(),
         frame_bytes_max: config.max_command_buffer_size,
         server: config.server_config(),
@@ -139,9 +145,14 @@ pub(crate) fn run(config: Config, options: StartOptions) -> Result<ExitCode, Sta
     let supervisor = Supervisor::new(Prepared {
         settings,
         worker_log,
-        worker_sandbox: config.worker_sandbox,
+        probe_secrets: config.probe_secrets,
+        worker_walls: WorkerWalls {
+            sandbox: config.worker_sandbox,
+            unix_sockets: config.worker_unix_sockets,
+        },
         restart: config.worker_automatic_restart,
         sessions: session_memory(config.max_early_data_sessions),
+        limits,
         clients_max: config.max_command_clients,
         workers,
         configuration,
@@ -189,7 +200,11 @@ fn install_logger(config: &Config) -> Result<WorkerLog, StartError> {
 fn initial_state(config: &Config) -> Result<Configuration, StartError> {
     let mut configuration = Configuration { state: sound_state(config)?, revision: 1, last_verb: "start" };
     if let Some(path) = config.saved_state.as_deref().filter(|path| is_wanted(path)) {
-        let base = Snapshot { state: configuration.state, revision: configuration.revision };
+        let base = Snapshot {
+            state: configuration.state,
+            revision: configuration.revision,
+            unix_sockets: config.worker_unix_sockets,
+        };
         let loaded =
             files::load(path, base, config.max_command_buffer_size).map_err(StartError::SavedState)?;
         log::info!(

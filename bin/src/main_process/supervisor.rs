@@ -11,9 +11,10 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use kakehi_command::order::verb_of;
+use kakehi_command::config::UnixSockets;
+use kakehi_command::order::{ClusterId, verb_of};
 use kakehi_command::proto::response_content::ContentType;
-use kakehi_command::proto::supervision::LimitsConfig;
+use kakehi_command::proto::supervision::{LimitsConfig, ProbeSecret};
 use kakehi_command::proto::{
     Event, EventKind, Request, Response, ResponseContent, ResponseStatus, ServerConfig,
 };
@@ -27,6 +28,8 @@ use super::dispatch::{self, Question, Route};
 use super::expiry::Expiry;
 use super::files::{FileThread, Source};
 use super::gather::Lost;
+use super::health::Health;
+use super::limits::LimitMemory;
 use super::sessions::SessionMemory;
 use super::sockets::ListenSockets;
 use super::soundness::Soundness;
@@ -34,7 +37,7 @@ use super::start::{OnReady, Ready, StartError};
 use super::stop::Stopping;
 use super::tasks::{Task, TaskId, Tasks, Work};
 use super::tickets::Tickets;
-use super::workers::{Fleet, FleetSettings, Worker, WorkerLog};
+use super::workers::{Fleet, FleetSettings, Worker, WorkerLog, WorkerWalls};
 use crate::process::signals::{Asked, Signals};
 
 const COMMAND_SOCKET: Token = Token(0);
@@ -69,6 +72,8 @@ pub(super) struct Settings {
     pub(super) worker_timeout: Duration,
     /// Time a client of the command line waits for a sign of life; `None`: for ever.
     pub(super) client_timeout: Option<Duration>,
+    /// The Unix sockets that workers may connect to.
+    pub(super) unix_sockets: UnixSockets,
     /// Who may send requests; `None`: whoever can open the socket.
     pub(super) allowed_uids: Option<Vec<u32>>,
     /// Largest frame on the command socket, bytes.
@@ -98,12 +103,16 @@ pub(super) struct Prepared {
     pub(super) settings: Settings,
     /// How workers log.
     pub(super) worker_log: WorkerLog,
-    /// Whether workers enter a sandbox.
-    pub(super) worker_sandbox: bool,
+    /// Values of secret headers of health checks.
+    pub(super) probe_secrets: Vec<(ClusterId, ProbeSecret)>,
+    /// What workers give up.
+    pub(super) worker_walls: WorkerWalls,
     /// Whether lost workers are replaced.
     pub(super) restart: bool,
     /// Where workers keep TLS sessions, if there is such a place.
     pub(super) sessions: Option<SessionMemory>,
+    /// Where workers count what is limited over all of them.
+    pub(super) limits: LimitMemory,
     /// Clients at the same time.
     pub(super) clients_max: usize,
     /// Number of workers.
@@ -136,7 +145,9 @@ pub(super) struct Supervisor {
     pub(super) counts: BTreeMap<&'static str, i32>,
     pub(super) tickets: Tickets,
     pub(super) sessions: Option<SessionMemory>,
+    pub(super) limits: LimitMemory,
     pub(super) soundness: Soundness,
+    pub(super) health: Health,
     pub(super) stopping: Option<Stopping>,
     pub(super) expiry: Expiry,
     /// How the last process ended, for the error if the start fails.
@@ -152,13 +163,15 @@ impl Supervisor {
         let failed = |step| move |source| StartError::Io { step, source };
         let poll = Poll::new().map_err(failed("open an epoll instance"))?;
         let now = read_clock();
+        let mut health = Health::default();
+        health.keep_secrets(prepared.probe_secrets);
         let registry = || poll.registry().try_clone().map_err(failed("copy the epoll instance"));
         let frame_bytes_max = prepared.settings.frame_bytes_max;
         let limits = ClientLimits { clients_max: prepared.clients_max, frame_bytes_max };
         let fleet = FleetSettings {
             slots: prepared.workers,
             log: prepared.worker_log,
-            sandbox: prepared.worker_sandbox,
+            walls: prepared.worker_walls,
             frame_bytes_max: WORKER_FRAME_BYTES_MAX.max(frame_bytes_max.saturating_mul(2)),
             restart: prepared.restart,
             patience: prepared.settings.worker_timeout,
@@ -185,7 +198,9 @@ impl Supervisor {
             counts: BTreeMap::new(),
             tickets: Tickets::new(now),
             sessions: prepared.sessions,
+            limits: prepared.limits,
             soundness: Soundness::default(),
+            health,
             stopping: None,
             expiry: Expiry::new(now),
             last_end: String::new(),
@@ -216,12 +231,13 @@ impl Supervisor {
                 self.take_event(event.token(), event.is_readable(), ending)?;
             }
             if self.clients.accept_at().is_some_and(|at| at <= self.now) {
-                self.clients.accept(self.command_socket.listener(), self.now);
+                self.accept_clients();
             }
             self.take_files();
             self.take_deadlines()?;
             self.settle();
             self.serve_clients();
+            self.settle_health();
             self.clients.tidy(self.now);
             self.announce();
             if self.is_stopped() {
@@ -238,6 +254,7 @@ impl Supervisor {
             self.stop_deadline(),
             Some(self.tickets.next_deadline()),
             Some(self.expiry.deadline()),
+            self.health.next_deadline(),
         ];
         let timeout = if self.clients.has_ready() {
             Some(Duration::ZERO)
@@ -255,7 +272,7 @@ impl Supervisor {
 
     fn take_event(&mut self, token: Token, readable: bool, ending: bool) -> Result<(), StartError> {
         match token {
-            COMMAND_SOCKET => self.clients.accept(self.command_socket.listener(), self.now),
+            COMMAND_SOCKET => self.accept_clients(),
             SIGNALS => self.take_signals()?,
             FILES => {} // Every turn looks at what the thread has finished.
             token => match self.clients.by_token(token) {
@@ -264,6 +281,12 @@ impl Supervisor {
             },
         }
         Ok(())
+    }
+
+    /// Workers, which may connect to Unix sockets of backends, are not among those who may ask for anything.
+    fn accept_clients(&mut self) {
+        let (fleet, now) = (&self.fleet, self.now);
+        self.clients.accept(self.command_socket.listener(), now, |pid| fleet.is_worker(pid, now));
     }
 
     fn take_signals(&mut self) -> Result<(), StartError> {
@@ -295,6 +318,7 @@ impl Supervisor {
         }
         self.take_stop_deadline();
         self.rotate_tickets();
+        self.end_ejections();
         self.look_for_expiry();
         Ok(())
     }
@@ -364,7 +388,11 @@ impl Supervisor {
     fn act(&mut self, client: ClientId, verb: &'static str, route: Route, request: &Request) {
         let changes = matches!(
             route,
-            Route::Change(_) | Route::Transaction { .. } | Route::LoadState(_) | Route::Reload(_)
+            Route::Change(_)
+                | Route::ProtectedHealthCheck(_)
+                | Route::Transaction { .. }
+                | Route::LoadState(_)
+                | Route::Reload(_)
         );
         if changes && self.stopping.is_some() {
             let response = failure("the proxy is stopping: nothing changes any more");
@@ -376,6 +404,7 @@ impl Supervisor {
             Route::SaveState(path) => self.save_state(client, verb, path),
             Route::LoadState(path) => self.load_state(client, verb, path),
             Route::Reload(path) => self.reload(client, verb, path),
+            Route::ProtectedHealthCheck(wire) => self.change_protected(client, verb, *wire),
             Route::Stop { hard } => self.stop(hard, Some(client)),
             Route::Logging(filter) => self.change_logging(client, verb, &filter, request),
             Route::Subscribe => self.subscribe(client),

@@ -7,13 +7,15 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use kakehi_command::config::UnixSockets;
 use kakehi_command::order::{BackendTls, Certificate, CertifiedKey, Order, date};
 use kakehi_lib::tls::material::{Material, Source};
 use kakehi_lib::tls::ocsp::Staple;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 /// Why a change is refused: shown to the client. `notes` tells what is odd.
-pub(super) fn vet(order: &Order, notes: &mut Vec<String>) -> Result<(), String> {
+pub(super) fn vet(order: &Order, unix_sockets: UnixSockets, notes: &mut Vec<String>) -> Result<(), String> {
+    unix_sockets.allow(order)?;
     let now = unix_time();
     order.check_validity(now, notes).map_err(|error| error.to_string())?;
     match read_all(order)?.and_then(|staple| staple.next_update).filter(|end| *end < now) {
@@ -123,7 +125,7 @@ mod tests {
     }
 
     fn check(order: &Order, expected: Result<(), &str>) {
-        let outcome = vet(order, &mut Vec::new());
+        let outcome = vet(order, UnixSockets::Any, &mut Vec::new());
         match (&outcome, expected) {
             (Ok(()), Ok(())) => {}
             (Err(error), Err(expected)) => assert!(error.contains(expected), "{error}"),

@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 
 use super::feed::Feed;
 use super::gather::{Lost, WorkerId};
+use super::health::send_all;
 use super::sessions::SessionMemory;
 use super::sockets::ListenSockets;
 use super::start::StartError;
@@ -26,11 +27,12 @@ impl Supervisor {
     /// Collects the processes that have ended; several may be behind one signal.
     pub(super) fn reap(&mut self) -> Result<(), StartError> {
         loop {
-            let ended = self.fleet.reap();
+            let ended = self.fleet.reap(self.now);
             let mut again = false;
             for end in ended {
                 self.last_end = format!("worker {} (pid {}) ended with {}", end.id, end.pid, end.status);
                 report_end(&end, &self.last_end);
+                self.limits.ended(end.id);
                 if end.unexpected {
                     again = true;
                     self.lose_worker(end.id, &Lost::Died, &end.status.to_string())?;
@@ -82,6 +84,7 @@ impl Supervisor {
                 worker.acknowledge(ready.revision);
                 self.tasks.applied(id, ready.revision);
                 self.sockets.close_applied(self.fleet.applied_by_all());
+                self.share_out_probes();
             }
             Message::Applied(applied) => {
                 worker.acknowledge(applied.revision);
@@ -98,6 +101,7 @@ impl Supervisor {
                 }
             }
             Message::Drained(_) => log::info!("worker {id} (pid {}) has drained", worker.pid()),
+            Message::Verdicts(verdicts) => self.take_verdicts(id, &verdicts.verdicts),
             Message::Event(event) => self.publish(&id.to_string(), event),
         }
         Ok(())
@@ -113,6 +117,7 @@ impl Supervisor {
             return Ok(());
         }
         self.report_loss(&loss, why);
+        self.share_out_probes();
         self.publish("main", event(EventKind::WorkerKilled));
         let hopeless = loss.delay.is_none() || loss.young_deaths >= DEATHS_AT_START_MAX;
         if self.on_ready.is_some() && hopeless {
@@ -164,7 +169,13 @@ impl Supervisor {
                 Ok(None) => {}
                 Err(error) => log::warn!("worker {} gets no memory for TLS sessions: {error}", worker.id()),
             }
+            match self.limits.message(worker.id()) {
+                Ok((message, fd)) => worker.send_with(message, fd),
+                Err(error) => log::error!("worker {} counts nothing for limits: {error}", worker.id()),
+            }
+            send_all(worker, self.health.before_state());
             worker.feed(Feed::new(Rc::clone(&orders), self.configuration.revision));
+            send_all(worker, self.health.behind_state());
             let keys: Vec<_> = self.sockets.keys().cloned().collect();
             send_sockets(worker, &self.sockets, &keys);
             worker.send(to_worker::Message::Start(Start {}));

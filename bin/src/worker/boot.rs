@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
+use kakehi_command::config::UnixSockets;
 use kakehi_lib::server::{self, WorkerArguments};
 use kakehi_lib::tls::client_config::SystemAuthorities;
 use nix::sys::stat::{SFlag, fstat};
@@ -22,6 +23,9 @@ pub(crate) const LOG_TARGET_VARIABLE: &str = "KAKEHI_LOG_TARGET";
 
 /// Environment: `false` for a worker that enters no sandbox.
 pub(crate) const SANDBOX_VARIABLE: &str = "KAKEHI_WORKER_SANDBOX";
+
+/// Environment: the Unix sockets to which it may connect, as `worker_unix_sockets` in the configuration.
+pub(crate) const UNIX_SOCKETS_VARIABLE: &str = "KAKEHI_WORKER_UNIX_SOCKETS";
 
 /// The filter of a worker that was given none.
 const FILTER_DEFAULT: &str = "info";
@@ -80,7 +84,9 @@ fn harden() {
         log::info!("sandbox: none (worker_sandbox)");
         return;
     }
-    let sandbox = sandbox::enter();
+    // What cannot be read allows least.
+    let unix_sockets = variable(UNIX_SOCKETS_VARIABLE).and_then(|text| text.parse().ok());
+    let sandbox = sandbox::enter(unix_sockets.unwrap_or(UnixSockets::None));
     log::info!("sandbox: {sandbox}");
     for part in sandbox.missing() {
         log::warn!("sandbox: without {part}");

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use super::answers::Answers;
 use super::diagnostic::Diagnostics;
 use super::file::Section;
+use super::health;
 use super::pem_files::{PemFiles, Unreadable};
 use crate::order::SEND_TLS13_TICKETS_DEFAULT;
 use crate::proto;
@@ -34,6 +35,8 @@ pub(super) fn http_listener(
         http_answers: answers.older(section, diagnostics),
         answers: answers.newer(section, diagnostics),
         trusted_proxies: section.texts("trusted_proxies"),
+        expect_proxy: section.flag("expect_proxy").unwrap_or_default(),
+        expect_proxy_from: section.texts("expect_proxy_from"),
         tunnel_timeout: number("tunnel_timeout"),
         max_request_line: number("max_request_line"),
         max_body_bytes: section.integer("max_body_bytes"),
@@ -96,6 +99,8 @@ pub(super) fn tcp_listener(
         front_timeout: number("front_timeout").unwrap_or(defaults.front_timeout),
         back_timeout: number("back_timeout").unwrap_or(defaults.back_timeout),
         connect_timeout: number("connect_timeout").unwrap_or(defaults.connect_timeout),
+        expect_proxy: section.flag("expect_proxy").unwrap_or_default(),
+        expect_proxy_from: section.texts("expect_proxy_from"),
         sni_preread_timeout: number("sni_preread_timeout"),
         sni_preread_max_bytes: number("sni_preread_max_bytes"),
         interface: section.text("interface").map(str::to_owned),
@@ -214,7 +219,17 @@ pub(super) fn cluster(
         shard_min_backends: number("shard_min_backends"),
         shard_mode: section.choice("shard_mode").map(|mode| shard_mode(mode).into()),
         max_connection_attempts: number("max_connection_attempts"),
+        passive_health: section.table("passive_health").map(|table| health::passive_health(&table)),
+        panic_threshold: number("panic_threshold"),
+        retry_budget_percent: number("retry_budget_percent"),
+        proxy_protocol: (section.flag("send_proxy") == Some(true))
+            .then_some(proto::ProxyProtocolConfig::SendHeader.into()),
+        send_proxy_version: number("send_proxy_version"),
         tls: section.table("tls").and_then(|table| backend_tls(&table, files, diagnostics)),
+        slow_start: number("slow_start"),
+        sticky_secure: section.flag("sticky_secure"),
+        sticky_http_only: section.flag("sticky_http_only"),
+        sticky_same_site: section.choice("sticky_same_site").map(|site| same_site(site).into()),
         ..proto::Cluster::default()
     }
 }
@@ -358,6 +373,14 @@ fn load_balancing(algorithm: Option<&str>) -> proto::LoadBalancingAlgorithms {
 
 fn load_metric(metric: &str) -> proto::LoadMetric {
     proto::LoadMetric::from_str_name(metric).unwrap_or_default()
+}
+
+fn same_site(site: &str) -> proto::SameSite {
+    match site {
+        "STRICT" => proto::SameSite::Strict,
+        "LAX" => proto::SameSite::Lax,
+        _ => proto::SameSite::None,
+    }
 }
 
 fn shard_mode(mode: &str) -> proto::ShardMode {

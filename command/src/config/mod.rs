@@ -13,6 +13,7 @@
 mod answers;
 mod diagnostic;
 mod file;
+mod health;
 mod keys;
 mod messages;
 mod objects;
@@ -20,6 +21,7 @@ mod pem_files;
 mod resolve;
 #[cfg(test)]
 mod tests;
+mod unix_sockets;
 
 use std::collections::HashMap;
 use std::io;
@@ -29,14 +31,17 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
-use crate::order::{ListenerKey, Order};
+use crate::order::{ClusterId, ListenerKey, Order};
 use crate::proto;
-use crate::proto::supervision::LimitsConfig;
+use crate::proto::supervision::{LimitsConfig, ProbeSecret};
 
 use answers::ReadAnswer;
 pub use diagnostic::{ConfigError, ConfigErrors, ConfigWarning, Diagnostic};
 use diagnostic::{Diagnostics, Place};
+use health::ReadSecret;
+pub use health::fingerprint;
 use pem_files::ReadPem;
+pub use unix_sockets::UnixSockets;
 
 /// The configuration of a proxy that was given none, and the documentation of every key: the
 /// repository's `config.toml`.
@@ -92,6 +97,8 @@ pub struct Config {
     pub worker_timeout: Duration,
     /// Whether workers give up what they do not need of the kernel. Ours.
     pub worker_sandbox: bool,
+    /// Which Unix sockets workers may connect to. Ours.
+    pub worker_unix_sockets: UnixSockets,
     /// Sessions a worker holds at a time.
     pub max_connections: usize,
     /// Buffers a worker may hold.
@@ -116,10 +123,21 @@ pub struct Config {
     pub max_record_buffers: usize,
     /// TLS handshakes of clients that a worker has under way at a time. Ours.
     pub max_handshakes: usize,
+    /// Probes of backends that a worker has under way at a time. Ours.
+    pub max_probes: usize,
     /// TLS sessions that are kept for listeners with early data, by all workers together. Ours.
     pub max_early_data_sessions: usize,
     /// Bytes of a user's name and password in a request, decoded.
     pub basic_auth_max_credential_bytes: usize,
+    /// After how many seconds who was over a limit may come again; 0: untold.
+    pub retry_after: u32,
+    /// Bits of the networks whose connections are counted together: of IPv4, 0 to 32.
+    pub subnet_ipv4_prefix: u8,
+    /// Of IPv6, 0 to 128.
+    pub subnet_ipv6_prefix: u8,
+    /// Sources and clusters whose connections, or rates, are counted at a time; 0: twice `max_connections` for each
+    /// worker. Ours.
+    pub max_limit_entries: usize,
     /// How long a client may be silent.
     pub front_timeout: Duration,
     /// How long a backend may be silent.
@@ -133,6 +151,8 @@ pub struct Config {
     /// The whole state: listeners; then each cluster in the order of the file, followed by its
     /// certificates, frontends and backends; then the activations. Applied in order to an empty state, none is refused.
     pub orders: Vec<Order>,
+    /// Values of secret headers of health checks, by cluster; orders name them by their fingerprints.
+    pub probe_secrets: Vec<(ClusterId, ProbeSecret)>,
     /// What the operator should know, in the order of the file.
     pub warnings: Vec<ConfigWarning>,
     /// Where each listener stands in the file; see [`Config::remark`].
@@ -149,17 +169,24 @@ struct Outside<'a> {
     read_answer: ReadAnswer<'a>,
     /// None: what needs a certificate is left out.
     read_pem: Option<ReadPem<'a>>,
+    /// None: headers of health checks are left out.
+    read_secret: Option<ReadSecret<'a>>,
 }
 
 impl Outside<'static> {
     /// The machine's own.
-    const REAL: Self =
-        Self { look_up: &look_up, read_answer: &answers::read_file, read_pem: Some(&pem_files::read_file) };
+    const REAL: Self = Self {
+        look_up: &look_up,
+        read_answer: &answers::read_file,
+        read_pem: Some(&pem_files::read_file),
+        read_secret: Some(&health::read_file),
+    };
     /// One in which every name has an address, and every answer is empty.
     const NONE: Self = Self {
         look_up: &|_| Ok(vec![SocketAddr::from(([127, 0, 0, 1], 1))]),
         read_answer: &|_| Ok(String::new()),
         read_pem: None,
+        read_secret: None,
     };
 }
 
@@ -181,6 +208,7 @@ pub fn load_settings(path: &Path) -> Result<Config, ConfigErrors> {
     // Any address and answer will do for orders that are thrown away.
     let mut config = load_with(path, Outside::NONE)?;
     config.orders = Vec::new();
+    config.probe_secrets = Vec::new();
     Ok(config)
 }
 
@@ -237,9 +265,10 @@ fn parse_with(
     let top = file::Section::top(&document, keys::TOP);
     file::check(&top, &mut diagnostics);
     let mut config = resolve::settings(&top, origin, directory, &mut diagnostics);
-    let objects::Objects { orders, listener_places } =
+    let objects::Objects { orders, probe_secrets, listener_places } =
         objects::objects(&top, &config, origin, outside, &mut diagnostics);
     config.orders = orders;
+    config.probe_secrets = probe_secrets;
     config.listener_places = listener_places;
     config.warnings = diagnostics.finish()?;
     Ok(config)
@@ -304,6 +333,9 @@ impl Config {
             access_log_format: proto::ProtobufAccessLogFormat::Ascii.into(),
             log_colored: false,
             max_connection_attempts: Some(self.max_connection_attempts.into()),
+            retry_after: Some(self.retry_after),
+            subnet_ipv4_prefix: Some(self.subnet_ipv4_prefix.into()),
+            subnet_ipv6_prefix: Some(self.subnet_ipv6_prefix.into()),
             ..proto::ServerConfig::default()
         }
     }
@@ -320,6 +352,7 @@ impl Config {
             basic_auth_bytes_max: self.basic_auth_max_credential_bytes as u64,
             record_buffers_max: self.max_record_buffers as u64,
             handshakes_max: self.max_handshakes as u64,
+            probes_max: self.max_probes as u64,
         }
     }
 }

@@ -14,21 +14,24 @@ use std::sync::Arc;
 use super::answers::Answers;
 use super::diagnostic::{Diagnostic, Diagnostics, Place};
 use super::file::{Located, Section};
+use super::health::{self, ReadSecret};
 use super::pem_files::{PemFiles, Unreadable};
 use super::resolve::report_unserved;
 use super::{Config, DEMO_PORT, Lookup, Origin, Outside, messages};
 use crate::order::{
-    Backend, BackendKey, Certificate, CertificateKey, Cluster, ClusterId, HeaderPredicate, HostPattern,
-    HttpFrontend, HttpListener, ListenerKey, ListenerKind, Order, OrderError, PathRule,
+    Backend, BackendKey, Certificate, CertificateKey, Cluster, ClusterId, ConnectionLimit, HeaderPredicate,
+    HostPattern, HttpFrontend, HttpListener, ListenerKey, ListenerKind, Order, OrderError, PathRule,
     SEND_TLS13_TICKETS_DEFAULT, STICKY_NAME_DEFAULT, TcpListener,
 };
-use crate::proto;
+use crate::proto::{self, supervision::ProbeSecret};
 use crate::state::TcpFrontends;
 
 /// What the file is about.
 pub(super) struct Objects {
     /// The orders that lead to it.
     pub(super) orders: Vec<Order>,
+    /// Values of secret headers of health checks.
+    pub(super) probe_secrets: Vec<(ClusterId, ProbeSecret)>,
     /// Where each listener is said.
     pub(super) listener_places: HashMap<ListenerKey, Diagnostic>,
 }
@@ -47,8 +50,11 @@ pub(super) fn objects(
         names: Names { look_up: outside.look_up, known: HashMap::new() },
         answers: Answers { read: outside.read_answer },
         files: PemFiles { read: outside.read_pem },
+        read_secret: outside.read_secret,
         diagnostics,
+        probe_secrets: Vec::new(),
         listeners: HashMap::new(),
+        limit_orders: Vec::new(),
         listener_orders: Vec::new(),
         tcp_listener_orders: Vec::new(),
         frontends: HashMap::new(),
@@ -57,6 +63,16 @@ pub(super) fn objects(
         certificates: HashSet::new(),
         cluster_orders: Vec::new(),
     };
+    let limits = [
+        (ConnectionLimit::PerSource, "max_connections_per_ip"),
+        (ConnectionLimit::PerSubnet, "max_connections_per_subnet"),
+    ];
+    for (limit, name) in limits {
+        let value = top.integer_or_default(name);
+        if value > 0 {
+            builder.limit_orders.push(Order::SetConnectionLimit { limit, value });
+        }
+    }
     for section in top.tables("listeners") {
         builder.listener(&section);
     }
@@ -72,8 +88,11 @@ struct Builder<'c, 'l> {
     names: Names<'l>,
     answers: Answers<'l>,
     files: PemFiles<'l>,
+    read_secret: Option<ReadSecret<'l>>,
     diagnostics: &'c mut Diagnostics,
+    probe_secrets: Vec<(ClusterId, ProbeSecret)>,
     listeners: HashMap<SocketAddr, Vec<Declared>>,
+    limit_orders: Vec<Order>,
     listener_orders: Vec<Arc<HttpListener>>,
     tcp_listener_orders: Vec<Arc<TcpListener>>,
     frontends: HashMap<FrontendIdentity, Origination>,
@@ -202,12 +221,22 @@ impl Builder<'_, '_> {
         } else {
             report_unserved(section, "http", self.diagnostics);
         }
-        let wire = messages::cluster(id, section, self.answers, self.files, self.diagnostics);
+        let mut wire = messages::cluster(id, section, self.answers, self.files, self.diagnostics);
+        let mut secrets = Vec::new();
+        if let Some(table) = section.table("health_check") {
+            let read = self.read_secret;
+            let check = health::health_check(id, &table, read, &mut secrets, self.diagnostics);
+            if check.is_none() {
+                return;
+            }
+            wire.health_check = check;
+        }
         let Some(cluster) = self.checked(section, Cluster::from_wire(wire)) else { return };
         if is_tcp && self.checked(section, cluster.check_fit_for_tcp()).is_none() {
             return;
         }
         let id = cluster.id().clone();
+        self.probe_secrets.extend(secrets.into_iter().map(|secret| (id.clone(), secret)));
         self.cluster_orders.push(Order::AddCluster(Arc::new(cluster)));
         for frontend in section.tables("frontends") {
             if is_tcp {
@@ -371,10 +400,17 @@ impl Builder<'_, '_> {
         };
         report_unserved(section, "", self.diagnostics);
         if section.integer("weight") == Some(0) {
-            let text = "0 counts as the default, 100; to take a backend out of use, leave it out";
+            let text = "0 counts as the default, 100; to take a backend out of use, set draining = true";
             self.diagnostics.warning(section.place_of("weight"), section.key_path("weight"), text);
         }
-        for address in self.backend_addresses(section, text) {
+        let unix_path = section.text("unix_path");
+        let addresses = self.backend_addresses(section, text);
+        if unix_path.is_some() && addresses.len() > 1 {
+            let text = "the name has several addresses; with unix_path it only names the backend: put an IP:PORT here";
+            self.diagnostics.error(section.place_of("address"), section.key_path("address"), text);
+            return;
+        }
+        for address in addresses {
             let backend_id = section
                 .text("backend_id")
                 .map_or_else(|| format!("{cluster_id}-{index}-{address}"), str::to_owned);
@@ -386,9 +422,13 @@ impl Builder<'_, '_> {
                 sticky_id: section.text("sticky_id").map(str::to_owned),
                 load_balancing_parameters: weight.map(|weight| proto::LoadBalancingParams { weight }),
                 backup: section.flag("backup"),
-                unix_path: None,
+                unix_path: unix_path.map(str::to_owned),
+                draining: section.flag("draining"),
             };
             let Some(backend) = self.checked(section, Backend::from_wire(&wire)) else { return };
+            if !self.may_dial(section, &backend) {
+                return;
+            }
             let by = Origination { place: section.place, path: section.path.clone() };
             if let Some(first) = known.insert(backend.key(), by) {
                 let line = self.diagnostics.line(first.place);
@@ -404,6 +444,14 @@ impl Builder<'_, '_> {
         }
     }
 
+    /// Whether workers can connect to the Unix socket of a backend, if it has one; otherwise it is reported.
+    fn may_dial(&mut self, section: &Section<'_>, backend: &Backend) -> bool {
+        let allowed = backend.unix_path().map(|path| self.settings.worker_unix_sockets.allow_path(path));
+        let Some(Err(complaint)) = allowed else { return true };
+        self.diagnostics.error(section.place_of("unix_path"), section.key_path("unix_path"), complaint);
+        false
+    }
+
     /// The addresses a backend's `address` stands for; none if that is reported.
     fn backend_addresses(&mut self, section: &Section<'_>, text: &str) -> Vec<SocketAddr> {
         let (place, key) = (section.place_of("address"), section.key_path("address"));
@@ -414,7 +462,9 @@ impl Builder<'_, '_> {
                 return Vec::new();
             }
         };
-        if addresses.iter().any(|address| address.port() == DEMO_PORT) && !self.origin.is_embedded() {
+        let is_dialled = section.text("unix_path").is_none();
+        let stands_for_demo = addresses.iter().any(|address| address.port() == DEMO_PORT) && is_dialled;
+        if stands_for_demo && !self.origin.is_embedded() {
             let text = "port 0 stands for the demo backend, which only runs when no configuration file is \
                         given: this backend is left out; put the address of one of yours here";
             self.diagnostics.warning(place, key, text);
@@ -441,8 +491,14 @@ impl Builder<'_, '_> {
             .collect();
         let listeners = self.listener_orders.into_iter().map(Order::AddHttpListener);
         let tcp_listeners = self.tcp_listener_orders.into_iter().map(Order::AddTcpListener);
-        let orders = listeners.chain(tcp_listeners).chain(self.cluster_orders).chain(activations).collect();
-        Objects { orders, listener_places }
+        let limits = self.limit_orders.into_iter();
+        let orders = limits
+            .chain(listeners)
+            .chain(tcp_listeners)
+            .chain(self.cluster_orders)
+            .chain(activations)
+            .collect();
+        Objects { orders, probe_secrets: self.probe_secrets, listener_places }
     }
 
     /// Reports what an order's own checks refuse, at the key it came from.
@@ -460,7 +516,10 @@ impl Builder<'_, '_> {
                     "sni" => "hostname",
                     other => other,
                 };
-                let table = name.strip_prefix("tls.").and_then(|name| Some((section.table("tls")?, name)));
+                let table = ["tls", "health_check", "passive_health"].into_iter().find_map(|table| {
+                    let name = name.strip_prefix(table)?.strip_prefix('.')?;
+                    Some((section.table(table)?, name))
+                });
                 let (section, name) = table.unwrap_or_else(|| (section.clone(), name));
                 if section.declares(name) {
                     let text = text.strip_prefix(field).unwrap_or(&text).trim_start();

@@ -58,6 +58,10 @@ pub(super) fn settings(
         worker_automatic_restart: top.flag("worker_automatic_restart").unwrap_or(true),
         worker_timeout: timeout(top, "worker_timeout"),
         worker_sandbox: top.flag("worker_sandbox").unwrap_or(true),
+        worker_unix_sockets: top
+            .text("worker_unix_sockets")
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_default(),
         max_connections: size(top, "max_connections"),
         max_buffers,
         min_buffers: size(top, "min_buffers").min(max_buffers),
@@ -71,14 +75,21 @@ pub(super) fn settings(
         max_splice_pipes: size(top, "max_splice_pipes"),
         max_record_buffers: size(top, "max_record_buffers"),
         max_handshakes: size(top, "max_handshakes"),
+        max_probes: size(top, "max_probes"),
         max_early_data_sessions: size(top, "max_early_data_sessions"),
         basic_auth_max_credential_bytes: credential_bytes(top, diagnostics),
+        retry_after: u32::try_from(top.integer_or_default("retry_after"))
+            .expect("the declared range is that of u32"),
+        subnet_ipv4_prefix: prefix(top, "subnet_ipv4_prefix"),
+        subnet_ipv6_prefix: prefix(top, "subnet_ipv6_prefix"),
+        max_limit_entries: size(top, "max_limit_entries"),
         front_timeout: timeout(top, "front_timeout"),
         back_timeout: timeout(top, "back_timeout"),
         connect_timeout: timeout(top, "connect_timeout"),
         request_timeout: timeout(top, "request_timeout"),
         activate_listeners: top.flag("activate_listeners").unwrap_or(true),
         orders: Vec::new(),
+        probe_secrets: Vec::new(),
         warnings: Vec::new(),
         listener_places: HashMap::new(),
     }
@@ -99,6 +110,11 @@ pub(super) fn report_unserved(section: &Section<'_>, protocol: &str, diagnostics
 
 fn timeout(top: &Section<'_>, name: &str) -> Duration {
     Duration::from_secs(top.integer_or_default(name))
+}
+
+/// The bits of a network.
+fn prefix(top: &Section<'_>, name: &str) -> u8 {
+    u8::try_from(top.integer_or_default(name)).expect("the declared range is within u8")
 }
 
 /// A size or count, as wide as this machine counts.

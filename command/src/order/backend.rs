@@ -1,8 +1,8 @@
-//! Backends: the addresses that serve a cluster.
+//! Backends: the addresses, and the Unix sockets, that serve a cluster.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{borrow::Cow, fmt, net::SocketAddr, sync::Arc};
 
-use super::{BackendId, ClusterId, OrderError, address};
+use super::{BackendId, ClusterId, OrderError, UnixPath, address};
 use crate::proto;
 
 /// Weight of a backend that has none.
@@ -22,6 +22,26 @@ pub struct Backend {
     /// As it came, so that it reads back the same; `weight()` says what it means.
     weight: Option<i32>,
     backup: Option<bool>,
+    unix_path: Option<UnixPath>,
+    draining: Option<bool>,
+}
+
+/// Where connections to a backend go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackendTarget {
+    /// Over TCP.
+    Tcp(SocketAddr),
+    /// To a Unix socket of this machine.
+    Unix(UnixPath),
+}
+
+impl fmt::Display for BackendTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.fmt(f),
+        }
+    }
 }
 
 /// What distinguishes a backend from all others. One `backend_id` may have several addresses.
@@ -42,11 +62,8 @@ impl Backend {
     /// backend so.
     ///
     /// # Errors
-    /// An unusable id or address, or a Unix socket, which is not served yet.
+    /// An unusable id, address or name of a Unix socket.
     pub fn from_wire(wire: &proto::AddBackend) -> Result<Self, OrderError> {
-        if wire.unix_path.is_some() {
-            return Err(OrderError::NotServed { what: "backends on Unix sockets (unix_path) are" });
-        }
         let sticky_id = wire.sticky_id.as_deref().map(check_sticky_id).transpose()?;
         Ok(Self {
             cluster_id: ClusterId::parse(&wire.cluster_id)?,
@@ -55,6 +72,8 @@ impl Backend {
             sticky_id,
             weight: wire.load_balancing_parameters.map(|parameters| parameters.weight),
             backup: wire.backup,
+            unix_path: wire.unix_path.as_deref().map(UnixPath::parse).transpose()?,
+            draining: wire.draining,
         })
     }
 
@@ -70,10 +89,25 @@ impl Backend {
         &self.backend_id
     }
 
-    /// Where it listens.
+    /// Where it listens; with a [`unix_path`](Self::unix_path) only a part of its name.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The Unix socket on which it listens, if it does not on its address.
+    #[must_use]
+    pub fn unix_path(&self) -> Option<&UnixPath> {
+        self.unix_path.as_ref()
+    }
+
+    /// Where connections to it go.
+    #[must_use]
+    pub fn target(&self) -> BackendTarget {
+        match &self.unix_path {
+            None => BackendTarget::Tcp(self.address),
+            Some(path) => BackendTarget::Unix(path.clone()),
+        }
     }
 
     /// Its share of the traffic relative to the others, from 1 to [`WEIGHT_MAX`]. Unset and 0 are
@@ -92,6 +126,12 @@ impl Backend {
         self.backup == Some(true)
     }
 
+    /// Whether it takes nothing new, and only finishes what it carries.
+    #[must_use]
+    pub fn draining(&self) -> bool {
+        self.draining == Some(true)
+    }
+
     /// The value of the sticky cookie that leads here, if not the backend's id.
     #[must_use]
     pub fn sticky_id(&self) -> Option<&str> {
@@ -108,10 +148,22 @@ impl Backend {
         }
     }
 
-    pub(super) fn notes(&self, notes: &mut Vec<String>) {
-        if self.sticky_id.is_some() {
-            notes.push("sticky_id is kept but not served yet by this version".into());
+    /// The value of the sticky cookie that leads here: the sticky id, else the backend's id, with `%` and what a
+    /// cookie cannot hold percent-encoded. Allocates for such ids only.
+    #[must_use]
+    pub fn sticky_value(&self) -> Cow<'_, str> {
+        if let Some(id) = self.sticky_id() {
+            return id.into();
         }
+        let is_plain = |byte: u8| is_cookie_octet(byte) && byte != b'%';
+        if self.backend_id.bytes().all(is_plain) {
+            return self.backend_id.as_str().into();
+        }
+        let piece = |byte: u8| match is_plain(byte) {
+            true => char::from(byte).to_string(),
+            false => format!("%{byte:02X}"),
+        };
+        self.backend_id.bytes().map(piece).collect()
     }
 
     /// The same backend elsewhere.
@@ -130,7 +182,8 @@ impl From<&Backend> for proto::AddBackend {
             sticky_id: backend.sticky_id.as_deref().map(str::to_owned),
             load_balancing_parameters: backend.weight.map(|weight| proto::LoadBalancingParams { weight }),
             backup: backend.backup,
-            unix_path: None,
+            unix_path: backend.unix_path.as_ref().map(|path| path.as_str().to_owned()),
+            draining: backend.draining,
         }
     }
 }
@@ -165,12 +218,16 @@ impl fmt::Display for BackendKey {
     }
 }
 
+/// RFC 6265 §4.1.1: anything else would end the cookie or the header early.
+fn is_cookie_octet(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\')
+}
+
 fn check_sticky_id(id: &str) -> Result<Arc<str>, OrderError> {
     if id.len() > STICKY_ID_BYTES_MAX {
         return Err(OrderError::invalid("sticky_id", id, "is longer than 255 bytes"));
     }
-    // RFC 6265 §4.1.1, cookie-octet: anything else would end the cookie or the header early.
-    if id.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\')) {
+    if id.bytes().all(is_cookie_octet) {
         Ok(id.into())
     } else {
         Err(OrderError::invalid("sticky_id", id, "contains a character that a cookie cannot hold"))
@@ -190,6 +247,7 @@ mod tests {
             load_balancing_parameters: Some(proto::LoadBalancingParams { weight: 0 }),
             backup: Some(false),
             unix_path: None,
+            draining: Some(true),
         }
     }
 
@@ -197,6 +255,16 @@ mod tests {
     fn a_backend_goes_back_to_the_wire_as_it_came() {
         let backend = Backend::from_wire(&wire()).expect("accepted");
         assert_eq!(proto::AddBackend::from(&backend), wire());
+    }
+
+    #[test]
+    fn a_unix_socket_is_where_connections_go() {
+        let wire = proto::AddBackend { unix_path: Some("@app".into()), ..wire() };
+        let backend = Backend::from_wire(&wire).expect("accepted");
+        assert_eq!(proto::AddBackend::from(&backend), wire);
+        assert_eq!((backend.target().to_string(), backend.address().port()), ("@app".into(), 8080));
+        let at_address = Backend { unix_path: None, ..backend };
+        assert_eq!(at_address.target().to_string(), "[::1]:8080");
     }
 
     #[test]
@@ -215,6 +283,21 @@ mod tests {
     }
 
     #[test]
+    fn a_cookie_can_hold_every_sticky_value() {
+        let value = |backend_id: &str, sticky_id: Option<&str>| {
+            let wire = proto::AddBackend {
+                backend_id: backend_id.into(),
+                sticky_id: sticky_id.map(str::to_owned),
+                ..wire()
+            };
+            Backend::from_wire(&wire).expect("accepted").sticky_value().into_owned()
+        };
+        assert_eq!(value("app-0", Some("s%0")), "s%0");
+        assert_eq!(value("app-0-127.0.0.1:80", None), "app-0-127.0.0.1:80");
+        assert_eq!(value("a b;c%\u{e9}", None), "a%20b%3Bc%25%C3%A9");
+    }
+
+    #[test]
     fn unusable_values_are_refused() {
         let check = |edit: fn(&mut proto::AddBackend), expected: &str| {
             let mut wire = wire();
@@ -225,6 +308,6 @@ mod tests {
         check(|wire| wire.backend_id.clear(), "backend_id `` is empty");
         check(|wire| wire.address = proto::SocketAddress::default(), "address has no IP address");
         check(|wire| wire.sticky_id = Some("a;b".into()), "cookie");
-        check(|wire| wire.unix_path = Some("/run/x".into()), "not served yet");
+        check(|wire| wire.unix_path = Some("run/x".into()), "unix_path `run/x` is neither an absolute path");
     }
 }

@@ -5,11 +5,16 @@ use std::iter;
 use zeroize::Zeroize;
 
 use super::{
-    AnswerTemplate, BackendTls, ClusterId, Credential, OrderError,
+    AnswerTemplate, BackendTls, ClusterId, ConnectionLimit, Credential, HealthCheck, OrderError,
+    PassiveHealth,
     answer::{self, Answers},
-    credential, is_field_value, is_token, wire_enum,
+    credential, is_field_value, wire_enum,
 };
 use crate::proto;
+
+mod balancing;
+
+pub use balancing::{Affinity, LoadMetric, SHARD_MIN_BACKENDS_DEFAULT, SameSite, Sharding, StickyAttributes};
 
 /// A named service, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +36,8 @@ struct Rest {
     answers: Answers,
     credentials: Box<[Credential]>,
     tls: Option<BackendTls>,
+    health_check: Option<HealthCheck>,
+    passive_health: Option<PassiveHealth>,
 }
 
 /// All else is made of the message.
@@ -42,6 +49,15 @@ impl PartialEq for Rest {
 
 /// Longest challenge (`www_authenticate`), in bytes.
 pub const WWW_AUTHENTICATE_BYTES_MAX: usize = 1024;
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary, with more to tell.
+    V2,
+}
 
 /// How a backend is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,8 +87,7 @@ impl Cluster {
         refuse_not_served(&wire)?;
         let load_balancing = LoadBalancing::from_wire(wire.load_balancing)?;
         let max_connection_attempts = wire.max_connection_attempts.map(check_attempts).transpose()?;
-        check_affinity(&wire)?;
-        check_sharding(&wire)?;
+        balancing::check(&wire)?;
         check_known_numbers(&wire)?;
         check_challenge(wire.www_authenticate.as_deref())?;
         let older = iter::once(("answer_503", 503, wire.answer_503.as_deref().unwrap_or_default()));
@@ -80,6 +95,10 @@ impl Cluster {
         let credentials = credential::credentials(&wire.authorized_hashes)?;
         let tls = wire.tls.take().as_ref().map(BackendTls::from_wire).transpose()?;
         let https_redirect_port = wire.https_redirect_port.map(check_port).transpose()?;
+        let health_check = wire.health_check.clone().map(HealthCheck::from_wire).transpose()?;
+        let passive_health = wire.passive_health.as_ref().map(PassiveHealth::from_wire).transpose()?;
+        check_percent("panic_threshold", wire.panic_threshold)?;
+        check_percent("retry_budget_percent", wire.retry_budget_percent)?;
         // What the fields above already say is blanked; the rest is kept only if it says anything.
         let blank = proto::Cluster::default();
         let rest = proto::Cluster {
@@ -88,8 +107,17 @@ impl Cluster {
             max_connection_attempts: None,
             ..wire
         };
-        let rest = (rest != blank || tls.is_some())
-            .then(|| Box::new(Rest { wire: rest, https_redirect_port, answers, credentials, tls }));
+        let rest = (rest != blank || tls.is_some()).then(|| {
+            Box::new(Rest {
+                wire: rest,
+                https_redirect_port,
+                answers,
+                credentials,
+                tls,
+                health_check,
+                passive_health,
+            })
+        });
         Ok(Self { id, load_balancing, max_connection_attempts, rest })
     }
 
@@ -123,6 +151,22 @@ impl Cluster {
         self.max_connection_attempts
     }
 
+    /// Client connections of one source to it, where it has a limit of its own; 0: as many as come.
+    #[must_use]
+    pub fn connection_limit(&self, limit: ConnectionLimit) -> Option<u64> {
+        let wire = &self.rest.as_ref()?.wire;
+        match limit {
+            ConnectionLimit::PerSource => wire.max_connections_per_ip,
+            ConnectionLimit::PerSubnet => wire.max_connections_per_subnet,
+        }
+    }
+
+    /// After how many seconds who was over a limit of it may come again, where it says so; 0: untold.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<u32> {
+        self.rest.as_ref()?.wire.retry_after
+    }
+
     /// Its own answer for this status.
     #[must_use]
     pub fn answer(&self, status: u16) -> Option<&AnswerTemplate> {
@@ -145,6 +189,43 @@ impl Cluster {
     #[must_use]
     pub fn tls(&self) -> Option<&BackendTls> {
         self.rest.as_ref()?.tls.as_ref().filter(|tls| tls.enabled())
+    }
+
+    /// How its backends are probed; none: they are not.
+    #[must_use]
+    pub fn health_check(&self) -> Option<&HealthCheck> {
+        self.rest.as_ref()?.health_check.as_ref()
+    }
+
+    /// The same cluster with another health check, or none.
+    #[must_use]
+    pub fn with_health_check(&self, check: Option<HealthCheck>) -> Self {
+        let mut cluster = self.clone();
+        let mut rest = cluster.rest.take().unwrap_or_else(|| Box::new(Rest::blank()));
+        rest.wire.health_check = check.as_ref().map(|check| check.wire().clone());
+        rest.health_check = check;
+        let says_something = rest.wire != Rest::blank().wire || rest.tls.is_some();
+        cluster.rest = says_something.then_some(rest);
+        cluster
+    }
+
+    /// When its backends are taken out because of requests that failed; none: never.
+    #[must_use]
+    pub fn passive_health(&self) -> Option<&PassiveHealth> {
+        self.rest.as_ref()?.passive_health.as_ref()
+    }
+
+    /// With fewer healthy backends than so many percent, 0 to 100, what is said of their health is left out of
+    /// account; none: with no healthy one.
+    #[must_use]
+    pub fn panic_threshold(&self) -> Option<u32> {
+        self.rest.as_ref()?.wire.panic_threshold
+    }
+
+    /// Connects beyond the first of each request, in percent of the requests, 0 to 100; none: no bound.
+    #[must_use]
+    pub fn retry_budget_percent(&self) -> Option<u32> {
+        self.rest.as_ref()?.wire.retry_budget_percent
     }
 
     /// The cluster as a message, with every field it came with, but for a private key.
@@ -183,37 +264,48 @@ impl Cluster {
                 return Err(OrderError::invalid(field, name, reason));
             }
         }
+        Ok(())
+    }
+
+    /// Which version of the PROXY header opens each connection to a backend; none: no header does.
+    #[must_use]
+    pub fn sends_proxy_header(&self) -> Option<ProxyVersion> {
+        let wire = &self.rest.as_ref()?.wire;
         let sends = [proto::ProxyProtocolConfig::SendHeader, proto::ProxyProtocolConfig::RelayHeader];
-        // Backends wait for the header, and would take the client's first bytes for it.
-        match wire.proxy_protocol.is_some_and(|kind| sends.map(i32::from).contains(&kind)) {
-            true => Err(OrderError::NotServed { what: "PROXY headers to backends (proxy_protocol) are" }),
-            false => Ok(()),
-        }
+        wire.proxy_protocol.filter(|kind| sends.map(i32::from).contains(kind))?;
+        Some(if wire.send_proxy_version == Some(1) { ProxyVersion::V1 } else { ProxyVersion::V2 })
     }
 
     pub(super) fn notes(&self, notes: &mut Vec<String>) {
-        if self.load_balancing != LoadBalancing::RoundRobin {
-            notes.push("load_balancing other than ROUND_ROBIN is not served yet by this version: backends take turns".into());
-        }
         if let Some(tls) = self.tls() {
             tls.notes(notes);
         }
         let Some(rest) = self.rest.as_ref().map(|rest| &rest.wire) else { return };
         answer::note_unused(&rest.answers, notes);
-        let sharding =
-            rest.shard_percent.is_some() || rest.shard_min_backends.is_some() || rest.shard_mode.is_some();
-        let unserved = [
-            (rest.sticky_session, "sticky_session"),
-            (rest.health_check.is_some(), "health_check"),
-            (rest.max_connections_per_ip.is_some_and(|limit| limit > 0), "max_connections_per_ip"),
-            (rest.max_connections_per_subnet.is_some_and(|limit| limit > 0), "max_connections_per_subnet"),
-            (rest.affinity_header.is_some() || rest.affinity_cookie.is_some(), "affinity"),
-            (sharding, "sharding"),
-            (rest.proxy_protocol.is_some(), "proxy_protocol"),
-            (rest.udp.is_some(), "udp"),
-        ];
+        let unserved = [(rest.udp.is_some(), "udp")];
         for (_, what) in unserved.into_iter().filter(|(used, _)| *used) {
             notes.push(format!("{what} is kept but not served yet by this version"));
+        }
+    }
+}
+
+impl Rest {
+    fn blank() -> Self {
+        let blank = proto::Cluster::default();
+        let wire = proto::Cluster {
+            cluster_id: String::new(),
+            load_balancing: blank.load_balancing,
+            max_connection_attempts: None,
+            ..blank
+        };
+        Self {
+            wire,
+            https_redirect_port: None,
+            answers: Answers::default(),
+            credentials: Box::default(),
+            tls: None,
+            health_check: None,
+            passive_health: None,
         }
     }
 }
@@ -261,47 +353,10 @@ fn check_attempts(attempts: u32) -> Result<u8, OrderError> {
     }
 }
 
-fn check_affinity(wire: &proto::Cluster) -> Result<(), OrderError> {
-    let (field, name) = match (&wire.affinity_header, &wire.affinity_cookie) {
-        (Some(header), Some(_)) => {
-            return Err(OrderError::invalid(
-                "affinity_header",
-                header,
-                "is set beside affinity_cookie: only one can be",
-            ));
-        }
-        (Some(header), None) => ("affinity_header", header),
-        (None, Some(cookie)) => ("affinity_cookie", cookie),
-        (None, None) => return Ok(()),
-    };
-    if !is_token(name) {
-        return Err(OrderError::invalid(field, name, "is not a token"));
-    }
-    let reserved = ["host", "cookie"].iter().any(|reserved| name.eq_ignore_ascii_case(reserved));
-    if field == "affinity_header" && reserved {
-        return Err(OrderError::invalid(field, name, "cannot be a key: Host and Cookie are not"));
-    }
-    Ok(())
-}
-
-fn check_sharding(wire: &proto::Cluster) -> Result<(), OrderError> {
-    if let Some(percent) = wire.shard_percent
-        && !(1..=100).contains(&percent)
-    {
-        return Err(OrderError::invalid("shard_percent", &percent.to_string(), "is not from 1 to 100"));
-    }
-    if let Some(min) = wire.shard_min_backends
-        && min < 2
-    {
-        return Err(OrderError::invalid("shard_min_backends", &min.to_string(), "is below 2"));
-    }
-    let extras = [
-        ("shard_min_backends", wire.shard_min_backends.map(i64::from)),
-        ("shard_mode", wire.shard_mode.map(i64::from)),
-    ];
-    match extras.into_iter().find_map(|(field, value)| value.map(|value| (field, value))) {
-        Some((field, value)) if wire.shard_percent.is_none() => {
-            Err(OrderError::invalid(field, &value.to_string(), "is set without shard_percent"))
+fn check_percent(field: &'static str, percent: Option<u32>) -> Result<(), OrderError> {
+    match percent {
+        Some(percent) if percent > 100 => {
+            Err(OrderError::invalid(field, &percent.to_string(), "is not from 0 to 100"))
         }
         _ => Ok(()),
     }
@@ -309,11 +364,14 @@ fn check_sharding(wire: &proto::Cluster) -> Result<(), OrderError> {
 
 /// Numbers with a meaning of their own, which a later version will act on.
 fn check_known_numbers(wire: &proto::Cluster) -> Result<(), OrderError> {
-    let number = |field, value: i32| wire_enum::<proto::ShardMode>(field, value).map(drop);
-    wire.shard_mode.map_or(Ok(()), |mode| number("shard_mode", mode))?;
     wire.proxy_protocol
         .map_or(Ok(()), |kind| wire_enum::<proto::ProxyProtocolConfig>("proxy_protocol", kind).map(drop))?;
-    wire.load_metric.map_or(Ok(()), |metric| wire_enum::<proto::LoadMetric>("load_metric", metric).map(drop))
+    if let Some(version) = wire.send_proxy_version
+        && !(1..=2).contains(&version)
+    {
+        return Err(OrderError::invalid("send_proxy_version", &version.to_string(), "is neither 1 nor 2"));
+    }
+    Ok(())
 }
 
 fn check_port(port: u32) -> Result<u16, OrderError> {
@@ -438,10 +496,30 @@ mod tests {
     }
 
     #[test]
+    fn a_health_check_comes_and_goes() {
+        let plain = Cluster::from_wire(wire()).expect("accepted");
+        let config = proto::HealthCheckConfig { uri: "/up".into(), ..Default::default() };
+        let check = HealthCheck::from_wire(config.clone()).expect("accepted");
+        let checked = plain.with_health_check(Some(check.clone()));
+        assert_eq!(checked.health_check(), Some(&check));
+        assert_eq!(checked.wire(), proto::Cluster { health_check: Some(config), ..wire() });
+        assert_eq!(Cluster::from_wire(checked.wire()).as_ref(), Ok(&checked));
+        assert_eq!(checked.with_health_check(None), plain);
+        check_percents();
+    }
+
+    fn check_percents() {
+        check(|wire| wire.panic_threshold = Some(101), "panic_threshold `101` is not from 0 to 100");
+        check(|wire| wire.retry_budget_percent = Some(101), "retry_budget_percent `101`");
+        check(|wire| wire.health_check = Some(Default::default()), "health_check.uri");
+    }
+
+    #[test]
     fn what_is_kept_but_not_served_is_noted() {
-        let wire = proto::Cluster { sticky_session: true, max_connections_per_ip: Some(0), ..wire() };
+        let udp = Some(proto::UdpClusterConfig::default());
+        let wire = proto::Cluster { sticky_session: true, max_connections_per_ip: Some(0), udp, ..wire() };
         let mut notes = Vec::new();
         Cluster::from_wire(wire).expect("accepted").notes(&mut notes);
-        assert_eq!(notes, ["sticky_session is kept but not served yet by this version"]);
+        assert_eq!(notes, ["udp is kept but not served yet by this version"]);
     }
 }

@@ -46,6 +46,17 @@ pub enum OrderError {
         /// Which, shortened.
         key: String,
     },
+    /// Where a backend has a Unix socket, its address is a name of its own.
+    #[error(
+        "backend {key} cannot be beside backend `{present}`, which has the same address: that of a backend with \
+         a unix_path is its own in the cluster"
+    )]
+    BackendAddressTaken {
+        /// The new one.
+        key: String,
+        /// The one that is there.
+        present: super::BackendId,
+    },
     /// The frontend exists, but it leads to another cluster than the one named.
     #[error("{noun} {key} belongs to {owner}, not to {named}")]
     OtherCluster {

@@ -14,10 +14,14 @@ mod credential;
 mod error;
 mod expression;
 mod frontend;
+mod health_check;
 mod host;
 mod hsts;
 mod ids;
+mod limit;
 mod listener;
+mod passive_health;
+mod unix_path;
 mod verb;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -25,13 +29,16 @@ use std::{net::SocketAddr, sync::Arc};
 use crate::proto::{self, request::RequestType};
 
 pub use answer::{ANSWER_BYTES_MAX, ANSWER_NAME_BYTES_MAX, ANSWERS_MAX, AnswerTemplate, Part, Variable};
-pub use backend::{Backend, BackendKey, STICKY_ID_BYTES_MAX, WEIGHT_DEFAULT, WEIGHT_MAX};
+pub use backend::{Backend, BackendKey, BackendTarget, STICKY_ID_BYTES_MAX, WEIGHT_DEFAULT, WEIGHT_MAX};
 pub use backend_tls::BackendTls;
 pub use certificate::{
     CERTIFICATE_BYTES_MAX, CHAIN_MAX, Certificate, CertificateFacts, CertificateKey, CertifiedKey,
     Fingerprint, NAMES_MAX, OCSP_RESPONSE_BYTES_MAX, PrivateKey, date, fingerprint_of,
 };
-pub use cluster::{Cluster, LoadBalancing, WWW_AUTHENTICATE_BYTES_MAX};
+pub use cluster::{
+    Affinity, Cluster, LoadBalancing, LoadMetric, ProxyVersion, SHARD_MIN_BACKENDS_DEFAULT, SameSite,
+    Sharding, StickyAttributes, WWW_AUTHENTICATE_BYTES_MAX,
+};
 pub use credential::{CREDENTIAL_USER_BYTES_MAX, CREDENTIALS_MAX, Credential};
 pub use error::{EXCERPT_BYTES_MAX, Excerpt, Noun, OrderError};
 pub use expression::{Case, REGEX_COMPILED_BYTES_MAX, compile_expression};
@@ -41,9 +48,15 @@ pub use frontend::{
     PREDICATE_VALUE_BYTES_MAX, PREDICATES_MAX, PathRule, REWRITE_BYTES_MAX, Redirect, RedirectScheme,
     Rewrite, RewritePart, RulePosition, TAG_BYTES_MAX, TAGS_MAX, TcpFrontend, TcpIdentity,
 };
+pub use health_check::{
+    HealthCheck, PROBE_HEADER_BYTES_MAX, PROBE_HEADERS_MAX, PROBE_HOST_BYTES_MAX,
+    PROBE_JITTER_PERCENT_DEFAULT, PROBE_STATUSES_MAX, PROBE_URI_BYTES_MAX, ProbeKind, check_header_name,
+    check_header_values, fingerprint_text, status_range,
+};
 pub use host::{HOST_BYTES_MAX, HostPattern, HostSegment, LABEL_BYTES_MAX};
 pub use hsts::{HSTS_MAX_AGE_DEFAULT, Hsts};
 pub use ids::{BackendId, ClusterId, ID_BYTES_MAX};
+pub use limit::ConnectionLimit;
 pub use listener::{
     ALPN_NAME_BYTES_MAX, ALPN_NAMES_MAX, Alpn, CipherSuite, ClientAuth, Crl, ForwardedHeaders, Group,
     HANDSHAKE_TIMEOUT_DEFAULT, HttpListener, HttpListenerPatch, INTERFACE_BYTES_MAX, ListenerKey,
@@ -53,6 +66,8 @@ pub use listener::{
     SOZU_ID_HEADER_DEFAULT, STICKY_NAME_DEFAULT, TRUSTED_PROXIES_MAX, TUNNEL_TIMEOUT_DEFAULT, TcpListener,
     TcpListenerPatch, TlsSettings, TlsVersion, TraceContext, TrustedProxies,
 };
+pub use passive_health::PassiveHealth;
+pub use unix_path::{UNIX_PATH_BYTES_MAX, UnixPath};
 pub use verb::verb_of;
 
 /// One change to the configuration, checked.
@@ -93,6 +108,15 @@ pub enum Order {
     AddCluster(Arc<Cluster>),
     /// Removes a cluster with its frontends and backends.
     RemoveCluster(ClusterId),
+    /// Gives a cluster a health check, in place of the one it had.
+    SetHealthCheck {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// What is asked of its backends.
+        check: Arc<HealthCheck>,
+    },
+    /// Takes a cluster's health check away; that it has none is no error.
+    RemoveHealthCheck(ClusterId),
     /// Adds a rule to the HTTP or HTTPS listeners of an address.
     AddHttpFrontend(Arc<HttpFrontend>),
     /// Removes the rule of the same identity and cluster.
@@ -116,6 +140,13 @@ pub enum Order {
     AddBackend(Arc<Backend>),
     /// Removes a backend.
     RemoveBackend(BackendKey),
+    /// Changes a limit of the whole proxy.
+    SetConnectionLimit {
+        /// Which.
+        limit: ConnectionLimit,
+        /// The most connections; 0: as many as come.
+        value: u64,
+    },
 }
 
 impl Order {
@@ -158,6 +189,11 @@ impl Order {
             }
             R::AddCluster(wire) => Self::AddCluster(Cluster::from_wire(wire.clone())?.into()),
             R::RemoveCluster(id) => Self::RemoveCluster(ClusterId::parse(id)?),
+            R::SetHealthCheck(wire) => Self::SetHealthCheck {
+                cluster: ClusterId::parse(&wire.cluster_id)?,
+                check: HealthCheck::from_wire(wire.config.clone())?.into(),
+            },
+            R::RemoveHealthCheck(id) => Self::RemoveHealthCheck(ClusterId::parse(id)?),
             R::AddHttpFrontend(wire)
             | R::AddHttpFrontendWithHeaderPredicates(wire)
             | R::AddHttpFrontendWithSilentClose(wire) => {
@@ -186,10 +222,22 @@ impl Order {
                 new: Certificate::from_replacement(wire)?.into(),
                 old: wire.old_fingerprint.parse()?,
             },
+            R::AddUnixBackend(wire) if wire.unix_path.is_none() => {
+                return Err(OrderError::plain(
+                    "unix_path",
+                    "is missing: add_unix_backend is for Unix sockets",
+                ));
+            }
             R::AddBackend(wire) | R::AddUnixBackend(wire) => {
                 Self::AddBackend(Backend::from_wire(wire)?.into())
             }
             R::RemoveBackend(wire) => Self::RemoveBackend(BackendKey::from_wire(wire)?),
+            R::SetMaxConnectionsPerIp(value) => {
+                Self::SetConnectionLimit { limit: ConnectionLimit::PerSource, value: *value }
+            }
+            R::SetMaxConnectionsPerSubnet(value) => {
+                Self::SetConnectionLimit { limit: ConnectionLimit::PerSubnet, value: *value }
+            }
             other => return Err(verb::refusal(other)),
         })
     }
@@ -234,6 +282,11 @@ impl Order {
             }
             Self::AddCluster(cluster) => RequestType::AddCluster(cluster.wire()),
             Self::RemoveCluster(id) => RequestType::RemoveCluster(id.to_string()),
+            Self::SetHealthCheck { cluster, check } => RequestType::SetHealthCheck(proto::SetHealthCheck {
+                cluster_id: cluster.to_string(),
+                config: check.wire().clone(),
+            }),
+            Self::RemoveHealthCheck(id) => RequestType::RemoveHealthCheck(id.to_string()),
             Self::AddHttpFrontend(frontend) => add_frontend(frontend),
             Self::RemoveHttpFrontend(frontend) => remove_frontend(frontend),
             Self::AddTcpFrontend(frontend) => RequestType::AddTcpFrontend((&**frontend).into()),
@@ -255,8 +308,17 @@ impl Order {
                     new_expired_at: new.expired_at(),
                 })
             }
+            Self::AddBackend(backend) if backend.unix_path().is_some() => {
+                RequestType::AddUnixBackend((&**backend).into())
+            }
             Self::AddBackend(backend) => RequestType::AddBackend((&**backend).into()),
             Self::RemoveBackend(key) => RequestType::RemoveBackend(key.into()),
+            Self::SetConnectionLimit { limit: ConnectionLimit::PerSource, value } => {
+                RequestType::SetMaxConnectionsPerIp(*value)
+            }
+            Self::SetConnectionLimit { limit: ConnectionLimit::PerSubnet, value } => {
+                RequestType::SetMaxConnectionsPerSubnet(*value)
+            }
         }
         .into()
     }
@@ -284,6 +346,8 @@ impl Order {
             Self::DeactivateListener { .. } => "deactivate_listener",
             Self::AddCluster(_) => "add_cluster",
             Self::RemoveCluster(_) => "remove_cluster",
+            Self::SetHealthCheck { .. } => "set_health_check",
+            Self::RemoveHealthCheck(_) => "remove_health_check",
             Self::AddHttpFrontend(frontend) => match (frontend.is_https(), Variant::of_adding(frontend)) {
                 (false, Variant::Plain) => "add_http_frontend",
                 (false, Variant::HeaderPredicates) => "add_http_frontend_with_header_predicates",
@@ -305,8 +369,15 @@ impl Order {
             Self::AddCertificate(_) => "add_certificate",
             Self::RemoveCertificate(_) => "remove_certificate",
             Self::ReplaceCertificate { .. } => "replace_certificate",
+            Self::AddBackend(backend) if backend.unix_path().is_some() => "add_unix_backend",
             Self::AddBackend(_) => "add_backend",
             Self::RemoveBackend(_) => "remove_backend",
+            Self::SetConnectionLimit { limit: ConnectionLimit::PerSource, .. } => {
+                "set_max_connections_per_ip"
+            }
+            Self::SetConnectionLimit { limit: ConnectionLimit::PerSubnet, .. } => {
+                "set_max_connections_per_subnet"
+            }
         }
     }
 
@@ -320,7 +391,6 @@ impl Order {
             Self::AddTcpListener(listener) => listener.notes(&mut notes),
             Self::AddCluster(cluster) => cluster.notes(&mut notes),
             Self::AddHttpFrontend(frontend) => frontend.notes(&mut notes),
-            Self::AddBackend(backend) => backend.notes(&mut notes),
             _ => {}
         }
         notes

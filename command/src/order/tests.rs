@@ -187,7 +187,7 @@ fn what_is_no_order_is_refused_by_name() {
 #[test]
 fn later_features_are_refused_as_such() {
     check_refused(RequestType::AddUdpFrontend(Default::default()), "UDP listeners and frontends are not");
-    check_refused(RequestType::SetHealthCheck(Default::default()), "health checks are not served yet");
+    check_refused(RequestType::SetHealthCheck(Default::default()), "cluster_id");
     let udp = proto::ActivateListener { address: local(443), proxy: 3, ..Default::default() };
     check_refused(RequestType::ActivateListener(udp), "UDP listeners and frontends are not served yet");
 }

@@ -4,7 +4,6 @@ use super::OrderError;
 use crate::proto::{Request, request::RequestType};
 
 pub(super) const UDP: &str = "UDP listeners and frontends are";
-const HEALTH_CHECKS: &str = "health checks are";
 const LIMITS: &str = "connection limits set at run time are";
 
 enum Refusal {
@@ -79,17 +78,17 @@ fn describe(request_type: &RequestType) -> (&'static str, Refusal) {
         R::UpdateHttpListener(_) => ("update_http_listener", Order),
         R::UpdateHttpsListener(_) => ("update_https_listener", Order),
         R::UpdateTcpListener(_) => ("update_tcp_listener", Order),
-        R::SetMaxConnectionsPerIp(_) => ("set_max_connections_per_ip", NotServed(LIMITS)),
+        R::SetMaxConnectionsPerIp(_) => ("set_max_connections_per_ip", Order),
         R::QueryMaxConnectionsPerIp(_) => ("query_max_connections_per_ip", NoMutation),
-        R::SetHealthCheck(_) => ("set_health_check", NotServed(HEALTH_CHECKS)),
-        R::RemoveHealthCheck(_) => ("remove_health_check", NotServed(HEALTH_CHECKS)),
+        R::SetHealthCheck(_) => ("set_health_check", Order),
+        R::RemoveHealthCheck(_) => ("remove_health_check", Order),
         R::QueryHealthChecks(_) => ("query_health_checks", NoMutation),
         R::SetMetricDetail(_) => ("set_metric_detail", NoMutation),
         R::AddUdpListener(_) => ("add_udp_listener", NotServed(UDP)),
         R::UpdateUdpListener(_) => ("update_udp_listener", NotServed(UDP)),
         R::AddUdpFrontend(_) => ("add_udp_frontend", NotServed(UDP)),
         R::RemoveUdpFrontend(_) => ("remove_udp_frontend", NotServed(UDP)),
-        R::SetMaxConnectionsPerSubnet(_) => ("set_max_connections_per_subnet", NotServed(LIMITS)),
+        R::SetMaxConnectionsPerSubnet(_) => ("set_max_connections_per_subnet", Order),
         R::QueryMaxConnectionsPerSubnet(_) => ("query_max_connections_per_subnet", NoMutation),
         R::SetMaxConnectionAttempts(_) => ("set_max_connection_attempts", NotServed(LIMITS)),
         R::AddHttpsListenerWithClientAuth(_) => ("add_https_listener_with_client_auth", Order),
@@ -106,7 +105,7 @@ fn describe(request_type: &RequestType) -> (&'static str, Refusal) {
         R::AddHttpFrontendWithSilentClose(_) => ("add_http_frontend_with_silent_close", Order),
         R::AddHttpsFrontendWithSilentClose(_) => ("add_https_frontend_with_silent_close", Order),
         R::AddUnixBackend(_) => ("add_unix_backend", Order),
-        R::SetProtectedHealthCheck(_) => ("set_protected_health_check", NotServed(HEALTH_CHECKS)),
+        R::SetProtectedHealthCheck(_) => ("set_protected_health_check", NoMutation),
         R::QueryProtectedHealthCheckSupport(_) => ("query_protected_health_check_support", NoMutation),
         R::ProtectedHealthCheckOrder(_) => ("protected_health_check_order", NoMutation),
         R::Transaction(_) => ("transaction", NoMutation),

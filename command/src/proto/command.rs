@@ -367,6 +367,8 @@ pub struct UpdateHttpListenerConfig {
     pub min_transfer_rate: ::core::option::Option<u32>,
     #[prost(enumeration = "TraceContext", optional, tag = "1005")]
     pub trace_context: ::core::option::Option<i32>,
+    #[prost(message, optional, tag = "1110")]
+    pub expect_proxy_from: ::core::option::Option<TrustedProxies>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -476,6 +478,8 @@ pub struct UpdateHttpsListenerConfig {
     /// 0: no limit
     #[prost(uint32, optional, tag = "1009")]
     pub max_handshakes_per_source: ::core::option::Option<u32>,
+    #[prost(message, optional, tag = "1110")]
+    pub expect_proxy_from: ::core::option::Option<TrustedProxies>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -512,6 +516,8 @@ pub struct UpdateTcpListenerConfig {
     pub sni_preread_timeout: ::core::option::Option<u32>,
     #[prost(uint32, optional, tag = "1002")]
     pub sni_preread_max_bytes: ::core::option::Option<u32>,
+    #[prost(message, optional, tag = "1110")]
+    pub expect_proxy_from: ::core::option::Option<TrustedProxies>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -626,6 +632,10 @@ pub struct HttpListenerConfig {
     #[prost(enumeration = "TraceContext", optional, tag = "1005")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_context: ::core::option::Option<i32>,
+    /// Who has to send a PROXY header, with expect_proxy; none: everybody.
+    #[prost(string, repeated, tag = "1110")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expect_proxy_from: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -776,6 +786,10 @@ pub struct HttpsListenerConfig {
     #[prost(uint32, optional, tag = "1009")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_handshakes_per_source: ::core::option::Option<u32>,
+    /// Who has to send a PROXY header, with expect_proxy; none: everybody.
+    #[prost(string, repeated, tag = "1110")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expect_proxy_from: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -804,6 +818,10 @@ pub struct TcpListenerConfig {
     #[prost(message, optional, tag = "1000")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: ::core::option::Option<HttpsListenerConfig>,
+    /// Who has to send a PROXY header, with expect_proxy; none: everybody.
+    #[prost(string, repeated, tag = "1110")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expect_proxy_from: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1197,6 +1215,56 @@ pub struct Cluster {
     #[prost(message, optional, tag = "1000")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: ::core::option::Option<BackendTls>,
+    /// seconds, 0: none
+    #[prost(uint32, optional, tag = "1010")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_start: ::core::option::Option<u32>,
+    /// Attributes of the sticky cookie. Secure is set for clients over TLS only.
+    #[prost(bool, optional, tag = "1011")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sticky_secure: ::core::option::Option<bool>,
+    #[prost(bool, optional, tag = "1012")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sticky_http_only: ::core::option::Option<bool>,
+    #[prost(enumeration = "SameSite", optional, tag = "1013")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sticky_same_site: ::core::option::Option<i32>,
+    /// Ours. With fewer healthy backends than so many percent, what is said of their health is left out of account;
+    /// 0: never; absent: with none.
+    #[prost(uint32, optional, tag = "1020")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub panic_threshold: ::core::option::Option<u32>,
+    /// Ours: backends are taken out by what becomes of requests; absent: they are not.
+    #[prost(message, optional, tag = "1021")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passive_health: ::core::option::Option<PassiveHealth>,
+    /// Ours: connects beyond the first of each request, in percent of the requests; absent: no bound.
+    #[prost(uint32, optional, tag = "1022")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_budget_percent: ::core::option::Option<u32>,
+    /// 1 or 2
+    #[prost(uint32, optional, tag = "1040")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub send_proxy_version: ::core::option::Option<u32>,
+}
+/// Ours.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PassiveHealth {
+    #[prost(uint32, required, tag = "1")]
+    pub consecutive_failures: u32,
+    /// Seconds of the first ejection; each one that follows soon is twice as long as the one before.
+    #[prost(uint32, required, tag = "2")]
+    pub base_ejection: u32,
+    /// Seconds of the longest.
+    #[prost(uint32, required, tag = "3")]
+    pub max_ejection: u32,
+    /// Of a cluster's backends at a time.
+    #[prost(uint32, required, tag = "4")]
+    pub max_ejected_percent: u32,
+    /// Whether answers of 5xx are failures.
+    #[prost(bool, required, tag = "5")]
+    pub count_server_errors: bool,
 }
 /// Ours.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -1241,6 +1309,7 @@ pub struct HealthCheckHeader {
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
 pub struct HealthCheckHeaderValue {
     #[prost(string, required, tag = "1")]
     pub name: ::prost::alloc::string::String,
@@ -1272,6 +1341,14 @@ pub struct HealthCheckConfig {
     #[prost(message, repeated, tag = "10")]
     #[serde(default)]
     pub headers: ::prost::alloc::vec::Vec<HealthCheckHeader>,
+    /// Ours: the Host of probes; absent: the backend's address.
+    #[prost(string, optional, tag = "1000")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: ::core::option::Option<::prost::alloc::string::String>,
+    /// Ours: how far an interval may be from the configured one, in percent; absent: 10.
+    #[prost(uint32, optional, tag = "1001")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jitter_percent: ::core::option::Option<u32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1290,6 +1367,10 @@ pub struct AddBackend {
     pub backup: ::core::option::Option<bool>,
     #[prost(string, optional, tag = "7")]
     pub unix_path: ::core::option::Option<::prost::alloc::string::String>,
+    /// Ours: it finishes what it carries and takes nothing new.
+    #[prost(bool, optional, tag = "1000")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draining: ::core::option::Option<bool>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1411,6 +1492,36 @@ pub struct ClosedSessions {
 pub struct HealthChecksList {
     #[prost(btree_map = "string, message", tag = "1")]
     pub map: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, HealthCheckConfig>,
+    /// Ours: the backends of these clusters, and those of others that are not as usual.
+    #[prost(message, repeated, tag = "1020")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backends: ::prost::alloc::vec::Vec<BackendHealth>,
+}
+/// Ours: what is known of a backend now.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackendHealth {
+    #[prost(string, required, tag = "1")]
+    pub cluster_id: ::prost::alloc::string::String,
+    #[prost(string, required, tag = "2")]
+    pub backend_id: ::prost::alloc::string::String,
+    #[prost(message, required, tag = "3")]
+    pub address: SocketAddress,
+    /// By its health check; true without one.
+    #[prost(bool, required, tag = "4")]
+    pub healthy: bool,
+    /// Milliseconds that it is still taken out because of requests that failed; absent: it is not.
+    #[prost(uint64, optional, tag = "5")]
+    pub ejected_ms: ::core::option::Option<u64>,
+    /// Workers that cannot connect to it.
+    #[prost(uint32, required, tag = "6")]
+    pub unreachable_from: u32,
+    /// Why the last probe failed, as long as it is unhealthy.
+    #[prost(string, optional, tag = "7")]
+    pub reason: ::core::option::Option<::prost::alloc::string::String>,
+    /// Whether values of secret headers are missing: it is not probed.
+    #[prost(bool, required, tag = "8")]
+    pub missing_secret: bool,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2826,6 +2937,37 @@ impl ProtobufAccessLogFormat {
         match value {
             "Ascii" => Some(Self::Ascii),
             "Protobuf" => Some(Self::Protobuf),
+            _ => None,
+        }
+    }
+}
+/// Ours. When browsers send a cookie with requests that other sites make; absent: as the browser thinks best.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum SameSite {
+    Strict = 0,
+    Lax = 1,
+    None = 2,
+}
+impl SameSite {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Strict => "SAME_SITE_STRICT",
+            Self::Lax => "SAME_SITE_LAX",
+            Self::None => "SAME_SITE_NONE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SAME_SITE_STRICT" => Some(Self::Strict),
+            "SAME_SITE_LAX" => Some(Self::Lax),
+            "SAME_SITE_NONE" => Some(Self::None),
             _ => None,
         }
     }

@@ -7,7 +7,10 @@ use std::fmt;
 
 use zeroize::Zeroize;
 
-use super::{BackendTls, CertificateAndKey, HttpsListenerConfig, supervision::TicketKey};
+use super::{
+    BackendTls, CertificateAndKey, HealthCheckHeaderValue, HttpsListenerConfig,
+    supervision::{ProbeSecret, TicketKey},
+};
 
 impl fmt::Debug for CertificateAndKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -40,6 +43,30 @@ impl fmt::Debug for HttpsListenerConfig {
             .field("client_auth", &self.client_auth)
             .field("certificate", &self.certificate)
             .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for HealthCheckHeaderValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HealthCheckHeaderValue").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Drop for HealthCheckHeaderValue {
+    fn drop(&mut self) {
+        self.value.zeroize();
+    }
+}
+
+impl fmt::Debug for ProbeSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProbeSecret").field("fingerprint", &self.fingerprint).finish_non_exhaustive()
+    }
+}
+
+impl Drop for ProbeSecret {
+    fn drop(&mut self) {
+        self.value.zeroize();
     }
 }
 

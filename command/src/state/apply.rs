@@ -11,8 +11,9 @@ use super::{
     index::{BackendEntry, ByCluster, FrontendEntry, of_cluster},
 };
 use crate::order::{
-    Backend, BackendKey, Certificate, CertificateKey, Cluster, ClusterId, Fingerprint, HttpFrontend,
-    HttpListener, HttpListenerPatch, ListenerKey, ListenerKind, Noun, Order, OrderError, RulePosition,
+    Backend, BackendKey, Certificate, CertificateKey, Cluster, ClusterId, Fingerprint, HealthCheck,
+    HttpFrontend, HttpListener, HttpListenerPatch, ListenerKey, ListenerKind, Noun, Order, OrderError,
+    RulePosition,
 };
 
 /// Why a transaction is refused. Nothing has changed.
@@ -74,6 +75,10 @@ impl ConfigState {
             Order::DeactivateListener { kind, key } => self.set_active(*kind, key, false, &mut change)?,
             Order::AddCluster(cluster) => self.add_cluster(cluster, &mut change)?,
             Order::RemoveCluster(id) => self.remove_cluster(id, &mut change)?,
+            Order::SetHealthCheck { cluster, check } => {
+                self.set_health_check(cluster, Some(check), &mut change)?;
+            }
+            Order::RemoveHealthCheck(id) => self.set_health_check(id, None, &mut change)?,
             Order::AddHttpFrontend(frontend) => self.add_http_frontend(frontend, &mut change)?,
             Order::RemoveHttpFrontend(frontend) => self.remove_http_frontend(frontend, &mut change)?,
             Order::AddTcpFrontend(frontend) => self.add_tcp_frontend(frontend, &mut change)?,
@@ -87,6 +92,9 @@ impl ConfigState {
             Order::ReplaceCertificate { new, old } => self.replace_certificate(new, *old, &mut change)?,
             Order::AddBackend(backend) => self.add_backend(backend, &mut change)?,
             Order::RemoveBackend(key) => self.remove_backend(key, &mut change)?,
+            Order::SetConnectionLimit { limit, value } => {
+                self.set_connection_limit(*limit, *value, &mut change);
+            }
         }
         Ok(change)
     }
@@ -99,13 +107,16 @@ impl ConfigState {
                     self.clusters.insert(cluster.id().clone(), cluster);
                 }
                 (_, Before::Backend(backend)) => {
-                    self.backends.replace(BackendEntry(backend));
+                    self.file_backend(backend);
                 }
                 (_, Before::HttpListener(listener)) => {
                     self.http_listeners.insert(listener.key().clone(), listener);
                 }
                 (_, Before::TcpListener(listener)) => {
                     self.tcp_listeners.insert(listener.key().clone(), listener);
+                }
+                (Effect::ConnectionLimitSet { limit, .. }, Before::ConnectionLimit(value)) => {
+                    self.limits.set(limit, value);
                 }
                 (_, Before::TcpFrontend(frontend)) => self.tcp_frontends.insert(&frontend),
                 (_, Before::Certificate(certificate)) => {
@@ -126,7 +137,7 @@ impl ConfigState {
                 self.clusters.remove(cluster.id());
             }
             Effect::BackendSet(backend) => {
-                self.backends.remove(&BackendEntry(backend));
+                self.take_backend(&backend);
             }
             Effect::HttpListenerSet(listener) => {
                 self.http_listeners.remove(listener.key());
@@ -149,6 +160,7 @@ impl ConfigState {
             | Effect::TcpListenerRemoved(_)
             | Effect::TcpFrontendRemoved(_)
             | Effect::CertificateRemoved(_)
+            | Effect::ConnectionLimitSet { .. }
             | Effect::HttpFrontendRemoved(_) => debug_assert!(false, "a removal records what it removed"),
         }
     }
@@ -311,6 +323,20 @@ impl ConfigState {
         Ok(())
     }
 
+    fn set_health_check(
+        &mut self,
+        id: &ClusterId,
+        check: Option<&Arc<HealthCheck>>,
+        change: &mut Change,
+    ) -> Result<(), OrderError> {
+        let cluster = self.clusters.get(id).ok_or_else(|| not_found(Noun::Cluster, &format!("`{id}`")))?;
+        if cluster.health_check() == check.map(|check| &**check) {
+            return Ok(());
+        }
+        let cluster = Arc::new(cluster.with_health_check(check.map(|check| (**check).clone())));
+        self.add_cluster(&cluster, change)
+    }
+
     fn remove_cluster(&mut self, id: &ClusterId, change: &mut Change) -> Result<(), OrderError> {
         let cluster = self.clusters.remove(id).ok_or_else(|| not_found(Noun::Cluster, &format!("`{id}`")))?;
         let frontends: Vec<_> =
@@ -321,7 +347,7 @@ impl ConfigState {
         self.remove_tcp_frontends_of(id, change);
         let backends: Vec<_> = of_cluster(&self.backends, id).cloned().collect();
         for entry in backends {
-            self.backends.remove(&entry);
+            self.take_backend(&entry.0);
             change.push(Effect::BackendRemoved(entry.0.key()), Before::Backend(entry.0));
         }
         change.push(Effect::ClusterRemoved(id.clone()), Before::Cluster(cluster));
@@ -386,10 +412,31 @@ impl ConfigState {
         if self.backends.get(&entry).is_some_and(|present| present.0 == *backend) {
             return Ok(());
         }
-        let before = self.backends.replace(entry);
-        let before = before.map_or(Before::Nothing, |entry| Before::Backend(entry.0));
+        self.check_address_of(backend)?;
+        let before = self.file_backend(backend.clone()).map_or(Before::Nothing, Before::Backend);
         change.push(Effect::BackendSet(backend.clone()), before);
         Ok(())
+    }
+
+    /// The address of a backend on a Unix socket is but a name: two of one cluster never have the same, nor one of
+    /// them and a backend at that very address.
+    fn check_address_of(&self, backend: &Backend) -> Result<(), OrderError> {
+        // Where there are none, nothing has to be looked at.
+        if self.unix_backends == 0 && backend.unix_path().is_none() {
+            return Ok(());
+        }
+        let clash = of_cluster(&self.backends, backend.cluster_id()).find(|BackendEntry(other)| {
+            other.address() == backend.address()
+                && other.backend_id() != backend.backend_id()
+                && (other.unix_path().is_some() || backend.unix_path().is_some())
+        });
+        match clash {
+            None => Ok(()),
+            Some(BackendEntry(other)) => Err(OrderError::BackendAddressTaken {
+                key: backend.key().to_string(),
+                present: other.backend_id().clone(),
+            }),
+        }
     }
 
     fn remove_backend(&mut self, key: &BackendKey, change: &mut Change) -> Result<(), OrderError> {
@@ -400,9 +447,22 @@ impl ConfigState {
                 false => Ok(()),
             };
         };
-        self.backends.remove(&BackendEntry(backend.clone()));
+        self.take_backend(&backend);
         change.push(Effect::BackendRemoved(key.clone()), Before::Backend(backend));
         Ok(())
+    }
+
+    fn file_backend(&mut self, backend: Arc<Backend>) -> Option<Arc<Backend>> {
+        self.unix_backends += usize::from(backend.unix_path().is_some());
+        let before = self.backends.replace(BackendEntry(backend))?.0;
+        self.unix_backends -= usize::from(before.unix_path().is_some());
+        Some(before)
+    }
+
+    fn take_backend(&mut self, backend: &Arc<Backend>) {
+        if let Some(BackendEntry(taken)) = self.backends.take(&BackendEntry(backend.clone())) {
+            self.unix_backends -= usize::from(taken.unix_path().is_some());
+        }
     }
 
     fn remove_filed(&mut self, frontend: &Arc<HttpFrontend>, change: &mut Change) {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::order::{
-    Backend, BackendKey, Certificate, CertificateKey, Cluster, ClusterId, HttpFrontend, HttpListener,
-    ListenerKey, TcpFrontend, TcpListener,
+    Backend, BackendKey, Certificate, CertificateKey, Cluster, ClusterId, ConnectionLimit, HttpFrontend,
+    HttpListener, ListenerKey, TcpFrontend, TcpListener,
 };
 
 /// What an accepted order really changed, cascades included. Empty if everything was so already.
@@ -48,6 +48,13 @@ pub enum Effect {
     CertificateSet(Arc<Certificate>),
     /// The certificate is gone.
     CertificateRemoved(CertificateKey),
+    /// The limit is another one.
+    ConnectionLimitSet {
+        /// Which.
+        limit: ConnectionLimit,
+        /// The most connections; 0: as many as come.
+        value: u64,
+    },
 }
 
 /// What an effect replaced.
@@ -60,6 +67,7 @@ pub(super) enum Before {
     TcpListener(Arc<TcpListener>),
     TcpFrontend(Arc<TcpFrontend>),
     Certificate(Arc<Certificate>),
+    ConnectionLimit(u64),
     /// The removed frontend's place among the ordered ones.
     HttpFrontend {
         sequence: u64,

@@ -21,7 +21,7 @@ impl ConfigState {
     /// removed and added anew.
     #[must_use]
     pub fn diff(&self, to: &Self) -> Vec<Order> {
-        let mut orders = Vec::new();
+        let mut orders: Vec<Order> = to.limits.orders_from(self.limits).collect();
         let kept = kept_frontends(self, to);
         self.removals(to, &kept, &mut orders);
         let mut activations = Vec::new();
@@ -47,7 +47,12 @@ impl ConfigState {
             }
         }
         for entry in &self.backends {
-            if !to.backends.contains(entry) && to.clusters.contains_key(entry.0.cluster_id()) {
+            // One that leaves its Unix socket may have to make room for another at its address.
+            let stays = to
+                .backends
+                .get(entry)
+                .is_some_and(|wanted| entry.0.unix_path().is_none() || wanted.0.unix_path().is_some());
+            if !stays && to.clusters.contains_key(entry.0.cluster_id()) {
                 orders.push(Order::RemoveBackend(entry.0.key()));
             }
         }
@@ -157,6 +162,7 @@ impl ConfigState {
             }
         }
         for entry in &to.backends {
+            // Removed before, if it leaves its Unix socket: then it differs, too.
             if self.backends.get(entry).is_none_or(|present| present.0 != entry.0) {
                 orders.push(Order::AddBackend(entry.0.clone()));
             }

@@ -12,6 +12,7 @@ mod certificates;
 mod change;
 mod diff;
 mod index;
+mod limits;
 mod query;
 mod save;
 mod tcp;
@@ -34,6 +35,7 @@ pub use apply::{Culprit, TransactionError};
 use certificates::Certificates;
 pub use change::{Change, Effect};
 use index::{BackendEntry, ByCluster, FrontendEntry, Place, of_cluster};
+use limits::ConnectionLimits;
 pub use save::{STATE_RECORD_BYTES_MIN, StateFile, StateFileError, StateFileFault, read_state, write_state};
 pub(crate) use tcp_frontends::TcpFrontends;
 
@@ -51,6 +53,8 @@ pub struct ConfigState {
     clusters: BTreeMap<ClusterId, Arc<Cluster>>,
     /// By cluster, so that one cluster's are found without looking at others.
     backends: BTreeSet<BackendEntry>,
+    /// Of these, those on Unix sockets.
+    unix_backends: usize,
     /// Of HTTP and HTTPS listeners, by identity.
     http_frontends: BTreeSet<FrontendEntry>,
     /// Those that have a cluster, by cluster.
@@ -58,6 +62,7 @@ pub struct ConfigState {
     /// PRE and POST frontends, in the order in which they are tried.
     ordered_frontends: BTreeMap<Turn, Arc<HttpFrontend>>,
     tcp_frontends: TcpFrontends,
+    limits: ConnectionLimits,
     /// The sequence of the next PRE or POST frontend; grows only.
     next_sequence: u64,
 }
@@ -249,7 +254,8 @@ impl ConfigState {
         let certificates = self.certificates().map(|it| Order::AddCertificate(it.clone()));
         let backends = self.backends.iter().map(|entry| Order::AddBackend(entry.0.clone()));
         let tcp_frontends = self.tcp_frontends.iter().map(|it| Order::AddTcpFrontend(it.clone()));
-        let http = listeners.chain(tcp_listeners).chain(clusters).chain(frontends(false));
+        let limits = self.limits.orders_from(ConnectionLimits::default());
+        let http = limits.chain(listeners).chain(tcp_listeners).chain(clusters).chain(frontends(false));
         http.chain(certificates).chain(frontends(true)).chain(tcp_frontends).chain(backends)
     }
 
@@ -298,6 +304,8 @@ impl ConfigState {
         }
         assert_eq!(self.frontends_by_cluster.len(), clustered, "the index holds nothing else");
         assert_eq!(self.ordered_frontends.len(), ordered, "no turn is left behind");
+        let unix = self.backends.iter().filter(|entry| entry.0.unix_path().is_some()).count();
+        assert_eq!(self.unix_backends, unix, "those on Unix sockets are counted");
     }
 }
 
@@ -308,6 +316,7 @@ impl PartialEq for ConfigState {
             && self.tcp_frontends == other.tcp_frontends
             && self.certificates == other.certificates
             && self.clusters == other.clusters
+            && self.limits == other.limits
             && self.backends.iter().map(|entry| &entry.0).eq(other.backends.iter().map(|entry| &entry.0))
             && frontends(self).eq(frontends(other))
             && turns(self).eq(turns(other))

@@ -1,6 +1,9 @@
 //! Backends that do what a test tells them, well-behaved or not: a thread per connection.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -10,6 +13,7 @@ use super::connection::Connection;
 use super::message::{Fields, ReadError, RequestHead};
 use crate::content::{Hasher, SeededContent};
 use crate::deadline::PATIENCE;
+use crate::unix;
 
 /// No test keeps a backend connection idle for longer; it only bounds the life of a leaked thread.
 const IDLE_MAX: Duration = Duration::from_secs(120);
@@ -17,6 +21,7 @@ const IDLE_MAX: Duration = Duration::from_secs(120);
 /// A backend on a port of its own. Stops accepting when dropped; connections end with their peer.
 pub struct Backend {
     address: SocketAddr,
+    unix: Option<UnixAddress>,
     shared: Arc<Shared>,
     requests: Receiver<RequestHead>,
 }
@@ -140,11 +145,44 @@ impl Backend {
         S: Fn(&mut Exchange) -> Result<After, ReadError> + Send + Sync + 'static,
     {
         let address = listener.local_addr().expect("a bound socket has an address");
+        Self::accepting(address, None, move || listener.accept().map(|(stream, _)| stream), script)
+    }
+
+    /// As [`Backend::start`], on a Unix socket: a path, or `@` and an abstract name. What has the path is replaced.
+    pub fn start_on_unix<S>(name: &str, script: S) -> Backend
+    where
+        S: Fn(&mut Exchange) -> Result<After, ReadError> + Send + Sync + 'static,
+    {
+        let listener = unix::listen(name);
+        let address = unix::address(name);
+        // What is done with a connection is the same, whatever kind of socket it is.
+        let next = move || listener.accept().map(|(stream, _)| TcpStream::from(OwnedFd::from(stream)));
+        Self::accepting((Ipv4Addr::UNSPECIFIED, 0).into(), Some(address), next, script)
+    }
+
+    fn accepting<S>(
+        address: SocketAddr,
+        unix: Option<UnixAddress>,
+        next: impl Fn() -> io::Result<TcpStream> + Send + 'static,
+        script: S,
+    ) -> Backend
+    where
+        S: Fn(&mut Exchange) -> Result<After, ReadError> + Send + Sync + 'static,
+    {
         let shared = Arc::new(Shared::default());
         let (sender, requests) = mpsc::channel();
         let accepting = Arc::clone(&shared);
-        std::thread::spawn(move || accept(&listener, &accepting, &sender, &Arc::new(script)));
-        Backend { address, shared, requests }
+        std::thread::spawn(move || accept(next, &accepting, &sender, &Arc::new(script)));
+        Backend { address, unix, shared, requests }
+    }
+
+    /// As [`Backend::named`], on a Unix socket.
+    pub fn named_on_unix(path: &str, name: &'static str) -> Backend {
+        Self::start_on_unix(path, move |exchange| {
+            exchange.body_digest()?;
+            exchange.answer(name)?;
+            Ok(After::KeepAlive)
+        })
     }
 
     /// Answers every request by 200 and `name`; bodies are read and dropped.
@@ -235,15 +273,23 @@ impl Drop for Backend {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
         // Wakes the accepting thread; that nobody is there any more is fine.
-        let _woken = TcpStream::connect(self.address);
+        match &self.unix {
+            Some(address) => drop(UnixStream::connect_addr(address)),
+            None => drop(TcpStream::connect(self.address)),
+        }
     }
 }
 
-fn accept<S>(listener: &TcpListener, shared: &Arc<Shared>, requests: &Sender<RequestHead>, script: &Arc<S>)
-where
+fn accept<S>(
+    next: impl Fn() -> io::Result<TcpStream>,
+    shared: &Arc<Shared>,
+    requests: &Sender<RequestHead>,
+    script: &Arc<S>,
+) where
     S: Fn(&mut Exchange) -> Result<After, ReadError> + Send + Sync + 'static,
 {
-    for stream in listener.incoming() {
+    loop {
+        let stream = next();
         if shared.stopping.load(Ordering::SeqCst) {
             return;
         }
@@ -268,7 +314,8 @@ fn serve<S>(
 where
     S: Fn(&mut Exchange) -> Result<After, ReadError>,
 {
-    stream.set_nodelay(true).map_err(ReadError::Io)?;
+    // A Unix socket has no such option, and no need of it.
+    let _delayed = stream.set_nodelay(true);
     stream.set_read_timeout(Some(IDLE_MAX)).map_err(ReadError::Io)?;
     let mut connection = Connection::new(stream);
     for index in 0.. {

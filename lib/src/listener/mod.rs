@@ -4,7 +4,7 @@
 //! that is removed stays in the table, without a socket, until its last session ends.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use kakehi_command::order::{
@@ -161,6 +161,14 @@ impl<L> Listener<L> {
         match &self.service {
             Service::Http(service) => service.config.tls(),
             Service::Tcp(config) => config.tls(),
+        }
+    }
+
+    /// Whether connections of this peer have to begin with a PROXY header.
+    pub fn expects_proxy_header(&self, peer: IpAddr) -> bool {
+        match &self.service {
+            Service::Http(service) => service.config.expects_proxy_header(peer),
+            Service::Tcp(config) => config.expects_proxy_header(peer),
         }
     }
 

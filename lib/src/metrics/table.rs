@@ -53,6 +53,16 @@ metrics! {
     ListenerConnectionNoBuffer "listener.connection_no_buffer" Count Connections "Client connections turned away because no buffer was left."
     AcceptErrors "accept.errors" Count Events "Times that accepting failed for want of descriptors or memory."
 
+    // Limits over all workers.
+    RejectedPerClusterIp "connections.rejected_per_cluster_ip" Count Connections "Client connections refused by a cluster because their address had as many as it may."
+    RejectedPerClusterSubnet "connections.rejected_per_cluster_subnet" Count Connections "Client connections refused by a cluster because their network had as many as it may."
+    LimitsUncounted "limits.uncounted" Count Connections "Client connections admitted and not counted for a limit, for want of room (max_limit_entries)."
+
+    // The PROXY protocol.
+    ProtocolProxyExpect "protocol.proxy.expect" Gauge Connections "Client connections whose PROXY header has not come yet."
+    ProtocolProxySend "protocol.proxy.send" Count Connections "Connections to backends that began with a PROXY header of ours."
+    ProxyProtocolErrors "proxy_protocol.errors" Count Connections "Client connections closed because their PROXY header was malformed, cut or late."
+
     // TLS.
     ProtocolTlsHandshake "protocol.tls.handshake" Gauge Connections "Handshakes of clients that are under way."
     TlsHandshakesDone "tls.handshakes.done" Count Connections "Handshakes of clients that were completed."
@@ -161,6 +171,8 @@ metrics! {
     BackendConnectRetriesExhausted "backend.connect.retries_exhausted" Count Requests "Requests given up after the last connection attempt."
     BackendDown "backend.down" Count Events "Backends that went into long back-off."
     BackendUp "backend.up" Count Events "Backends that came back from long back-off."
+    BackendShardExhausted "backend.shard.exhausted" Count Requests "Requests and connections refused because the backends of their client's shard could take nothing (shard_mode STRICT)."
+    BackendShardSpillover "backend.shard.spillover" Count Requests "Requests and connections that left their client's shard, because its backends could take nothing (shard_mode FALLBACK)."
     BackendPoolHit "backend.pool.hit" Count Requests "Requests sent on a connection that was open already."
     BackendPoolMiss "backend.pool.miss" Count Requests "Requests that needed a new connection."
     BackendPoolSize "backend.pool.size" Gauge Connections "Idle connections kept open to backends."
@@ -204,6 +216,18 @@ metrics! {
     SniPrereadSniUnmatched "tcp.sni_preread.rejected.sni_unmatched" Count Connections "Connections closed because no frontend is for their server name."
     SniPrereadTimeout "tcp.sni_preread.rejected.timeout" Count Connections "Connections closed because their ClientHello was not whole in time."
     SniPrereadTooLarge "tcp.sni_preread.rejected.too_large" Count Connections "Connections closed because their ClientHello is longer than it may be."
+
+    // Health of backends.
+    HealthCheckSuccess "health_check.success" Count Events "Probes that succeeded."
+    HealthCheckFailure "health_check.failure" Count Events "Probes that failed."
+    HealthCheckUp "health_check.up" Count Events "Backends that probes found healthy again."
+    HealthCheckDown "health_check.down" Count Events "Backends that probes found unhealthy."
+    HealthCheckHealthyBackends "health_check.healthy_backends" Gauge Items "Backends that this worker probes and that are healthy."
+    HealthCheckInFlight "health_check.in_flight" Gauge Items "Probes under way."
+    HealthCheckDelayed "health_check.delayed" Count Events "Times probes that were due had to wait for others to end."
+    HealthCheckMissingSecret "health_check.missing_secret" Count Events "Probes not sent because a value of a secret header is missing."
+    BackendsFailOpen "backends.fail_open" Count Requests "Requests for which the health of backends was left out of account."
+    BackendRetryBudgetExhausted "backend.retry.budget_exhausted" Count Requests "Requests given up because further attempts were beyond the cluster's budget."
 
     // The worker itself.
     SplicePipes "splice.pipes" Gauge Items "Pipes in use for splicing."

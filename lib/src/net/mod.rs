@@ -8,6 +8,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use kakehi_command::order::BackendTarget;
+
 pub mod buffers;
 pub mod kernel;
 pub mod peer;
@@ -51,6 +53,8 @@ pub trait Stream {
     fn write_pair(&mut self, first: &[u8], second: &[u8]) -> io::Result<usize>;
     /// Ends our direction; the peer's goes on.
     fn shutdown_write(&mut self) -> io::Result<()>;
+    /// What a read would give; takes nothing.
+    fn peek(&mut self, into: &mut [u8]) -> io::Result<usize>;
     /// Whether nothing at all can be read: no byte, no end, no error. Takes nothing.
     fn is_quiet(&mut self) -> bool;
     /// Makes closing the stream a reset instead of an orderly end.
@@ -61,7 +65,7 @@ pub trait Stream {
     /// Moves at most `max` bytes out of a pipe that holds as many.
     fn drain(&mut self, pipe: &mut Self::Pipe, max: usize) -> io::Result<usize>;
     /// Bytes that were written and that the peer's kernel has not acknowledged; also after a reset. `None` if
-    /// that cannot be told.
+    /// that cannot be told, as of Unix sockets.
     fn unacknowledged(&mut self) -> Option<u64>;
 }
 
@@ -73,8 +77,11 @@ pub trait Network {
     type Listener;
 
     /// Starts a connection and watches it as `token`. `Ok` says that it has started, not that it
-    /// stands: the first write tells.
-    fn connect(&mut self, to: SocketAddr, token: Token) -> io::Result<Self::Stream>;
+    /// stands: the first write tells. One to a Unix socket stands.
+    ///
+    /// # Errors
+    /// The kernel refuses at once; `WouldBlock`: as many wait at the Unix socket as may (connect(2), EAGAIN).
+    fn connect(&mut self, to: &BackendTarget, token: Token) -> io::Result<Self::Stream>;
     /// Reports the stream's readiness as `token` from now on; what is ready already is reported too.
     fn watch(&mut self, stream: &mut Self::Stream, token: Token) -> io::Result<()>;
     /// Reports waiting connections as `token`.

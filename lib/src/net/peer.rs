@@ -107,17 +107,40 @@ impl<S: Stream> Peer<S> {
 
     /// Reads into the buffer's free space; the buffer must not be full.
     pub fn read(&mut self, buffer: &mut Buffer) -> Read {
-        if buffer.space().len() < buffer.capacity() / 4 {
+        let capacity = buffer.capacity();
+        let mut space = buffer.space();
+        if space.len() < capacity / 4 {
             buffer.compact();
+            space = buffer.space();
         }
         let read = match &mut self.tls {
-            None => self.socket.read(buffer.space()),
-            Some(tls) => tls.read(&mut self.socket, buffer.space()),
+            None => self.socket.read(space),
+            Some(tls) => tls.read(&mut self.socket, space),
         };
         if let Read::Bytes(count) = read {
             buffer.filled(count);
         }
         read
+    }
+
+    /// What a read of the socket would give, whatever TLS there is; takes nothing.
+    pub fn peek_plain(&mut self, into: &mut [u8]) -> Read {
+        self.socket.peek(into)
+    }
+
+    /// What can be peeked at is not enough: an event will tell of more. False if there will be no more.
+    pub fn await_more(&mut self) -> bool {
+        self.socket.await_more()
+    }
+
+    /// Reads from the socket, whatever TLS there is: what comes before its first byte.
+    pub fn read_plain(&mut self, into: &mut [u8]) -> Read {
+        self.socket.read(into)
+    }
+
+    /// Writes to the socket, whatever TLS there is: what goes before its first byte.
+    pub fn write_plain(&mut self, bytes: &[u8]) -> Write {
+        self.socket.write(bytes, &[])
     }
 
     /// Whether data came before the end of a TLS handshake, and nobody has read it.
@@ -193,10 +216,16 @@ impl<S: Stream> Peer<S> {
         self.tls.as_mut().filter(|_| plain)?.seal_from(&mut source.socket, max)
     }
 
-    /// Bytes that were written and that the peer's kernel has not acknowledged, if that is known; of a secured
-    /// connection about as many.
+    /// Bytes that the socket has taken and that the peer's kernel has not acknowledged, if that is known: some of those
+    /// that were written, and of those that are [`untold`](Self::untold).
     pub fn unacknowledged(&mut self) -> Option<u64> {
         self.socket.unacknowledged()
+    }
+
+    /// Bytes that the socket has taken beside those that writers were told of: of a secured connection, whose records
+    /// are told of only once they have gone as a whole.
+    pub fn untold(&self) -> u64 {
+        self.tls.as_ref().map_or(0, |tls| tls.untold())
     }
 
     /// Ends our direction; of a secured one, once the farewell has gone ([`owes_farewell`](Self::owes_farewell)).

@@ -145,6 +145,18 @@ impl<S: Stream> Socket<S> {
         read
     }
 
+    /// What a read would give, and takes nothing. Whoever wants more than there is says so
+    /// ([`await_more`](Self::await_more)).
+    pub fn peek(&mut self, into: &mut [u8]) -> Read {
+        self.take_in(|stream| stream.peek(into))
+    }
+
+    /// What is there is not enough: the next edge tells of more. False if there will be no more.
+    pub fn await_more(&mut self) -> bool {
+        self.readable = self.ending;
+        !self.ending
+    }
+
     /// Writes `first`, then `second`, as far as the socket takes them.
     pub fn write(&mut self, first: &[u8], second: &[u8]) -> Write {
         let written = self.put_out(|stream| match (first.is_empty(), second.is_empty()) {

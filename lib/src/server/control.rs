@@ -1,5 +1,6 @@
 //! The worker's end of the talk with main: orders in, acknowledgements and answers out.
 
+use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use kakehi_command::proto::response_content::ContentType;
 use kakehi_command::proto::supervision as proto;
 use kakehi_command::proto::supervision::{
     Answer, Applied, Batch, Boot, Drained, FromWorker, ListenSockets, Query, Ready, Refused, ToWorker,
-    from_worker, to_worker,
+    Verdict, Verdicts, from_worker, to_worker,
 };
 use kakehi_command::proto::{
     AvailableMetrics, ClusterHashes, ClusterInformations, QueryCertificatesFilters, Request, ResponseContent,
@@ -21,6 +22,7 @@ use kakehi_command::state::ConfigState;
 use mio::net::TcpListener;
 
 use super::worker::{Configuration, Worker};
+use crate::limits::{Layout, SharedTables};
 use crate::metrics::Metric;
 use crate::net::kernel::{Kernel, adopt_listener};
 use crate::net::shared_memory;
@@ -151,7 +153,11 @@ impl Control {
             Some(to_worker::Message::TicketKeys(keys)) => {
                 worker.set_ticket_keys(ticket_keys(&keys));
             }
+            Some(to_worker::Message::Probers(probers)) => worker.set_probers(&probers.worker_ids),
+            Some(to_worker::Message::Verdicts(verdicts)) => worker.apply_verdicts(&verdicts.verdicts),
+            Some(to_worker::Message::ProbeSecrets(secrets)) => worker.set_probe_secrets(secrets),
             Some(to_worker::Message::SessionTable(table)) => self.map_sessions(&table, worker)?,
+            Some(to_worker::Message::LimitTables(tables)) => self.map_limits(&tables, worker)?,
             Some(to_worker::Message::Query(query)) => self.answer(query, worker)?,
             Some(to_worker::Message::Stop(stop)) => {
                 return Ok(if stop.hard { Wish::Stop } else { Wish::Drain });
@@ -208,6 +214,24 @@ impl Control {
             Ok(None) => log::error!("the session table is too small: no early data is taken"),
             Err(error) => log::error!("the session table cannot be mapped: {error}; no early data is taken"),
         }
+        Ok(())
+    }
+
+    /// Without the memory no limit would hold: this worker can't serve.
+    fn map_limits(
+        &mut self,
+        tables: &proto::LimitTables,
+        worker: &mut Worker<Kernel>,
+    ) -> Result<(), ControlError> {
+        let fd = self.channel.take_fds(1).and_then(|mut fds| fds.pop());
+        let fd = fd.ok_or(ControlError::Protocol("no descriptor of the tables of limits"))?;
+        let number = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+        let layout = Layout { entries: number(tables.entries), lanes: number(tables.lanes.into()) };
+        let secret = tables.secret.as_slice().try_into();
+        let secret = secret.map_err(|_| ControlError::Protocol("a secret that is not 16 bytes long"))?;
+        let words = shared_memory::map(&fd, layout.bytes()).map_err(ControlError::Memory)?;
+        let tables = SharedTables::new(words, layout, number(tables.lane.into()), secret);
+        worker.set_limit_tables(tables.ok_or(ControlError::Protocol("the tables of limits do not fit"))?);
         Ok(())
     }
 
@@ -270,6 +294,14 @@ impl Control {
         }))
     }
 
+    /// Tells main what was found out about backends.
+    pub(super) fn report(&mut self, verdicts: Vec<Verdict>) -> Result<(), ControlError> {
+        if verdicts.is_empty() {
+            return Ok(());
+        }
+        self.send(from_worker::Message::Verdicts(Verdicts { verdicts }))
+    }
+
     /// Everything in flight is finished.
     pub(super) fn drained(&mut self) -> Result<(), ControlError> {
         self.send(from_worker::Message::Drained(Drained {}))
@@ -322,11 +354,13 @@ pub(super) fn configuration(boot: &Boot, seed: u64) -> Configuration {
             basic_auth_bytes_max: count(limits.basic_auth_bytes_max),
             record_buffers_max: count(limits.record_buffers_max),
             handshakes_max: count(limits.handshakes_max),
+            probes_max: count(limits.probes_max),
         },
         buffers_min: count(config.min_buffers),
         buffers_max: count(config.max_buffers),
         buffer_bytes: count(config.buffer_size),
         seed,
+        worker_id: boot.worker_id,
     }
 }
 
@@ -339,6 +373,9 @@ pub enum ControlError {
     /// Main and worker do not understand each other.
     #[error("the main process said something unexpected: {0}")]
     Protocol(&'static str),
+    /// The kernel did not map what main made.
+    #[error("the memory of the limits cannot be mapped: {0}")]
+    Memory(io::Error),
     /// The channel itself.
     #[error("the channel to the main process: {0}")]
     Channel(#[from] ChannelError),

@@ -91,6 +91,10 @@ pub fn run(arguments: WorkerArguments) -> Result<Exit, WorkerError> {
     let configuration = control::configuration(&boot, seed);
     let mut worker = Worker::new(Kernel::new(registry), configuration, now());
     worker.take_authorities(arguments.authorities);
+    let bits = |bits: u32| u8::try_from(bits).unwrap_or(u8::MAX);
+    let config = &boot.config;
+    let prefixes = (bits(config.subnet_ipv4_prefix()), bits(config.subnet_ipv6_prefix()));
+    worker.set_fixed_limits(config.retry_after(), prefixes);
     serve(&mut poll, &mut events, &mut control, &mut worker)
 }
 
@@ -137,6 +141,7 @@ fn serve(
             return finish(poll, events, control, exit);
         }
         if ending != Some(Exit::Orphaned) {
+            control.report(worker.take_verdicts())?;
             flush(poll, control)?;
         }
     }

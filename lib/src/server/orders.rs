@@ -1,9 +1,9 @@
 //! Applying a revision: the state first, then the tables that are derived from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kakehi_command::order::{BackendTls, ListenerKey, Order};
+use kakehi_command::order::{BackendTls, ClusterId, ListenerKey, Order};
 use kakehi_command::proto::Request;
 use kakehi_command::state::Effect;
 use rustls::pki_types::ServerName;
@@ -26,12 +26,17 @@ impl<N: Network> Worker<N> {
     /// refusal means that this worker has drifted: it must be replaced, whatever it applied.
     pub fn apply(&mut self, revision: u64, requests: &[Request]) -> Result<(), String> {
         let mut touched = Listeners::new();
+        let mut clusters = BTreeSet::new();
         for request in requests {
             let order = Order::from_request(request).map_err(|error| error.to_string())?;
             let change = self.state.apply(&order).map_err(|error| error.to_string())?;
             for effect in change.effects() {
+                clusters.extend(cluster_of(effect).cloned());
                 self.take_effect(effect, &mut touched)?;
             }
+        }
+        for id in &clusters {
+            self.shared.settle_health(id);
         }
         for (key, listener) in touched {
             self.settle_listener(&key, listener)?;
@@ -54,8 +59,16 @@ impl<N: Network> Worker<N> {
                 }
             }
             Effect::ClusterRemoved(id) => shared.backends.remove_cluster(id),
-            Effect::BackendSet(backend) => shared.backends.set_backend(backend.clone(), shared.now),
+            Effect::BackendSet(backend) => {
+                if shared.backends.moves(backend) {
+                    shared.forget_target(&backend.key());
+                }
+                for peer in shared.backends.set_backend(backend.clone(), shared.now) {
+                    shared.release_token(peer.token());
+                }
+            }
             Effect::BackendRemoved(key) => {
+                shared.forget_target(key);
                 for peer in shared.backends.remove_backend(key) {
                     shared.release_token(peer.token());
                 }
@@ -87,6 +100,7 @@ impl<N: Network> Worker<N> {
             Effect::TcpListenerSet(listener) => {
                 touched.insert(listener.key().clone(), Some(ListenerConfig::Tcp(listener.clone())));
             }
+            Effect::ConnectionLimitSet { limit, value } => shared.limits.set(*limit, *value),
             Effect::HttpListenerRemoved(key) | Effect::TcpListenerRemoved(key) => {
                 touched.insert(key.clone(), None);
             }
@@ -153,6 +167,17 @@ impl<N: Network> Worker<N> {
             .map_err(|error| format!("listener {key} cannot be watched: {error}"))?;
         shared.listeners.open(index, socket, token);
         Ok(())
+    }
+}
+
+/// The cluster whose settings or backends have changed.
+fn cluster_of(effect: &Effect) -> Option<&ClusterId> {
+    match effect {
+        Effect::ClusterSet(cluster) => Some(cluster.id()),
+        Effect::ClusterRemoved(id) => Some(id),
+        Effect::BackendSet(backend) => Some(backend.cluster_id()),
+        Effect::BackendRemoved(key) => Some(&key.cluster_id),
+        _ => None,
     }
 }
 

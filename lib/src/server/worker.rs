@@ -10,19 +10,22 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use kakehi_command::order::ListenerKind;
+use kakehi_command::proto::supervision::{ProbeSecrets, Verdict};
 use kakehi_command::state::ConfigState;
 use slab::Slab;
 
+use crate::limits::{ClientLimits, SharedTables};
 use crate::listener::{Listener, ListenerIndex, Listeners};
 use crate::metrics::{Metric, Metrics};
 use crate::net::buffers::{BufferPool, Use};
 use crate::net::kernel::swallow;
 use crate::net::request_id::RequestIds;
 use crate::net::secure::{Crowded, Room, Tls};
-use crate::net::{Network, Pipes, Ready, Stream, Token};
+use crate::net::{Network, Peer, Pipes, Ready, Stream, Token};
 use crate::session::backends::{BackendKey, Backends};
 use crate::session::handshakes::Handshakes;
 use crate::session::http::answer::BARE_503;
+use crate::session::probe::Probes;
 use crate::session::table::{Resting, Session, Sessions};
 use crate::session::tcp::TcpSession;
 use crate::session::{Drive, Hold, Owner, Scratch, Settings, Shared};
@@ -69,11 +72,13 @@ pub struct Configuration {
     pub buffer_bytes: usize,
     /// Seed of all random choices.
     pub seed: u64,
+    /// This worker's number.
+    pub worker_id: u32,
 }
 
 /// See the module.
 pub struct Worker<N: Network> {
-    pub(super) shared: Shared<N>,
+    pub(crate) shared: Shared<N>,
     sessions: Sessions<N::Stream>,
     /// Sessions that have more to do.
     yielded: VecDeque<usize>,
@@ -127,6 +132,8 @@ impl<N: Network> Worker<N> {
             held_up: Default::default(),
             listeners,
             backends: Backends::default(),
+            limits: ClientLimits::default(),
+            probes: Probes::new(configuration.worker_id, configuration.settings.probes_max, now),
             metrics,
             ids: RequestIds::new(u128::from(seed) << 64 | u128::from(seed.rotate_left(32))),
             seed,
@@ -161,6 +168,16 @@ impl<N: Network> Worker<N> {
         self.shared.listeners.tls().ticket_keys.replace(keys);
     }
 
+    /// What of the limits does not change: `Retry-After` in seconds, and the bits of networks.
+    pub fn set_fixed_limits(&mut self, retry_after: u32, prefixes: (u8, u8)) {
+        self.shared.limits.set_fixed(retry_after, prefixes);
+    }
+
+    /// Where connections are counted, over all workers; without it limits of sources refuse nobody.
+    pub fn set_limit_tables(&mut self, tables: SharedTables) {
+        self.shared.limits.set_tables(tables);
+    }
+
     /// Where listeners with early data keep their sessions; without it they keep none, and take none.
     pub fn set_session_table(&mut self, table: SessionTable) {
         self.shared.listeners.tls().sessions.set_table(table);
@@ -170,6 +187,12 @@ impl<N: Network> Worker<N> {
     #[cfg(test)]
     pub(crate) fn fix_randomness(&mut self, randomness: crate::tls::provider::Randomness) {
         self.shared.listeners.fix_randomness(randomness);
+    }
+
+    /// See [`Sessions::set_dozing_max`].
+    #[cfg(test)]
+    pub(crate) fn set_dozing_max(&mut self, count: usize) {
+        self.sessions.set_dozing_max(count);
     }
 
     /// What the TLS connections of the worker share.
@@ -220,30 +243,29 @@ impl<N: Network> Worker<N> {
     pub fn handle_ready(&mut self, token: Token, ready: Ready) {
         match self.owner(token) {
             Some(Owner::Listener(index)) => self.accept(index),
-            Some(Owner::Front(index)) => {
-                if let Some(mut session) = self.sessions.wake(index) {
-                    session.front_ready(ready);
-                    self.dispatch(index, |session, shared| session.drive(shared));
-                }
-            }
-            Some(Owner::Back(index)) => {
-                if let Some(mut session) = self.sessions.awake_mut(index) {
-                    session.back_ready(ready);
-                    self.dispatch(index, |session, shared| session.drive(shared));
-                }
-            }
+            Some(Owner::Front(index)) => self.dispatch(index, |session, shared| {
+                session.front_ready(ready);
+                session.drive(shared)
+            }),
+            // A session with a back is awake.
+            Some(Owner::Back(index)) => self.dispatch(index, |session, shared| {
+                session.back_ready(ready);
+                session.drive(shared)
+            }),
             // Whatever an idle connection says, it says that it can't be used again.
             Some(Owner::Idle(key)) if ready.readable || ready.read_closed || ready.gone => {
                 if self.shared.backends.idle_was_closed(key, token, self.shared.now).is_some() {
                     self.shared.release_token(token);
                 }
             }
+            Some(Owner::Probe(index)) => self.shared.probe_ready(index, token, ready),
             Some(Owner::Idle(_) | Owner::Channel | Owner::Closed) | None => {}
         }
     }
 
     /// Sessions and connections whose time is over.
     pub fn handle_timers(&mut self) {
+        self.shared.handle_probe_timers();
         let mut due = std::mem::take(&mut self.due);
         self.shared.timers.expire(self.shared.now, &mut due);
         for token in due.drain(..) {
@@ -252,7 +274,7 @@ impl<N: Network> Worker<N> {
                 Some(Owner::Idle(key)) => self.expire_idle(key, token),
                 Some(Owner::Listener(index)) => self.accept(index),
                 // A connection that was idle when the timer was set, and is in use again.
-                Some(Owner::Back(_) | Owner::Channel | Owner::Closed) | None => {}
+                Some(Owner::Back(_) | Owner::Channel | Owner::Probe(_) | Owner::Closed) | None => {}
             }
         }
         self.due = due;
@@ -302,7 +324,12 @@ impl<N: Network> Worker<N> {
         let shared = &self.shared;
         let waits = |purpose: Use| !shared.thirsty[purpose as usize].is_empty();
         let quenchable = Use::ALL.iter().any(|&purpose| waits(purpose) && shared.has_room(purpose));
-        !self.yielded.is_empty() || !self.handshaking.is_empty() || !self.crowded.is_empty() || quenchable
+        let probes = self.shared.start_probes();
+        probes
+            || !self.yielded.is_empty()
+            || !self.handshaking.is_empty()
+            || !self.crowded.is_empty()
+            || quenchable
     }
 
     /// Takes buffers from sessions that are held up by their client, for those that have none.
@@ -350,7 +377,8 @@ impl<N: Network> Worker<N> {
         let oldest =
             |hold: Hold| self.shared.held_up[hold as usize].front().map(|&(_, since)| since + hold.age_min());
         let eviction = Hold::ALL.into_iter().filter(wanted).filter_map(oldest).min();
-        timers.into_iter().chain(eviction).min()
+        let probes = self.shared.probes.next_wakeup(self.shared.now);
+        timers.into_iter().chain(eviction).chain(probes).min()
     }
 
     /// Runs one session. A panic costs that session and nothing else.
@@ -370,6 +398,7 @@ impl<N: Network> Worker<N> {
                     queue.push_back(index);
                 }
             }
+            Ok(Drive::Introduced) => self.introduced(index),
             Ok(Drive::Finished) => self.forget(index),
             Err(_) => self.bury(index),
         }
@@ -458,6 +487,7 @@ impl<N: Network> Worker<N> {
         self.shared.metrics.incr(Metric::ListenerAcceptedTotal);
         let Some(entry) = self.shared.listeners.get(listener) else { return };
         let (kind, secured) = (entry.kind(), entry.acceptor().is_some());
+        let expects_header = entry.expects_proxy_header(address.ip());
         let manner = match kind {
             _ if secured => BARE_ALERT,
             // Of what its clients speak nothing is known.
@@ -478,6 +508,10 @@ impl<N: Network> Worker<N> {
             refuse(&mut stream, manner, &mut self.scratch);
             return;
         }
+        if expects_header {
+            self.open(listener, stream, address);
+            return;
+        }
         let tls = match self.begin_tls(listener, address.ip()) {
             Ok(tls) => tls,
             Err(reason) => {
@@ -489,11 +523,14 @@ impl<N: Network> Worker<N> {
         let index = self.sessions.next_index();
         let token = self.shared.owners.insert(Owner::Front(index));
         let now = self.shared.now;
+        let front = match tls {
+            Some(tls) => Peer::accepted(stream, token).secured(tls),
+            None => Peer::accepted(stream, token),
+        };
         if kind == ListenerKind::Tcp {
-            let session = TcpSession::accepted(index, stream, token, address, listener, now, tls);
-            self.sessions.insert_tcp(session);
+            self.sessions.insert_tcp(TcpSession::accepted(index, front, address, listener, now, None));
         } else {
-            self.sessions.insert(Resting::accepted(stream, token, address, listener, now, tls));
+            self.sessions.insert(Resting::accepted(front, address, listener, now));
         }
         self.shared.listeners.session_opened(listener);
         self.shared.metrics.set(Metric::ClientConnections, self.sessions.len());
@@ -548,6 +585,7 @@ impl<N: Network> Worker<N> {
         }
         self.serving = false;
         self.close_pooled();
+        self.shared.stop_probes();
         for index in self.sessions.indexes() {
             self.dispatch(index, |session, shared| session.drive(shared));
         }
@@ -572,6 +610,28 @@ impl<N: Network> Worker<N> {
         }
     }
 
+    /// The workers that probe backends are these from now on.
+    pub fn set_probers(&mut self, workers: &[u32]) {
+        if !self.shared.draining {
+            self.shared.set_probers(workers);
+        }
+    }
+
+    /// What main says of the health of backends.
+    pub fn apply_verdicts(&mut self, verdicts: &[Verdict]) {
+        self.shared.apply_verdicts(verdicts);
+    }
+
+    /// Values of secret headers for probes came.
+    pub fn set_probe_secrets(&mut self, secrets: ProbeSecrets) {
+        self.shared.set_probe_secrets(secrets);
+    }
+
+    /// What this worker has found out about backends since the last call, for main.
+    pub fn take_verdicts(&mut self) -> Vec<Verdict> {
+        self.shared.probes.take_news()
+    }
+
     /// Counters and gauges, as they are now.
     pub fn metrics(&mut self) -> &Metrics {
         self.shared.refresh_gauges();
@@ -586,6 +646,7 @@ impl<N: Network> Worker<N> {
     /// Every count agrees with what it counts.
     pub fn check_invariants(&self) {
         self.shared.backends.check_invariants();
+        self.shared.probes.check_invariants();
         self.shared.listeners.check_invariants();
         self.shared.buffers.check_invariants();
         self.shared.room.check_invariants();
@@ -595,7 +656,7 @@ impl<N: Network> Worker<N> {
             assert_eq!(self.shared.buffers.in_use(), 0, "no session, no buffer in use");
             assert_eq!(self.shared.pipes.in_use(), 0, "no session, no pipe in use");
         }
-        let (mut fronts, mut backs, mut idle, mut timers) = (0, 0, 0, 0);
+        let (mut fronts, mut backs, mut idle, mut probes, mut timers) = (0, 0, 0, 0, 0);
         for (token, owner) in &self.shared.owners {
             timers += usize::from(self.shared.timers.is_set(token));
             match *owner {
@@ -608,6 +669,7 @@ impl<N: Network> Worker<N> {
                     backs += 1;
                 }
                 Owner::Idle(_) => idle += 1,
+                Owner::Probe(_) => probes += 1,
                 Owner::Closed => assert!(self.shared.released.contains(&token), "closed in this turn"),
                 Owner::Listener(_) | Owner::Channel => {}
             }
@@ -615,6 +677,7 @@ impl<N: Network> Worker<N> {
         assert_eq!(fronts, self.sessions.len(), "each session has one front");
         assert_eq!(backs, self.shared.backends.active_count(), "each back in use has a token");
         assert_eq!(idle, self.shared.backends.idle_count(), "each pooled back has a token");
+        assert_eq!(probes, self.shared.probes.running(), "each probe has a token");
         assert_eq!(timers, self.shared.timers.len(), "no timer without a socket");
     }
 }
@@ -650,5 +713,6 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
+mod opening;
 #[cfg(test)]
 mod tests;

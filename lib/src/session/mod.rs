@@ -12,9 +12,11 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use kakehi_command::proto::supervision::Subject;
 use slab::Slab;
 
 use crate::health::BackendTurn;
+use crate::limits::ClientLimits;
 use crate::listener::Listeners;
 use crate::metrics::{Metric, Metrics};
 use crate::net::buffers::{Buffer, BufferPool, Use};
@@ -27,9 +29,12 @@ use crate::tls::client_config::SystemAuthorities;
 
 mod back;
 pub mod backends;
+mod counted;
 mod flow;
 pub mod handshakes;
 pub mod http;
+pub mod opening;
+pub mod probe;
 mod relay;
 mod secured;
 pub mod table;
@@ -37,6 +42,7 @@ pub mod tcp;
 
 use backends::{BackendKey, Backends, Reuse};
 use handshakes::Handshakes;
+use probe::Probes;
 
 /// Steps that one session may take in a turn before the others have theirs. A step moves at most one
 /// buffer in each direction.
@@ -49,6 +55,8 @@ pub enum Drive {
     Waiting,
     /// It used up its turn and has more to do.
     Yielded,
+    /// Its PROXY header is read: from here on it is a session of its listener's kind.
+    Introduced,
     /// It is over: all it held is given back.
     Finished,
 }
@@ -79,6 +87,8 @@ pub enum Owner {
     Back(usize),
     /// A back connection in the pool.
     Idle(BackendKey),
+    /// The probe of the target with this index.
+    Probe(usize),
     /// Nobody: its socket was closed in this turn.
     Closed,
 }
@@ -104,6 +114,8 @@ pub struct Settings {
     pub record_buffers_max: usize,
     /// TLS handshakes of clients at a time (`max_handshakes`).
     pub handshakes_max: usize,
+    /// Probes of backends at a time (`max_probes`).
+    pub probes_max: usize,
     /// Bytes of a user's name and password in a request, decoded (`basic_auth_max_credential_bytes`).
     pub basic_auth_bytes_max: usize,
 }
@@ -200,6 +212,10 @@ pub struct Shared<N: Network> {
     pub listeners: Listeners<N::Listener>,
     /// Clusters, their backends and the pool of connections to them.
     pub backends: Backends<N::Stream>,
+    /// Limits that hold over all workers.
+    pub limits: ClientLimits,
+    /// Probes of these backends.
+    pub probes: Probes<N::Stream>,
     /// Counters and gauges.
     pub metrics: Metrics,
     /// Request ids.
@@ -249,10 +265,16 @@ impl<N: Network> Shared<N> {
         self.metrics.set(Metric::SplicePipes, self.pipes.in_use());
         self.metrics.set(Metric::TlsRecordBuffers, self.room.buffers_in_use());
         self.metrics.set(Metric::ProtocolTlsHandshake, self.room.handshakes());
+        self.metrics.set(Metric::HealthCheckInFlight, self.probes.running());
+        self.metrics.set(Metric::HealthCheckHealthyBackends, self.probes.healthy());
+        self.metrics.add(Metric::BackendsFailOpen, self.backends.take_fail_open());
         let sessions = self.listeners.tls().sessions.take_counts();
         self.metrics.add(Metric::TlsSessionsStored, sessions.stored);
         self.metrics.add(Metric::TlsSessionsEvicted, sessions.evicted);
         self.metrics.add(Metric::TlsSessionsRefused, sessions.refused);
+        let shards = self.backends.take_shard_counts();
+        self.metrics.add(Metric::BackendShardExhausted, shards.exhausted);
+        self.metrics.add(Metric::BackendShardSpillover, shards.spillover);
     }
 
     /// A connect to this backend failed: it is left alone for a while.
@@ -263,25 +285,26 @@ impl<N: Network> Shared<N> {
         self.tell(key, turn);
     }
 
-    /// A connect to this backend succeeded.
-    pub fn connect_succeeded(&mut self, key: BackendKey) {
-        let turn = self.backends.connect_succeeded(key, self.now);
+    /// A connect to this backend that began at `since` succeeded.
+    pub fn connect_succeeded(&mut self, key: BackendKey, since: Instant) {
+        let turn = self.backends.connect_succeeded(key, since, self.now);
         self.tell(key, turn);
     }
 
     fn tell(&mut self, key: BackendKey, turn: Option<BackendTurn>) {
         let (Some(turn), Some(backend)) = (turn, self.backends.backend(key)) else { return };
-        let (cluster, id, address) = (backend.cluster_id(), backend.backend_id(), backend.address());
+        let (cluster, id, target) = (backend.cluster_id(), backend.backend_id(), backend.target());
         match turn {
             BackendTurn::Down => {
                 self.metrics.incr(Metric::BackendDown);
-                log::warn!("backend {id} of cluster {cluster} at {address} is down");
+                log::warn!("backend {id} of cluster {cluster} at {target} is down");
             }
             BackendTurn::Up => {
                 self.metrics.incr(Metric::BackendUp);
-                log::info!("backend {id} of cluster {cluster} at {address} is up again");
+                log::info!("backend {id} of cluster {cluster} at {target} is up again");
             }
         }
+        self.report(key, Subject::Connects, turn == BackendTurn::Up, None);
     }
 
     /// Closes a listening socket.

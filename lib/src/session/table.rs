@@ -1,22 +1,29 @@
 //! The client connections of a worker.
 //!
 //! Most of them rest: between two requests a connection is a socket, an address and a few times. Only one that
-//! has something to do has a session around it, taken from a stock of used ones. Those of TCP listeners never rest: of
-//! them nobody knows when they have nothing to do.
+//! has something to do has a session around it, taken from a stock of used ones; and a few that had just now: a
+//! connection that is in use will be again, and to lay it to rest and wake it costs a twentieth of a request. Those of
+//! TCP listeners never rest: of them nobody knows when they have nothing to do.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use slab::Slab;
 
+use super::counted::Counted;
 use super::http::HttpSession;
 use super::http::request::Prepared;
+use super::opening::OpeningSession;
 use super::tcp::TcpSession;
 use super::{Drive, Hold, Shared};
 use crate::listener::ListenerIndex;
 use crate::net::buffers::Use;
-use crate::net::secure::Tls;
 use crate::net::{Network, Peer, Ready, Stream, Token};
+
+/// Sessions that stay awake though they could rest. Of more connections than that, used in turn, each would be found at
+/// rest again; and together they are to be small.
+const DOZING_MAX: usize = 64;
 
 /// A connection that waits for its client's next request, or its first.
 #[derive(Debug)]
@@ -30,30 +37,22 @@ pub struct Resting<S> {
     /// Since when it rests.
     pub(super) since: Instant,
     pub(super) timer_at: Option<Instant>,
+    /// Who counts it.
+    pub(super) counted: Counted,
 }
 
 impl<S: Stream> Resting<S> {
     /// A connection that was just accepted.
-    pub fn accepted(
-        stream: S,
-        token: Token,
-        address: SocketAddr,
-        listener: ListenerIndex,
-        now: Instant,
-        tls: Option<Box<Tls>>,
-    ) -> Self {
-        let front = Peer::accepted(stream, token);
+    pub fn accepted(front: Peer<S>, address: SocketAddr, listener: ListenerIndex, now: Instant) -> Self {
         Self {
-            front: match tls {
-                Some(tls) => front.secured(tls),
-                None => front,
-            },
+            front,
             address,
             listener,
             requests: 0,
             prepared: Prepared::default(),
             since: now,
             timer_at: None,
+            counted: Counted::default(),
         }
     }
 }
@@ -63,6 +62,7 @@ enum Slot<S: Stream> {
     Resting(Resting<S>),
     Awake(Box<HttpSession<S>>),
     Tcp(Box<TcpSession<S>>),
+    Opening(Box<OpeningSession<S>>),
     /// On the way from one to the other.
     Turning,
 }
@@ -73,6 +73,16 @@ pub enum Session<'a, S: Stream> {
     Http(&'a mut HttpSession<S>),
     /// Of a TCP listener.
     Tcp(&'a mut TcpSession<S>),
+    /// Of a listener of either kind, before its PROXY header has come.
+    Opening(&'a mut OpeningSession<S>),
+}
+
+/// What comes of a connection once its PROXY header was read.
+pub enum Turned<S: Stream> {
+    /// On an HTTP listener.
+    Http(Resting<S>),
+    /// On a TCP listener.
+    Tcp(Box<TcpSession<S>>),
 }
 
 /// Passes a call on to the session.
@@ -81,6 +91,7 @@ macro_rules! of_either {
         match $session {
             Self::Http(session) => session.$call($($argument),*),
             Self::Tcp(session) => session.$call($($argument),*),
+            Self::Opening(session) => session.$call($($argument),*),
         }
     };
 }
@@ -111,6 +122,7 @@ impl<S: Stream> Session<'_, S> {
         match self {
             Self::Http(session) => session.is_handshaking(),
             Self::Tcp(session) => session.is_handshaking(),
+            Self::Opening(_) => false,
         }
     }
 
@@ -145,12 +157,27 @@ pub struct Sessions<S: Stream> {
     slots: Slab<Slot<S>>,
     /// Sessions without a connection: no more than were awake at a time.
     spare: Vec<Box<HttpSession<S>>>,
+    /// Those that stay awake, though they have nothing to do: the one that has been among them for longest comes
+    /// first. Some may be gone, or have something to do again.
+    dozing: VecDeque<usize>,
+    dozing_max: usize,
 }
 
 impl<S: Stream> Sessions<S> {
     /// A table with room for so many connections; it grows beyond.
     pub fn with_capacity(connections: usize) -> Self {
-        Self { slots: Slab::with_capacity(connections), spare: Vec::new() }
+        Self {
+            slots: Slab::with_capacity(connections),
+            spare: Vec::new(),
+            dozing: VecDeque::new(),
+            dozing_max: DOZING_MAX,
+        }
+    }
+
+    /// So many may stay awake with nothing to do. To be said before there are any.
+    #[cfg(test)]
+    pub(crate) fn set_dozing_max(&mut self, count: usize) {
+        self.dozing_max = count;
     }
 
     /// Connections.
@@ -178,6 +205,25 @@ impl<S: Stream> Sessions<S> {
         self.slots.insert(Slot::Tcp(Box::new(session)));
     }
 
+    /// Adds a connection whose PROXY header is to come.
+    pub fn insert_opening(&mut self, session: OpeningSession<S>) {
+        self.slots.insert(Slot::Opening(Box::new(session)));
+    }
+
+    /// Puts another session, which is made of it, in the place of one whose PROXY header was read.
+    pub fn turn_opened(&mut self, index: usize, turn: impl FnOnce(OpeningSession<S>) -> Turned<S>) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        match std::mem::replace(slot, Slot::Turning) {
+            Slot::Opening(session) => {
+                *slot = match turn(*session) {
+                    Turned::Http(resting) => Slot::Resting(resting),
+                    Turned::Tcp(session) => Slot::Tcp(session),
+                }
+            }
+            other => *slot = other,
+        }
+    }
+
     /// Indexes of all connections.
     pub fn indexes(&self) -> Vec<usize> {
         self.slots.iter().map(|(index, _)| index).collect()
@@ -199,7 +245,7 @@ impl<S: Stream> Sessions<S> {
 
     /// Whether there is a session at this index that is awake.
     pub fn is_awake(&self, index: usize) -> bool {
-        matches!(self.slots.get(index), Some(Slot::Awake(_) | Slot::Tcp(_)))
+        matches!(self.slots.get(index), Some(Slot::Awake(_) | Slot::Tcp(_) | Slot::Opening(_)))
     }
 
     /// Whether the session at this index has been held up since then.
@@ -207,7 +253,7 @@ impl<S: Stream> Sessions<S> {
         match self.slots.get(index) {
             Some(Slot::Awake(session)) => session.is_held_up(hold, since),
             Some(Slot::Tcp(session)) => session.is_held_up(hold, since),
-            Some(Slot::Resting(_) | Slot::Turning) | None => false,
+            Some(Slot::Resting(_) | Slot::Opening(_) | Slot::Turning) | None => false,
         }
     }
 
@@ -216,8 +262,24 @@ impl<S: Stream> Sessions<S> {
         awake(self.slots.get_mut(index)?)
     }
 
-    /// Lets the session at this index rest, if it has nothing else to do.
+    /// Lets the session at this index rest, if it has nothing else to do; one that was in use, a little later.
     pub fn rest(&mut self, index: usize) {
+        let Some(Slot::Awake(session)) = self.slots.get_mut(index) else { return };
+        if session.is_dozing() || !session.could_rest() {
+            return;
+        }
+        if self.dozing_max == 0 || !session.doze() {
+            return self.lay_to_rest(index);
+        }
+        if self.dozing.len() >= self.dozing_max
+            && let Some(oldest) = self.dozing.pop_front()
+        {
+            self.lay_to_rest(oldest);
+        }
+        self.dozing.push_back(index);
+    }
+
+    fn lay_to_rest(&mut self, index: usize) {
         let Some(slot) = self.slots.get_mut(index) else { return };
         let Slot::Awake(session) = slot else { return };
         let Some(resting) = session.rest() else { return };
@@ -239,6 +301,7 @@ impl<S: Stream> Sessions<S> {
                 Some(listener)
             }
             Slot::Tcp(session) => Some(session.listener()),
+            Slot::Opening(session) => Some(session.listener()),
             Slot::Turning => None,
         }
     }
@@ -249,13 +312,21 @@ impl<S: Stream> Sessions<S> {
             Slot::Resting(resting) => Some(resting.front.token()),
             Slot::Awake(session) => Some(session.token()),
             Slot::Tcp(session) => Some(session.token()),
+            Slot::Opening(session) => Some(session.token()),
             Slot::Turning => None,
         }
     }
 
-    /// Nothing is on its way, and connections that rest are small.
+    /// Nothing is on its way, and few stay awake for nothing.
     pub fn check_invariants(&self) {
         assert!(self.slots.iter().all(|(_, slot)| !matches!(slot, Slot::Turning)));
+        assert!(self.dozing.len() <= self.dozing_max, "no more doze than may");
+        for (index, slot) in &self.slots {
+            if let Slot::Awake(session) = slot {
+                assert!(!session.is_dozing() || self.dozing.contains(&index), "who dozes is known");
+                assert!(session.is_dozing() || !session.could_rest(), "who could rest does, or dozes");
+            }
+        }
     }
 }
 
@@ -263,19 +334,20 @@ fn awake<S: Stream>(slot: &mut Slot<S>) -> Option<Session<'_, S>> {
     match slot {
         Slot::Awake(session) => Some(Session::Http(session)),
         Slot::Tcp(session) => Some(Session::Tcp(session)),
+        Slot::Opening(session) => Some(Session::Opening(session)),
         Slot::Resting(_) | Slot::Turning => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use mio::net::TcpStream;
+    use crate::net::kernel::KernelStream;
 
     use super::*;
 
     #[test]
     fn a_connection_that_rests_is_small() {
-        let bytes = size_of::<Slot<TcpStream>>();
+        let bytes = size_of::<Slot<KernelStream>>();
         assert!(bytes <= 160, "{bytes} bytes");
     }
 }

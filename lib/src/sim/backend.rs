@@ -199,11 +199,14 @@ impl Live {
                 if let Some(before) = self.current {
                     return Err(format!("request {id} was sent before {before} was answered"));
                 }
-                let plan = ledger.plans.get(id).ok_or("a request that nobody sent")?;
+                if ledger.plans.len() <= id {
+                    return Err("a request that nobody sent".to_owned());
+                }
+                ledger.arrive(id, world.address_of(self.id), self.served)?;
+                let plan = &ledger.plans[id];
                 let checked = plan.check_request_head(&head, &ledger.rules.terms);
                 checked.map_err(|error| format!("request {id}: {error}"))?;
                 world.note(|| format!("c{} backend has the head of {id}", self.id));
-                ledger.seen[id].arrivals.push(self.served);
                 self.served = true;
                 self.close_at = None;
                 self.current = Some(id);

@@ -196,7 +196,8 @@ impl Client {
         }
         live.read_from = None;
         let mut max = world.pace.draw(&mut world.rng);
-        let sip = live.awaiting.front().and_then(|&id| ledger.plans[id].request.sip);
+        let through = self.user.is_none() || live.handshaken.is_some();
+        let sip = live.awaiting.front().filter(|_| through).and_then(|&id| ledger.plans[id].request.sip);
         if let Some(sip) = sip {
             max = max.min(sip.piece);
         }
@@ -206,15 +207,18 @@ impl Client {
                 matches!(world.receive(live.id, 0), ActorRead::End | ActorRead::Reset | ActorRead::Truncated);
             return if over { self.leave(true, world, ledger).map(|()| true) } else { Ok(false) };
         }
+        let before = world.wire_read_by_actor(live.id);
         let got = world.receive(live.id, max);
+        let taken = usize::try_from(world.wire_read_by_actor(live.id) - before).expect("fits");
         live.look(&got, world, ledger)?;
+        // Who sips sips of what comes, whatever it means.
+        live.read_from = sip.filter(|_| taken > 0).map(|sip| world.now + millis(sip.ms * taken / sip.piece));
         match got {
             ActorRead::Nothing => self.retire(world, ledger),
             ActorRead::Progress => Ok(true),
             ActorRead::Broken(error) => self.give_up(&error, world, ledger).map(|()| true),
             ActorRead::Bytes(bytes) => {
                 live.reader.feed(&bytes);
-                live.read_from = sip.map(|sip| world.now + millis(sip.ms * bytes.len() / sip.piece));
                 while let Some(live) = &mut self.live
                     && live.tunnel.is_none()
                     && let Some(event) = live.reader.next()?
@@ -413,12 +417,17 @@ impl Client {
         if live.script.left != Left::Closed {
             world.close(live.id);
         }
-        let tolerated = ledger.rules.faults || ledger.rules.scarce || ledger.rules.draining;
+        // Its farewell met a socket that was closed, and the reset that follows took the answer away.
+        let unheard = world.is_unheard(live.id);
+        let tolerated = unheard || ledger.rules.faults || ledger.rules.scarce || ledger.rules.draining;
+        for id in &live.awaiting {
+            ledger.seen[*id].unheard = unheard;
+        }
         let mut unanswered = live.awaiting;
         if within {
             let Some(id) = unanswered.pop_front() else { return Err("an answer to nothing".to_owned()) };
             let cut_off = ledger.plans[id].request.sip.is_some_and(|sip| sip.too_slow);
-            if !ledger.rules.faults && !cut_off {
+            if !ledger.rules.faults && !cut_off && !unheard && !ledger.rules.gives_records_up() {
                 return Err(format!("request {id}: its answer was cut (broken: {broken})"));
             }
             ledger.settle(id, Outcome::Cut)?;

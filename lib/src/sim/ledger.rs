@@ -1,8 +1,10 @@
 //! What each side saw, and whether that may be.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::model::{Framed, Plan};
+use super::orders::Removals;
 use super::secured::Handshakes;
 use super::site::Site;
 use super::terms::Terms;
@@ -39,6 +41,8 @@ pub(super) struct Seen {
     pub(super) turned_away: bool,
     /// Was asked on a connection whose certificate is for others.
     pub(super) misdirected: bool,
+    /// Its client, which had asked for nothing more, was not listened to any more when it said so.
+    pub(super) unheard: bool,
 }
 
 /// A tunnel, as both of its ends saw it.
@@ -71,6 +75,13 @@ pub(super) struct Rules {
     /// The proxy is stopping.
     pub(super) draining: bool,
     pub(super) terms: Terms,
+}
+
+impl Rules {
+    /// Whether a record that came or went in part may be given up for others, and its connection with it.
+    pub(super) fn gives_records_up(&self) -> bool {
+        self.scarce && self.terms.tls.is_some()
+    }
 }
 
 /// What is configured of [`Site::Sometimes`]. Each change begins an era.
@@ -106,6 +117,8 @@ pub(super) struct Ledger {
     pub(super) races: usize,
     /// Pooled connections that a backend closed without a word. A race too, if the proxy was sending.
     pub(super) closed_silently: Vec<ConnectionId>,
+    /// Backends that nobody is to be sent to.
+    pub(super) removals: Removals,
     /// Where the listener speaks TLS.
     pub(super) handshakes: Option<Handshakes>,
 }
@@ -120,6 +133,7 @@ impl Ledger {
             drained_at: None,
             races: 0,
             closed_silently: Vec::new(),
+            removals: Removals::default(),
             handshakes,
         }
     }
@@ -132,6 +146,19 @@ impl Ledger {
     pub(super) fn ask(&mut self, id: usize, world: &World) {
         let late = Duration::from_secs(u64::from(world.sabotage == Some(Sabotage::ForgetBeginnings)));
         self.seen[id].asked = Some((self.era.number, world.now + late));
+    }
+
+    /// A request reached a backend.
+    pub(super) fn arrive(&mut self, id: usize, at: SocketAddr, again: bool) -> Result<(), String> {
+        self.seen[id].arrivals.push(again);
+        let cluster = self.plans[id].request.site.cluster();
+        let removed = self.removals.since(cluster, at);
+        if let (Some(removed), Some((_, asked))) = (removed, self.seen[id].asked)
+            && asked > removed
+        {
+            return Err(format!("request {id}: sent to {at}, which was removed before it was asked for"));
+        }
+        Ok(())
     }
 
     /// A half-sent head is given up for others, but not one that has only just begun.
@@ -193,7 +220,8 @@ impl Ledger {
 
     /// A tunnel broke.
     pub(super) fn check_tunnel_reset(&self, end: &End) -> Result<(), String> {
-        if self.rules.faults || self.rules.draining || !end.ending().is_orderly() {
+        let Rules { faults, draining, .. } = self.rules;
+        if faults || draining || self.rules.gives_records_up() || !end.ending().is_orderly() {
             return Ok(());
         }
         Err(format!("tunnel {}: a reset, where both sides ended in order", end.id()))
@@ -242,7 +270,8 @@ impl Ledger {
             if !plan.request.site.is_served() && arrivals > 0 {
                 return Err(format!("request {id}: reached a backend past {:?}", plan.request.site));
             }
-            check_conservation(seen, world, self.drained_at.is_some())
+            let given_up = self.rules.gives_records_up() && outcome == Outcome::Cut;
+            check_conservation(seen, world, self.drained_at.is_some(), given_up)
                 .map_err(|error| format!("tunnel {id}: {error}"))?;
             if self.rules.faults {
                 continue;
@@ -250,7 +279,8 @@ impl Ledger {
             let lost = outcome == Outcome::Own(502) && arrivals == 0;
             raced += usize::from(lost);
             raced_heads += usize::from(lost && plan.request.body.bytes == 0);
-            if !(seen.misdirected || seen.turned_away || self.may_be(plan, outcome, arrivals)) {
+            let unheard = seen.unheard && outcome == Outcome::Cut;
+            if !(seen.misdirected || seen.turned_away || unheard || self.may_be(plan, outcome, arrivals)) {
                 return Err(format!(
                     "request {id}: {outcome:?} with {arrivals} arrivals, in a run without faults: {plan:?}"
                 ));
@@ -301,23 +331,23 @@ impl Ledger {
             Outcome::Own(status) => site.own_status() == Some(status) && untouched,
             Outcome::Silence => site == Site::Silent && untouched,
             Outcome::Cut if slow_reader => true,
+            Outcome::Cut if self.rules.gives_records_up() => true,
             Outcome::Cut if plan.switches() && arrivals == 1 => draining || !plan.tunnel.ending.is_orderly(),
-            // A record that was sent in part is given up for others, and its connection with it.
-            Outcome::Cut if scarce && terms.tls.is_some() => true,
             Outcome::Cut => (scarce || draining) && untouched,
         }
     }
 }
 
 /// What the proxy took from one end of a tunnel it gave to the other, unless that was not to be had.
-fn check_conservation(seen: &Seen, world: &World, drained: bool) -> Result<(), String> {
+fn check_conservation(seen: &Seen, world: &World, drained: bool, given_up: bool) -> Result<(), String> {
     let Tunnelled { front: Some(front), back: Some(back), .. } = seen.tunnel else { return Ok(()) };
     for (from, to) in [(front, back), (back, front)] {
         let taken = world.taken_by_proxy(from.connection).saturating_sub(from.sent);
         let given = world.given_by_proxy(to.connection).saturating_sub(to.got);
         // One that ends with the worker is read out until its farewell has gone.
         let read_out = drained && world.tls(from.connection).is_some();
-        let sound = world.is_unbroken(to.connection) && !world.is_torn(from.connection) && !read_out;
+        let whole = world.is_unbroken(to.connection) && !world.is_torn(from.connection);
+        let sound = whole && !read_out && !given_up;
         if given > taken || (given < taken && sound) {
             return Err(format!(
                 "{taken} bytes taken from c{}, {given} given to c{}",

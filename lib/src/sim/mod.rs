@@ -8,7 +8,8 @@
 //!   once, as it was sent;
 //! - with faults: nobody is lied to (a wrong body, or a truncated one that looks whole) and nothing that
 //!   must not be repeated is;
-//! - always: invariants after each turn, no busy loop, an end to everything, and nothing left behind.
+//! - always: invariants after each turn, no busy loop, an end to everything, and nothing left behind; counters that add
+//!   up; and nothing for a backend that was removed before it was asked for.
 //!
 //! In a third of the runs the listener speaks TLS ([`secured`]), and so do its clients, by rustls ([`tls`]), which is the
 //! judge of every record that the proxy writes. All of the above holds as well, and
@@ -37,6 +38,7 @@ use world::{Lapse, Sabotage};
 mod backend;
 mod certificates;
 mod client;
+mod counters;
 mod ledger;
 mod message;
 mod model;
@@ -58,6 +60,9 @@ mod world;
 
 /// Seeds of an ordinary test run: some seconds.
 const SEEDS: u64 = 1000;
+
+/// Seeds after which a sabotage counts as unnoticed. Most are noticed by one of the first ten.
+const SABOTAGED_SEEDS_MAX: u64 = 4000;
 
 const TRACED: Options = Options { trace: true, sabotage: None };
 
@@ -159,7 +164,7 @@ fn notices(sabotage: Sabotage, expected: &str) {
     let options = Options { trace: false, sabotage: Some(sabotage) };
     // Behind the first line is how the run was set up.
     let says = |text: &str| text.lines().next().is_some_and(|line| line.contains(expected));
-    let (findings, _) = search(1000, options, |_, text| says(text));
+    let (findings, _) = search(SABOTAGED_SEEDS_MAX, options, |_, text| says(text));
     let found = findings.iter().any(|(_, text)| says(text));
     let texts: Vec<_> = findings.iter().take(9).map(|(seed, text)| (seed, text.lines().next())).collect();
     assert!(found, "{sabotage:?} did not lead to \"{expected}\", but to {texts:#?}");

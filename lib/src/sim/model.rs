@@ -274,9 +274,7 @@ impl Plan {
         if rng.percent(15) {
             plan.response.stall = Some((rng.below(100), rng.within(1..=scale.back_stall_ms_max)));
         }
-        // What a record takes besides its bytes would have to be counted.
         if scale.dawdlers
-            && scale.terms.tls.is_none()
             && long
             && plan.is_served(&scale.terms)
             && plan.request.site != Site::Sometimes

@@ -7,6 +7,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use kakehi_command::order::BackendTarget;
+
+use super::orders;
 use super::world::{ConnectionId, Door, Link, ListenerState, Sabotage, World};
 use crate::net::{Network, Ready, Stream, Token};
 
@@ -63,10 +66,21 @@ impl Stream for SimStream {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
+    fn peek(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let world = self.world.borrow();
+        let connection = &world.connections[self.id];
+        let arrived = &connection.to_proxy.arrived;
+        if arrived.is_empty() && !connection.to_proxy.fin_arrived && !connection.proxy_reset {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(into.iter_mut().zip(arrived).map(|(place, byte)| *place = *byte).count())
+    }
+
     fn is_quiet(&mut self) -> bool {
         let world = self.world.borrow();
         let connection = &world.connections[self.id];
-        connection.to_proxy.arrived.is_empty() && !connection.to_proxy.fin_arrived && !connection.proxy_reset
+        let ended = connection.to_proxy.fin_arrived || (connection.local && connection.actor_closed);
+        connection.to_proxy.arrived.is_empty() && !ended && !connection.proxy_reset
     }
 
     fn abort(&mut self) {
@@ -84,7 +98,7 @@ impl Stream for SimStream {
         if connection.proxy_reset || connection.link == Link::Refused {
             return Err(connection.error.take().unwrap_or(io::ErrorKind::BrokenPipe).into());
         }
-        if connection.to_actor.fin_sent {
+        if connection.to_actor.fin_sent || (connection.local && connection.actor_closed) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         if matches!(connection.link, Link::Opening { .. }) || connection.to_actor.room() == 0 {
@@ -139,6 +153,9 @@ impl Stream for SimStream {
 
     fn unacknowledged(&mut self) -> Option<u64> {
         let world = self.world.borrow();
+        if world.connections[self.id].local {
+            return None;
+        }
         let forgets = world.sabotage == Some(Sabotage::ForgetAcknowledgements);
         Some(if forgets { u64::MAX } else { world.connections[self.id].to_actor.unacknowledged })
     }
@@ -168,6 +185,8 @@ impl Drop for SimStream {
         connection.proxy_closed = true;
         connection.token = None;
         let unread = connection.to_proxy.arrived.len();
+        let under_way = unread + connection.to_proxy.flying.len();
+        connection.unheard = connection.tls.as_ref().is_some_and(|tls| tls.is_farewell_under_way(under_way));
         if connection.link == Link::Open && !connection.proxy_reset && !connection.actor_reset {
             if unread > 0 || connection.aborted {
                 connection.reset_to_actor = true;
@@ -218,13 +237,37 @@ impl SimNet {
     pub(super) fn new(world: Rc<RefCell<World>>) -> Self {
         Self { world }
     }
+
+    /// At once or not at all, as it is with Unix sockets.
+    fn connect_unix(&mut self, to: SocketAddr, token: Token) -> io::Result<SimStream> {
+        let mut world = self.world.borrow_mut();
+        match world.doors.get(&to).copied().unwrap_or(Door::Refusing) {
+            Door::Open | Door::Slow { .. } => {}
+            Door::Refusing => return Err(io::ErrorKind::ConnectionRefused.into()),
+            // As many wait as may.
+            Door::BlackHole => return Err(io::ErrorKind::WouldBlock.into()),
+            Door::Unreachable => return Err(io::ErrorKind::NotFound.into()),
+        }
+        let from = SocketAddr::from(([10, 0, 0, 1], 40_000));
+        let id = world.open(from, to, Link::Open);
+        let connection = &mut world.connections[id];
+        (connection.token, connection.local, connection.edge) = (Some(token), true, true);
+        world.waiting.entry(to).or_default().push_back(id);
+        world.achievements += 1;
+        world.note(|| format!("c{id} proxy connects to the Unix socket of {to} as t{token}"));
+        Ok(SimStream { world: self.world.clone(), id })
+    }
 }
 
 impl Network for SimNet {
     type Stream = SimStream;
     type Listener = SimListener;
 
-    fn connect(&mut self, to: SocketAddr, token: Token) -> io::Result<SimStream> {
+    fn connect(&mut self, to: &BackendTarget, token: Token) -> io::Result<SimStream> {
+        let to = match to {
+            BackendTarget::Tcp(address) => *address,
+            BackendTarget::Unix(path) => return self.connect_unix(orders::behind_unix_path(path), token),
+        };
         let mut world = self.world.borrow_mut();
         let door = world.doors.get(&to).copied().unwrap_or(Door::Refusing);
         let now = world.now;

@@ -1,8 +1,11 @@
 //! The worker's configuration, and changes to it: such as no client may notice, and such as have an effect
 //! that is known.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Instant;
 
+use kakehi_command::order::UnixPath;
 use kakehi_command::proto::request::RequestType;
 use kakehi_command::proto::{
     ActivateListener, AddBackend, DeactivateListener, HttpListenerConfig, ListenerType, RemoveBackend,
@@ -34,6 +37,20 @@ pub(super) fn backend_address(index: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 2], 8000 + u16::try_from(index).expect("few")))
 }
 
+/// Every second backend is behind a Unix socket.
+fn unix_path(index: usize) -> Option<String> {
+    (index % 2 == 1).then(|| format!("{UNIX_PATHS}{index}"))
+}
+
+/// What the Unix sockets of backends are called, their number left out.
+const UNIX_PATHS: &str = "/sim/";
+
+/// Who listens on a Unix socket.
+pub(super) fn behind_unix_path(path: &UnixPath) -> SocketAddr {
+    let index = path.as_str().strip_prefix(UNIX_PATHS).and_then(|index| index.parse().ok());
+    backend_address(index.expect("a name that was made here"))
+}
+
 fn request(request_type: RequestType) -> Request {
     Request { request_type: Some(request_type) }
 }
@@ -59,6 +76,7 @@ fn add_backend(site: Site, index: usize) -> Request {
         cluster_id: site.cluster().to_owned(),
         backend_id: format!("b{index}"),
         address: backend_address(index).into(),
+        unix_path: unix_path(index),
         ..AddBackend::default()
     }))
 }
@@ -121,6 +139,42 @@ pub(super) fn initial(backends: usize, healthy: usize, timeouts: &Timeouts, term
     requests
 }
 
+/// Backends that were configured and are no more, by cluster and address.
+#[derive(Debug, Default)]
+pub(super) struct Removals(BTreeMap<(String, SocketAddr), Instant>);
+
+impl Removals {
+    /// Orders are carried out now.
+    pub(super) fn heed(&mut self, requests: &[Request], now: Instant) {
+        for request in requests {
+            match &request.request_type {
+                Some(RequestType::AddBackend(backend)) => {
+                    self.0.retain(|(cluster, at), _| {
+                        *cluster != backend.cluster_id || backend.address != (*at).into()
+                    });
+                }
+                Some(RequestType::RemoveBackend(backend)) => {
+                    self.remove(&backend.cluster_id, now, |at| backend.address == at.into());
+                }
+                Some(RequestType::RemoveCluster(cluster)) => self.remove(cluster, now, |_| true),
+                _ => {}
+            }
+        }
+    }
+
+    fn remove(&mut self, cluster: &str, now: Instant, is_meant: impl Fn(SocketAddr) -> bool) {
+        let addresses = (0..BACKENDS_MAX).map(backend_address).filter(|at| is_meant(*at));
+        for at in addresses {
+            self.0.entry((cluster.to_owned(), at)).or_insert(now);
+        }
+    }
+
+    /// Since when this backend has been gone, if it has.
+    pub(super) fn since(&self, cluster: &str, at: SocketAddr) -> Option<Instant> {
+        self.0.get(&(cluster.to_owned(), at)).copied()
+    }
+}
+
 /// Draws changes, and remembers what they changed.
 #[derive(Debug)]
 pub(super) struct Changes {
@@ -139,10 +193,16 @@ impl Changes {
     }
 
     pub(super) fn draw(&mut self, era: &mut Era, rng: &mut Rng) -> Vec<Request> {
-        match rng.below(10) {
+        match rng.below(14) {
             0..=3 => self.turn_backend(rng),
-            4..=7 => turn_sometimes(era, rng),
-            8 => vec![add_cluster(Site::Plain)],
+            4..=5 => self.move_backend(rng),
+            6..=9 => turn_sometimes(era, rng),
+            10 => vec![add_cluster(Site::Plain)],
+            // All at once: nobody ever finds it gone.
+            11..=12 => {
+                let site = rng.pick(&Site::lasting());
+                vec![remove_frontend(site), add_frontend(site)]
+            }
             _ => {
                 // Longer than before, so that no stall that was fine becomes one that is not.
                 self.timeouts.front += u32::from(!self.dawdlers);
@@ -157,6 +217,22 @@ impl Changes {
                 }))]
             }
         }
+    }
+
+    /// Where one backend was another is from now on.
+    fn move_backend(&mut self, rng: &mut Rng) -> Vec<Request> {
+        let at = |present: bool, rng: &mut Rng| {
+            let such: Vec<_> = (0..self.present.len()).filter(|&at| self.present[at].1 == present).collect();
+            (!such.is_empty()).then(|| rng.pick(&such))
+        };
+        let (Some(from), Some(to)) = (at(true, rng), at(false, rng)) else { return self.turn_backend(rng) };
+        (self.present[from].1, self.present[to].1) = (false, true);
+        let mut requests = vec![
+            remove_backend(Site::Plain, self.present[from].0),
+            add_backend(Site::Plain, self.present[to].0),
+        ];
+        rng.shuffle(&mut requests);
+        requests
     }
 
     /// Adds or removes a backend that works; one is always left.

@@ -13,6 +13,7 @@ use kakehi_command::order::ListenerKey;
 use super::backend::Backend;
 use super::certificates::{Shelf, is_about_certificates};
 use super::client::Client;
+use super::counters;
 use super::ledger::{Ledger, Outcome, Seen};
 use super::model::{Fault, Plan};
 use super::network::{SimListener, SimNet};
@@ -179,17 +180,21 @@ impl Run {
                 splice_pipes_max: setting.pipes_max,
                 record_buffers_max: setting.record_buffers_max,
                 handshakes_max: setting.handshakes_max,
+                probes_max: 8,
                 basic_auth_bytes_max: 4096,
             },
             buffers_min: 1,
             buffers_max: setting.buffers,
             buffer_bytes: setting.buffer_bytes,
             seed: rng.next(),
+            worker_id: 0,
         };
         let mut worker = Worker::new(SimNet::new(world.clone()), configuration, origin);
         randomness::begin(rng.fork());
         worker.fix_randomness(Randomness::fixed(randomness::fix));
         worker.set_ticket_keys(ticket_keys());
+        // With more than there are clients, nobody ever rests.
+        worker.set_dozing_max(rng.pick(&[0, 1, 2, 64]));
         let tls = setting.rules.terms.tls;
         let handshakes = tls.map(|tls| Handshakes::new(&tls, Shelf::draw(tls.has_default, &mut rng)));
         let mut run = Self {
@@ -271,6 +276,7 @@ impl Run {
     fn apply(&mut self, requests: &[kakehi_command::proto::Request]) -> Result<(), String> {
         self.revision += 1;
         self.tick();
+        self.ledger.removals.heed(requests, self.world.borrow().now);
         match self.told().tls {
             Some(tls) => self.worker.apply(self.revision, &tls.secure(requests)),
             None => self.worker.apply(self.revision, requests),
@@ -322,7 +328,8 @@ impl Run {
         if let Some(handshakes) = &self.ledger.handshakes {
             handshakes.check_metrics(self.worker.metrics(), &rules)?;
         }
-        self.ledger.check_outcomes(&self.world.borrow())
+        self.ledger.check_outcomes(&self.world.borrow())?;
+        counters::check(self.worker.metrics(), &self.world.borrow())
     }
 
     fn drain(&mut self) {
@@ -456,10 +463,14 @@ impl Run {
             self.drain();
             return Ok(true);
         }
-        if self.setting.rules.faults && self.rng.percent(40) {
+        let flaps = self.setting.ill > 0 && !self.setting.rules.faults && self.rng.percent(20);
+        if flaps || (self.setting.rules.faults && self.rng.percent(40)) {
             let slow = Door::Slow { ms_max: 4000 };
             let all = [Door::Open, slow, Door::Refusing, Door::BlackHole, Door::Unreachable];
-            let (index, door) = (self.rng.below(orders::BACKENDS_MAX), self.rng.pick(&all));
+            // Where nothing goes wrong, there are others that can be asked.
+            let ill = self.setting.healthy;
+            let index = if flaps { ill } else { self.rng.below(orders::BACKENDS_MAX) };
+            let door = self.rng.pick(&all);
             let mut world = self.world.borrow_mut();
             world.doors.insert(orders::backend_address(index), door);
             world.note(|| format!("backend {index} is {door:?}"));

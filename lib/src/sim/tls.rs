@@ -142,6 +142,8 @@ pub(super) struct Tls {
     read: u64,
     /// Where on the wire records of the actor's end, and how many of its bytes that makes.
     marks: VecDeque<(u64, u64)>,
+    /// Of what was sealed, the last bytes that say so.
+    farewell_bytes: usize,
     /// The direction ends once everything has gone.
     finishing: bool,
     /// Its end was told to the actor, or a failure.
@@ -194,6 +196,7 @@ impl Tls {
             read: 0,
             marks: VecDeque::new(),
             finishing: false,
+            farewell_bytes: 0,
             over: false,
             established: false,
             updates_left: 30,
@@ -303,10 +306,17 @@ impl Tls {
 
     /// Says that nothing more is sent.
     fn farewell(&mut self) {
+        let before = self.sealed;
         if !self.connection.is_handshaking() {
             self.connection.send_close_notify();
         }
         self.collect();
+        self.farewell_bytes += usize::try_from(self.sealed - before).expect("fits");
+    }
+
+    /// Whether so many bytes on their way, and those that are not yet, are a farewell and nothing else.
+    pub(super) fn is_farewell_under_way(&self, bytes: usize) -> bool {
+        (1..=self.farewell_bytes).contains(&(bytes + self.out.len()))
     }
 }
 

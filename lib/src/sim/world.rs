@@ -119,6 +119,8 @@ pub(super) struct Connection {
     pub(super) link: Link,
     /// Who connected: the client's address, or ours.
     pub(super) from: SocketAddr,
+    /// To a Unix socket: what its ends do is known to both at once, and only that.
+    pub(super) local: bool,
     /// Where it went.
     pub(super) to: SocketAddr,
     pub(super) token: Option<Token>,
@@ -150,6 +152,8 @@ pub(super) struct Connection {
     pub(super) torn: bool,
     /// What its client speaks TLS with.
     pub(super) tls: Option<Box<Tls>>,
+    /// The proxy closed it before it had read its client's farewell.
+    pub(super) unheard: bool,
     /// Since when the proxy knows of it.
     pub(super) accepted_at: Option<Instant>,
     /// Which certificates were served when the proxy wrote first.
@@ -163,6 +167,7 @@ impl Connection {
             to_actor: Pipe::new(capacity),
             link,
             from,
+            local: false,
             to,
             token: None,
             edge: false,
@@ -181,6 +186,7 @@ impl Connection {
             actor_left: false,
             torn: false,
             tls: None,
+            unheard: false,
             accepted_at: None,
             answered_in: None,
         }
@@ -195,7 +201,7 @@ impl Connection {
             readable: !self.to_proxy.arrived.is_empty() || ended || broken,
             writable: !opening && (self.to_actor.room() > 0 || we_ended || broken),
             read_closed: ended || broken,
-            gone: broken || (ended && we_ended),
+            gone: broken || (ended && (we_ended || (self.local && self.actor_closed))),
         }
     }
 
@@ -404,6 +410,16 @@ impl World {
         self.secured_read(id).unwrap_or(self.connections[id].to_actor.read)
     }
 
+    /// Where a connection leads.
+    pub(super) fn address_of(&self, id: ConnectionId) -> SocketAddr {
+        self.connections[id].to
+    }
+
+    /// The same in bytes of the wire.
+    pub(super) fn wire_read_by_actor(&self, id: ConnectionId) -> u64 {
+        self.connections[id].to_actor.read
+    }
+
     /// Whether nothing ever kept the proxy from giving this actor what it had for it.
     pub(super) fn is_unbroken(&self, id: ConnectionId) -> bool {
         let connection = &self.connections[id];
@@ -461,6 +477,12 @@ impl World {
     /// The name under which the proxy watches a connection.
     pub(super) fn token(&self, id: ConnectionId) -> Option<Token> {
         self.connections[id].token
+    }
+
+    /// Whether a client's farewell came when the proxy had closed. A client that had said that it asks for nothing more
+    /// is not waited for (RFC 9112 §9.6 would have it so), and over plain TCP it has nothing more to send.
+    pub(super) fn is_unheard(&self, id: ConnectionId) -> bool {
+        self.connections[id].unheard
     }
 
     /// Whether the proxy has sent bytes that an actor, who had closed before, never read.

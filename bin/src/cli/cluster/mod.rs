@@ -1,6 +1,7 @@
 //! `cluster`: named services. [`add`] is the long list of what a cluster can have, [`list`] shows them.
 
 mod add;
+mod health_check;
 mod list;
 
 use kakehi_command::proto::request::RequestType;
@@ -10,6 +11,7 @@ use super::CliError;
 use super::client::{Patience, Proxy};
 use super::unserved::Unserved;
 
+pub(super) use health_check::render as render_health_checks;
 pub(super) use list::render;
 
 /// Verbs of `cluster`.
@@ -40,14 +42,16 @@ pub(super) enum Cluster {
         id: String,
     },
 
+    /// Probe a cluster's backends, and see what that finds out
+    #[command(subcommand)]
+    HealthCheck(health_check::HealthCheck),
+
     #[command(hide = true)]
     ConnectionAttempts(Unserved),
     #[command(hide = true)]
     CloseSessions(Unserved),
     #[command(hide = true)]
     H2(Unserved),
-    #[command(hide = true)]
-    HealthCheck(Unserved),
 }
 
 impl Cluster {
@@ -63,7 +67,7 @@ impl Cluster {
             Self::ConnectionAttempts(verb) => return Err(verb.refuse("cluster connection-attempts")),
             Self::CloseSessions(verb) => return Err(verb.refuse("cluster close-sessions")),
             Self::H2(verb) => return Err(verb.refuse("cluster h2")),
-            Self::HealthCheck(verb) => return Err(verb.refuse("cluster health-check")),
+            Self::HealthCheck(verb) => return verb.run(proxy),
         })
     }
 }

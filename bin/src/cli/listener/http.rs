@@ -88,8 +88,12 @@ struct Settings {
     answer: Vec<(String, String)>,
     #[arg(long, hide = true)]
     sticky_name: Option<String>,
-    #[arg(long, hide = true)]
+    /// A PROXY header (version 1 or 2) opens each connection and tells who the client is
+    #[arg(long)]
     expect_proxy: bool,
+    /// An address or network whose connections open so, all others do not; may be repeated [default: all]
+    #[arg(long, value_name = "IP[/BITS]")]
+    expect_proxy_from: Vec<String>,
 }
 
 /// Arguments of `listener http add`, which are also some of those of `listener https add`.
@@ -115,8 +119,12 @@ pub(in super::super) struct Update {
     address: SocketAddr,
     #[command(flatten)]
     settings: Settings,
-    #[arg(long, hide = true, conflicts_with = "expect_proxy")]
+    /// No PROXY header opens connections any more
+    #[arg(long, conflicts_with = "expect_proxy")]
     no_expect_proxy: bool,
+    /// Expect the header from everybody
+    #[arg(long, conflicts_with = "expect_proxy_from")]
+    reset_expect_proxy_from: bool,
     /// Name of the header with the request's id
     #[arg(long, value_name = "NAME")]
     sozu_id_header: Option<String>,
@@ -201,6 +209,7 @@ impl Add {
             address: self.key.address.into(),
             public_address: settings.public_address.map(Into::into),
             expect_proxy: settings.expect_proxy,
+            expect_proxy_from: settings.expect_proxy_from,
             sticky_name: settings.sticky_name.unwrap_or_else(|| STICKY_NAME_DEFAULT.to_owned()),
             front_timeout: settings.front_timeout.unwrap_or_else(|| seconds(config.front_timeout)),
             back_timeout: settings.back_timeout.unwrap_or_else(|| seconds(config.back_timeout)),
@@ -230,6 +239,8 @@ impl Update {
             (false, true) => Some(false),
             (false, false) => None,
         };
+        let expect_proxy_from = (self.reset_expect_proxy_from || !settings.expect_proxy_from.is_empty())
+            .then_some(TrustedProxies { values: settings.expect_proxy_from });
         // None given: they stay. Switched off: the list is empty.
         let trusted_proxies = (self.no_trusted_proxies || !settings.trusted_proxy.is_empty())
             .then_some(TrustedProxies { values: settings.trusted_proxy });
@@ -237,6 +248,7 @@ impl Update {
             address: self.address.into(),
             public_address: settings.public_address.map(Into::into),
             expect_proxy,
+            expect_proxy_from,
             sticky_name: settings.sticky_name,
             front_timeout: settings.front_timeout,
             back_timeout: settings.back_timeout,

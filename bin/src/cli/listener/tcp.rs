@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use kakehi_command::config::Config;
 use kakehi_command::proto::request::RequestType;
 use kakehi_command::proto::{
-    AlpnProtocols, HttpsListenerConfig, ListenerType, TcpListenerConfig, UpdateHttpsListenerConfig,
-    UpdateTcpListenerConfig,
+    AlpnProtocols, HttpsListenerConfig, ListenerType, TcpListenerConfig, TrustedProxies,
+    UpdateHttpsListenerConfig, UpdateTcpListenerConfig,
 };
 
 use super::super::CliError;
@@ -50,8 +50,12 @@ struct TcpSettings {
     /// Longest ClientHello, in bytes
     #[arg(long, value_name = "BYTES")]
     sni_preread_max_bytes: Option<u32>,
-    #[arg(long, hide = true)]
+    /// A PROXY header (version 1 or 2) opens each connection and tells who the client is
+    #[arg(long)]
     expect_proxy: bool,
+    /// An address or network whose connections open so, all others do not; may be repeated [default: all]
+    #[arg(long, value_name = "IP[/BITS]")]
+    expect_proxy_from: Vec<String>,
 }
 
 /// Arguments of `listener tcp add`.
@@ -89,8 +93,12 @@ pub(in super::super) struct UpdateTcp {
     address: SocketAddr,
     #[command(flatten)]
     settings: TcpSettings,
-    #[arg(long, hide = true, conflicts_with = "expect_proxy")]
+    /// No PROXY header opens connections any more
+    #[arg(long, conflicts_with = "expect_proxy")]
     no_expect_proxy: bool,
+    /// Expect the header from everybody
+    #[arg(long, conflicts_with = "expect_proxy_from")]
+    reset_expect_proxy_from: bool,
     /// Protocols that are offered where TLS ends, best first
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     alpn_protocols: Vec<String>,
@@ -138,6 +146,7 @@ impl AddTcp {
             address: address.into(),
             public_address: settings.public_address.map(Into::into),
             expect_proxy: settings.expect_proxy,
+            expect_proxy_from: settings.expect_proxy_from,
             front_timeout: settings.front_timeout.unwrap_or_else(|| seconds(config.front_timeout)),
             back_timeout: settings.back_timeout.unwrap_or_else(|| seconds(config.back_timeout)),
             connect_timeout: settings.connect_timeout.unwrap_or_else(|| seconds(config.connect_timeout)),
@@ -158,6 +167,8 @@ impl UpdateTcp {
             (false, true) => Some(false),
             (false, false) => None,
         };
+        let expect_proxy_from = (self.reset_expect_proxy_from || !settings.expect_proxy_from.is_empty())
+            .then_some(TrustedProxies { values: settings.expect_proxy_from });
         let unchanged = UpdateHttpsListenerConfig {
             address: self.address.into(),
             ..UpdateHttpsListenerConfig::default()
@@ -175,6 +186,7 @@ impl UpdateTcp {
             address: self.address.into(),
             public_address: settings.public_address.map(Into::into),
             expect_proxy,
+            expect_proxy_from,
             front_timeout: settings.front_timeout,
             back_timeout: settings.back_timeout,
             connect_timeout: settings.connect_timeout,

@@ -7,7 +7,7 @@
 mod spawn;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
@@ -20,8 +20,12 @@ use mio::{Interest, Registry, Token};
 use super::backoff::Backoff;
 use super::gather::WorkerId;
 use super::supervisor::TOKEN_STEP;
-pub(crate) use spawn::WorkerLog;
+pub(crate) use spawn::{WorkerLog, WorkerWalls};
 pub(crate) use worker::{HEARTBEAT, Phase, Worker};
+
+/// How long the process id of a worker that was reaped counts as its own: far longer than its last connection to the
+/// command socket waits to be accepted, and far shorter than a kernel takes to give the number to somebody else.
+const REAPED_KNOWN_FOR: Duration = Duration::from_secs(30);
 
 /// All workers and the places they serve in.
 #[derive(Debug)]
@@ -33,7 +37,9 @@ pub(super) struct Fleet {
     next_token: Token,
     registry: Registry,
     log: WorkerLog,
-    sandbox: bool,
+    walls: WorkerWalls,
+    /// Workers that were reaped not long ago, and when.
+    reaped: VecDeque<(u32, Instant)>,
     frame_bytes_max: usize,
     /// Whether a lost worker gets a successor.
     restart: bool,
@@ -79,8 +85,8 @@ pub(super) struct FleetSettings {
     pub(super) slots: usize,
     /// How they log.
     pub(super) log: WorkerLog,
-    /// Whether they enter a sandbox.
-    pub(super) sandbox: bool,
+    /// What they give up.
+    pub(super) walls: WorkerWalls,
     /// Bytes of one frame on their channels.
     pub(super) frame_bytes_max: usize,
     /// Whether a lost worker gets a successor.
@@ -112,7 +118,7 @@ impl Fleet {
     /// `slots` places, all empty and due now.
     /// Their tokens are `first_token` and every [`TOKEN_STEP`]th after it.
     pub(super) fn new(settings: FleetSettings, registry: Registry, first_token: Token, now: Instant) -> Self {
-        let FleetSettings { slots, log, sandbox, frame_bytes_max, restart, patience } = settings;
+        let FleetSettings { slots, log, walls, frame_bytes_max, restart, patience } = settings;
         let slots = (0..slots).map(|_| Slot { respawn_at: Some(now), ..Slot::default() }).collect();
         Self {
             slots,
@@ -122,7 +128,8 @@ impl Fleet {
             next_token: first_token,
             registry,
             log,
-            sandbox,
+            walls,
+            reaped: VecDeque::new(),
             frame_bytes_max,
             restart,
             patience,
@@ -139,7 +146,7 @@ impl Fleet {
         self.next_token.0 += TOKEN_STEP;
         let place = &mut self.slots[slot];
         place.respawn_at = None;
-        let spawned = spawn::spawn(id, &self.log, self.sandbox).and_then(|(child, stream)| {
+        let spawned = spawn::spawn(id, &self.log, self.walls).and_then(|(child, stream)| {
             let channel = Channel::new(stream, self.frame_bytes_max);
             let worker = Worker::new(id, slot, child, channel, now, ready_by);
             match self.registry.register(&mut SourceFd(&worker.descriptor()), token, Interest::READABLE) {
@@ -193,8 +200,10 @@ impl Fleet {
     }
 
     /// Collects every process that has ended.
-    pub(super) fn reap(&mut self) -> Vec<Ended> {
+    pub(super) fn reap(&mut self, now: Instant) -> Vec<Ended> {
         let mut ended = Vec::new();
+        let remembered = |(_, at): &(u32, Instant)| now.saturating_duration_since(*at) < REAPED_KNOWN_FOR;
+        self.reaped.retain(remembered);
         for worker in self.slots.iter_mut().filter_map(|slot| slot.worker.as_mut()) {
             if let Ok(Some(status)) = worker.child.try_wait() {
                 ended.push(Ended { id: worker.id(), pid: worker.pid(), status, unexpected: true });
@@ -203,6 +212,7 @@ impl Fleet {
         self.dying.retain_mut(|Dying { id, child }| match child.try_wait() {
             Ok(Some(status)) => {
                 ended.push(Ended { id: *id, pid: child.id(), status, unexpected: false });
+                self.reaped.push_back((child.id(), now));
                 false
             }
             Ok(None) => true,
@@ -212,6 +222,15 @@ impl Fleet {
             }
         });
         ended
+    }
+
+    /// Whether a process is a worker, or was one until not long ago: what it left on its way may still come.
+    pub(super) fn is_worker(&self, pid: i32, now: Instant) -> bool {
+        let dying = self.dying.iter().map(|dying| dying.child.id());
+        let known = |(_, at): &&(u32, Instant)| now.saturating_duration_since(*at) < REAPED_KNOWN_FOR;
+        let reaped = self.reaped.iter().filter(known).map(|(pid, _)| *pid);
+        let pids = self.workers().map(Worker::pid).chain(dying).chain(reaped);
+        u32::try_from(pid).is_ok_and(|pid| pids.into_iter().any(|known| known == pid))
     }
 
     /// No lost worker gets a successor from now on: the proxy stops.

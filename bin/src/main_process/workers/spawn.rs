@@ -7,8 +7,10 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
+use kakehi_command::config::UnixSockets;
+
 use crate::main_process::gather::WorkerId;
-use crate::worker::{ID_VARIABLE, LOG_TARGET_VARIABLE, SANDBOX_VARIABLE};
+use crate::worker::{ID_VARIABLE, LOG_TARGET_VARIABLE, SANDBOX_VARIABLE, UNIX_SOCKETS_VARIABLE};
 
 /// This very program, also if its file was replaced or removed since it was started.
 const SELF: &str = "/proc/self/exe";
@@ -27,18 +29,28 @@ pub(crate) struct WorkerLog {
     pub(crate) target: String,
 }
 
+/// What workers give up; passed in their environment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WorkerWalls {
+    /// Whether they enter a sandbox.
+    pub(crate) sandbox: bool,
+    /// The Unix sockets that stay in reach there.
+    pub(crate) unix_sockets: UnixSockets,
+}
+
 /// Starts a worker and gives its process and this side of the channel to it.
 ///
 /// The other side becomes the worker's standard input: everything else here is close-on-exec. The
 /// worker gets a process group of its own, so that a Ctrl-C at the terminal reaches the main process
 /// alone.
-pub(super) fn spawn(id: WorkerId, log: &WorkerLog, sandbox: bool) -> io::Result<(Child, UnixStream)> {
+pub(super) fn spawn(id: WorkerId, log: &WorkerLog, walls: WorkerWalls) -> io::Result<(Child, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     let child = worker_program()?
         .arg("worker")
         .env(ID_VARIABLE, id.to_string())
         .env(LOG_TARGET_VARIABLE, &log.target)
-        .env(SANDBOX_VARIABLE, sandbox.to_string())
+        .env(SANDBOX_VARIABLE, walls.sandbox.to_string())
+        .env(UNIX_SOCKETS_VARIABLE, walls.unix_sockets.to_string())
         .env("RUST_LOG", &log.filter)
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .process_group(0)

@@ -3,10 +3,12 @@
 //! Best effort: an older kernel knows fewer of these rights, and what it knows is taken. Each was tried on a
 //! kernel that has it; newer ones are not asked for unseen (the advice of the crate).
 //!
-//! Connecting over TCP stays, since backends are anywhere. Two things to come need a thought here: sending to
-//! UDP backends (a right of its own since ABI 10), and backends and log targets at paths of the file system
-//! (since ABI 9: `ResolveUnix`, which is best granted for their paths alone, never for the command socket's).
+//! Connecting over TCP stays, since backends are anywhere, and so does connecting to Unix sockets at paths, which
+//! Landlock knows of since ABI 9 only (`ResolveUnix`): it would have to be granted for all paths beforehand, since
+//! backends may come at any time. Where there are to be none, seccomp makes no such socket. One thing to come needs a
+//! thought here: sending to UDP backends (a right of its own since ABI 10).
 
+use kakehi_command::config::UnixSockets;
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, Ruleset, RulesetAttr,
     RulesetError, RulesetStatus, Scope,
@@ -31,12 +33,18 @@ pub(super) enum LandlockError {
 
 /// Gives up all files, listening on TCP ports, signals to other processes and their abstract sockets. Gives
 /// the version of Landlock that this kernel has, as far as it is known here.
-pub(super) fn enter() -> Result<ABI, LandlockError> {
+///
+/// Abstract sockets stay in reach if `unix_sockets` wants them: the kernel knows no exceptions by name.
+pub(super) fn enter(unix_sockets: UnixSockets) -> Result<ABI, LandlockError> {
+    let mut scopes = Scope::from_all(NEWEST);
+    if unix_sockets == UnixSockets::Any {
+        scopes.remove(Scope::AbstractUnixSocket);
+    }
     let status = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(NEWEST))?
         .handle_access(AccessNet::BindTcp)?
-        .scope(Scope::from_all(NEWEST))?
+        .scope(scopes)?
         .create()?
         // No rule is added: what is handled and not granted is denied.
         .restrict_self()?;

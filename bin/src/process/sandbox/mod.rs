@@ -9,6 +9,10 @@
 //! the channel. So a worker never opens or binds anything itself, and what it will need some day (another log
 //! file, a secret) has to come as a descriptor from the main process.
 //!
+//! Unix sockets of backends are the one thing that cannot be handed over beforehand: a backend may come at any time. So a
+//! worker may make them, unless `worker_unix_sockets` says otherwise, and where to connect is left to the file system's
+//! permissions. The command socket is not among what it can use: the main process turns its own workers away.
+//!
 //! A kernel without these walls is no reason not to serve: what is not in force is said, and the worker goes on.
 
 mod landlock;
@@ -20,6 +24,7 @@ use std::fmt;
 
 use caps::CapSet;
 use caps::errors::CapsError;
+use kakehi_command::config::UnixSockets;
 
 /// What came of [`enter`].
 #[derive(Debug, Default)]
@@ -30,16 +35,16 @@ pub(crate) struct Sandbox {
 
 /// Gives up what a worker does not need. For a process of one thread: the rules are its calling thread's, and
 /// those of all it could ever start.
-pub(crate) fn enter() -> Sandbox {
+pub(crate) fn enter(unix_sockets: UnixSockets) -> Sandbox {
     let mut sandbox = Sandbox::default();
     sandbox.add("no new privileges", nix::sys::prctl::set_no_new_privs());
     sandbox.add("no capabilities", drop_capabilities());
     // Landlock's own system calls are among those that seccomp takes away.
-    match landlock::enter() {
+    match landlock::enter(unix_sockets) {
         Ok(abi) => sandbox.in_force.push(format!("Landlock ABI {abi}")),
         Err(error) => sandbox.missing.push(format!("Landlock ({error})")),
     }
-    sandbox.add("seccomp", seccomp::enter());
+    sandbox.add("seccomp", seccomp::enter(unix_sockets));
     sandbox
 }
 

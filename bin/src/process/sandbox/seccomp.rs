@@ -11,6 +11,7 @@
 //! from a bitmap and runs no filter. The calls of the data path must therefore stay free of conditions. Before
 //! Linux 5.16 seccomp also switched on a mitigation (SSBD) that slows the whole process down.
 
+use kakehi_command::config::UnixSockets;
 use nix::libc;
 use nix::libc::{c_int, c_long};
 use seccompiler::{
@@ -107,9 +108,9 @@ pub(super) enum SeccompError {
 }
 
 /// Puts the filters in force.
-pub(super) fn enter() -> Result<(), SeccompError> {
+pub(super) fn enter(unix_sockets: UnixSockets) -> Result<(), SeccompError> {
     // The process' id as the kernel compares it; abort(3) sends its signal to no other.
-    let (deadly, allowed) = (deadly()?, allowed(nix::unistd::getpid().as_raw())?);
+    let (deadly, allowed) = (deadly()?, allowed(nix::unistd::getpid().as_raw(), unix_sockets)?);
     // The stricter one last: it takes away seccomp(2) itself.
     seccompiler::apply_filter(&deadly)?;
     seccompiler::apply_filter(&allowed)?;
@@ -123,17 +124,18 @@ fn deadly() -> Result<BpfProgram, BackendError> {
 }
 
 /// The filter for what a worker does; `own` is its process id.
-fn allowed(own: c_int) -> Result<BpfProgram, BackendError> {
+fn allowed(own: c_int, unix_sockets: UnixSockets) -> Result<BpfProgram, BackendError> {
+    let sockets: &[Arguments<'_>] = &[
+        &[(0, ALL, libc::AF_INET), (1, SOCKET_TYPE, libc::SOCK_STREAM), (2, ALL, 0)],
+        &[(0, ALL, libc::AF_INET6), (1, SOCKET_TYPE, libc::SOCK_STREAM), (2, ALL, 0)],
+        // Where it leads is in memory, where a filter cannot look.
+        &[(0, ALL, libc::AF_UNIX), (1, SOCKET_TYPE, libc::SOCK_STREAM), (2, ALL, 0)],
+    ];
+    let without_unix = usize::from(unix_sockets == UnixSockets::None);
+    let sockets = &sockets[..sockets.len() - without_unix];
     let conditional: &[(c_long, &[Arguments<'_>])] = &[
-        // Connections to backends. Unix sockets will be for backends and log targets at paths, and must not
-        // lead to the command socket; datagrams for UDP, with recvmmsg and sendmmsg.
-        (
-            libc::SYS_socket,
-            &[
-                &[(0, ALL, libc::AF_INET), (1, SOCKET_TYPE, libc::SOCK_STREAM), (2, ALL, 0)],
-                &[(0, ALL, libc::AF_INET6), (1, SOCKET_TYPE, libc::SOCK_STREAM), (2, ALL, 0)],
-            ],
-        ),
+        // Connections to backends. Datagrams will be for UDP, with recvmmsg and sendmmsg.
+        (libc::SYS_socket, sockets),
         (
             libc::SYS_setsockopt,
             &[

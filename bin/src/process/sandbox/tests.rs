@@ -6,7 +6,8 @@ use std::fs::{self, File};
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::net::UnixStream;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
 use std::sync::atomic::Ordering;
@@ -75,18 +76,30 @@ fn inside(walls: fn() -> io::Result<()>, test: &str, attempt: impl FnOnce() -> i
 }
 
 fn both() -> io::Result<()> {
-    let sandbox = enter();
+    both_with(UnixSockets::Any)
+}
+
+fn both_with_paths() -> io::Result<()> {
+    both_with(UnixSockets::Paths)
+}
+
+fn both_without_unix() -> io::Result<()> {
+    both_with(UnixSockets::None)
+}
+
+fn both_with(unix_sockets: UnixSockets) -> io::Result<()> {
+    let sandbox = enter(unix_sockets);
     assert!(!sandbox.missing().iter().any(|part| part.contains("seccomp")), "{sandbox:?}");
     Ok(())
 }
 
 fn seccomp_alone() -> io::Result<()> {
-    seccomp::enter().map_err(io::Error::other)
+    seccomp::enter(UnixSockets::Any).map_err(io::Error::other)
 }
 
 /// ENOSYS for a kernel without what is to be seen at work.
 fn landlock_alone() -> io::Result<()> {
-    match landlock::enter() {
+    match landlock::enter(UnixSockets::Any) {
         Ok(abi) if abi >= ::landlock::ABI::V4 => Ok(()),
         Ok(_) | Err(landlock::LandlockError::NotEnabled | landlock::LandlockError::NotImplemented) => {
             Err(Errno::ENOSYS.into())
@@ -127,7 +140,19 @@ attempt!(creating_a_file_is_refused, both, || File::create("/tmp/kakehi-test").m
 attempt!(removing_a_file_is_refused, both, || fs::remove_file("/tmp/kakehi-test"), REFUSED);
 attempt!(listening_is_refused, both, bind, REFUSED);
 attempt!(datagrams_are_refused, both, || UdpSocket::bind("127.0.0.1:0").map(drop), REFUSED);
-attempt!(unix_sockets_are_refused, both, || UnixStream::connect("/run/kakehi.sock").map(drop), REFUSED);
+attempt!(
+    unix_sockets_are_refused_if_there_are_to_be_none,
+    both_without_unix,
+    || UnixStream::connect("/run/kakehi.sock").map(drop),
+    REFUSED
+);
+attempt!(unix_datagrams_are_refused, both, || socket(AddressFamily::Unix, SockType::Datagram), REFUSED);
+attempt!(
+    listening_on_a_unix_socket_is_refused,
+    both,
+    || UnixListener::bind("/tmp/kakehi-test.sock").map(drop),
+    REFUSED
+);
 attempt!(
     talking_to_the_kernel_about_networks_is_refused,
     both,
@@ -147,6 +172,69 @@ attempt!(
 );
 attempt!(aborting_is_an_abort, both, || std::process::abort(), Outcome::Killed(Signal::SIGABRT));
 attempt!(a_panic_costs_no_more_than_it_did, both, panic_and_go_on, Outcome::Done);
+
+/// Connects to a Unix socket that another process has made: the one that runs the tests.
+fn connect_to_unix(walls: fn() -> io::Result<()>, test: &str, is_abstract: bool) -> Outcome {
+    let parent = match std::env::var_os(INSIDE) {
+        Some(_) => nix::unistd::getppid(),
+        None => nix::unistd::getpid(),
+    };
+    let name = format!("kakehi-sandbox-{test}-{parent}");
+    let path = std::env::temp_dir().join(&name);
+    let address = match is_abstract {
+        true => SocketAddr::from_abstract_name(&name),
+        false => SocketAddr::from_pathname(&path),
+    };
+    let address = address.expect("an address");
+    let _listener = std::env::var_os(INSIDE).is_none().then(|| {
+        let _left_behind = fs::remove_file(&path);
+        UnixListener::bind_addr(&address).expect("a socket")
+    });
+    let outcome = inside(walls, test, || UnixStream::connect_addr(&address).map(drop));
+    let _abstract_ones_have_none = fs::remove_file(&path);
+    outcome
+}
+
+#[test]
+fn backends_on_unix_sockets_are_in_reach() {
+    let test = "backends_on_unix_sockets_are_in_reach";
+    assert_eq!(connect_to_unix(both, test, false), Outcome::Done);
+}
+
+#[test]
+fn backends_with_abstract_names_are_in_reach() {
+    let test = "backends_with_abstract_names_are_in_reach";
+    assert_eq!(connect_to_unix(both, test, true), Outcome::Done);
+}
+
+#[test]
+fn paths_are_in_reach_without_abstract_names() {
+    let test = "paths_are_in_reach_without_abstract_names";
+    assert_eq!(connect_to_unix(both_with_paths, test, false), Outcome::Done);
+}
+
+#[test]
+fn abstract_names_are_out_of_reach_if_only_paths_are_wanted() {
+    let test = "abstract_names_are_out_of_reach_if_only_paths_are_wanted";
+    let outcome = connect_to_unix(landlock_of_paths, test, true);
+    if outcome == Outcome::Refused(Errno::ENOSYS) {
+        let _unheard =
+            writeln!(io::stderr(), "\nSKIPPED: this kernel has no Landlock that knows of abstract sockets");
+        return;
+    }
+    assert_eq!(outcome, REFUSED);
+}
+
+/// ENOSYS for a kernel without what is to be seen at work.
+fn landlock_of_paths() -> io::Result<()> {
+    match landlock::enter(UnixSockets::Paths) {
+        Ok(abi) if abi >= ::landlock::ABI::V6 => Ok(()),
+        Ok(_) | Err(landlock::LandlockError::NotEnabled | landlock::LandlockError::NotImplemented) => {
+            Err(Errno::ENOSYS.into())
+        }
+        Err(error) => Err(io::Error::other(error)),
+    }
+}
 
 #[test]
 fn signals_to_others_kill() {

@@ -24,6 +24,7 @@ const LISTENER: &[&str] = &[
     "interface",
     "public_address",
     "expect_proxy",
+    "expect_proxy_from",
     "front_timeout",
     "back_timeout",
     "connect_timeout",
@@ -53,6 +54,9 @@ const LISTENER_TLS: &[&str] = &[
 /// Keys of a cluster that are about requests and their answers.
 const CLUSTER_HTTP: &[&str] = &[
     "sticky_session",
+    "sticky_secure",
+    "sticky_http_only",
+    "sticky_same_site",
     "https_redirect",
     "https_redirect_port",
     "answer_503",
@@ -235,7 +239,6 @@ pub(super) fn report_cluster(section: &Section<'_>, diagnostics: &mut Diagnostic
         name if CLUSTER_HTTP.contains(&name) => {
             Some(Ok("it has no effect: only http clusters use it".to_owned()))
         }
-        "send_proxy" => Served::NotIgnorable("backends would wait for a PROXY header").remark("tcp"),
         _ => present.key.served.remark("tcp"),
     });
 }

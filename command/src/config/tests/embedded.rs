@@ -79,6 +79,7 @@ fn the_embedded_configuration_documents_every_key_with_its_default() {
         udp.clone(),
         udp.table("health").expect("documented"),
         cluster.table("tls").expect("documented"),
+        cluster.table("passive_health").expect("documented"),
     ];
     assert_eq!(sections.len(), keys::SECTIONS.len());
     for section in sections {

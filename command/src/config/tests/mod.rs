@@ -1,6 +1,7 @@
 //! A text in, and all that is said about it out: errors, or warnings and orders, one line each.
 
 mod embedded;
+mod health;
 mod policies;
 mod tcp;
 mod tls;
@@ -21,7 +22,12 @@ fn parse_text(text: &str, origin: &Origin) -> Result<Config, ConfigErrors> {
         Origin::File(_) => Path::new("/etc/kakehi"),
         Origin::Embedded { .. } => origin.directory(),
     };
-    let outside = Outside { look_up: &look_up, read_answer: &read_answer, read_pem: Some(&tls::read_pem) };
+    let outside = Outside {
+        look_up: &look_up,
+        read_answer: &read_answer,
+        read_pem: Some(&tls::read_pem),
+        read_secret: Some(&health::read_secret),
+    };
     parse_with(text, origin, directory, outside)
 }
 
@@ -76,6 +82,7 @@ fn describe(order: &Order) -> String {
         Order::AddTcpFrontend(it) => it.identity().to_string(),
         Order::AddCertificate(it) => format!("{} {}", it.address(), it.names().join(" ")),
         Order::AddBackend(it) => format!("{} {} {}", it.backend_id(), it.address(), it.weight()),
+        Order::SetConnectionLimit { value, .. } => value.to_string(),
         other => panic!("a file gives no {}", other.verb()),
     };
     format!("{} {what}", order.verb())
@@ -363,19 +370,14 @@ fn what_is_not_served_is_a_warning_when_used() {
     );
     warns(
         &app_cluster(
-            "sticky_session = true\nload_balancing = \"MAGLEV\"\nhealth_check = { uri = \"/up\" }\nauthorized_hashes = []",
+            "retry_after = 5\nudp = { responses = 1 }\nload_balancing = \"MAGLEV\"\nauthorized_hashes = []",
         ),
-        &[
-            "warning 3: clusters.app.sticky_session: not served yet by this version: it has no effect",
-            "warning 4: clusters.app.load_balancing: not served yet by this version: it has no effect",
-            "warning 5: clusters.app.health_check: not served yet by this version: it has no effect",
-        ],
+        &["warning 4: clusters.app.udp: it has no effect: only udp listeners use it"],
     );
     warns(
         &app("required_auth = false\nredirect_scheme = \"USE_SAME\"", "weight = 0\nsticky_id = \"s\""),
         &[
-            "warning 10: clusters.app.backends[0].weight: 0 counts as the default, 100; to take a backend out of use, leave it out",
-            "warning 11: clusters.app.backends[0].sticky_id: not served yet by this version: it has no effect",
+            "warning 10: clusters.app.backends[0].weight: 0 counts as the default, 100; to take a backend out of use, set draining = true",
         ],
     );
 }
@@ -396,8 +398,7 @@ fn what_must_not_be_left_out_of_account_is_an_error() {
         refused(format!("{}{}", http_listener(""), app(key, "")), name, why);
     }
     refused(app_cluster("http2 = true"), "http2", "HTTP/1.1");
-    refused(app("", "unix_path = \"/run/x\""), "unix_path", "not served yet");
-    refused(http_listener("expect_proxy = true"), "expect_proxy", "not served yet");
+    refused(http_listener("expect_proxy_from = [\"me\"]"), "expect_proxy_from", "neither an IP");
     refused(http_listener("client_auth = \"required\""), "client_auth", "only https listeners");
     refused(http_listener("hsts = { enabled = true }"), "hsts", "only https listeners");
 }
@@ -464,6 +465,9 @@ fn defaults_are_those_of_the_table() {
         access_log_format: proto::ProtobufAccessLogFormat::Ascii.into(),
         max_connection_attempts: Some(5),
         max_connections: proto::ServerConfig::default().max_connections,
+        retry_after: Some(60),
+        subnet_ipv4_prefix: Some(32),
+        subnet_ipv6_prefix: Some(128),
         ..config.server_config()
     };
     assert_eq!(config.server_config(), expected);

@@ -104,9 +104,8 @@ fn limits_have_to_fit() {
     );
     refused("sni_preread_max_bytes = 4", "sni_preread_max_bytes: 4 is out of range: 5 to 4294967295");
     refused(
-        "expect_proxy = true",
-        "expect_proxy: not served yet by this version, and it cannot be left out of account: the PROXY header \
-         of each connection would be taken for a request",
+        "expect_proxy_from = [\"here\"]",
+        "expect_proxy_from: `here` is neither an IP address nor a network such as 10.0.0.0/8",
     );
 }
 
@@ -217,10 +216,6 @@ fn a_cluster_has_nothing_that_needs_http() {
     told(
         "sticky_session = true",
         "warning 3: clusters.app.sticky_session: it has no effect: only http clusters use it",
-    );
-    told(
-        "send_proxy = true",
-        "error 3: clusters.app.send_proxy: not served yet by this version, and it cannot be left out of account: backends would wait for a PROXY header",
     );
     let affinity = outcome(&cluster("affinity_header = \"X-Key\"", &[""]));
     let expected = "error 3: clusters.app.affinity_header: `X-Key` needs HTTP: a cluster with TCP frontends cannot have it";

@@ -50,7 +50,7 @@ impl proto::HttpsListenerConfig {
         }
         shared_optional_settings!(give);
         shared_required_settings!(give);
-        give!(address, interface, active, answers, http_answers, trusted_proxies);
+        give!(address, interface, active, answers, http_answers, trusted_proxies, expect_proxy_from);
         self
     }
 }
@@ -66,7 +66,7 @@ impl proto::UpdateHttpsListenerConfig {
         }
         shared_optional_settings!(give);
         shared_required_settings!(give);
-        give!(address, answers, http_answers, trusted_proxies);
+        give!(address, answers, http_answers, trusted_proxies, expect_proxy_from);
         self
     }
 }
@@ -105,7 +105,7 @@ pub(super) fn take_shared(wire: &mut proto::HttpsListenerConfig) -> proto::HttpL
     }
     shared_optional_settings!(take);
     shared_required_settings!(take);
-    take!(address, interface, active, answers, http_answers, trusted_proxies);
+    take!(address, interface, active, answers, http_answers, trusted_proxies, expect_proxy_from);
     shared
 }
 
@@ -121,6 +121,6 @@ pub(super) fn take_shared_patch(
     }
     shared_optional_settings!(take);
     shared_required_settings!(take);
-    take!(address, answers, http_answers, trusted_proxies);
+    take!(address, answers, http_answers, trusted_proxies, expect_proxy_from);
     shared
 }

@@ -11,7 +11,7 @@ mod trusted;
 
 use std::{
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -43,6 +43,9 @@ pub const STICKY_NAME_DEFAULT: &str = "SOZUBALANCEID";
 pub const INTERFACE_BYTES_MAX: usize = 15;
 /// Longest header or cookie name that a listener may choose.
 pub const NAME_BYTES_MAX: usize = 128;
+
+/// Whose connections open with a PROXY header.
+const EXPECT_PROXY_FROM: &str = "expect_proxy_from";
 
 /// How long an upgraded connection may be silent, in seconds, unless the listener says otherwise.
 pub const TUNNEL_TIMEOUT_DEFAULT: u32 = 3600;
@@ -113,6 +116,7 @@ pub struct HttpListener {
     forwarded_headers: ForwardedHeaders,
     trace_context: TraceContext,
     trusted_proxies: TrustedProxies,
+    expect_proxy_from: TrustedProxies,
     sozu_id_header: Arc<str>,
     answers: Answers,
     /// Of an HTTPS listener.
@@ -206,7 +210,6 @@ impl HttpListener {
     /// a feature not served yet that it would be wrong to leave out. HTTP/2 limits are kept whatever they
     /// are: state files carry them, and plain HTTP/1 has no use for them.
     pub fn from_wire(wire: proto::HttpListenerConfig) -> Result<Self, OrderError> {
-        refuse_expect_proxy(wire.expect_proxy)?;
         check_name("sozu_id_header", wire.sozu_id_header.as_deref())?;
         // Required on the wire, so a client without an opinion sends nothing.
         check_name("sticky_name", Some(wire.sticky_name.as_str()).filter(|name| !name.is_empty()))?;
@@ -228,7 +231,8 @@ impl HttpListener {
                 .filter(|rate| *rate > 0),
             forwarded_headers: ForwardedHeaders::from_wire(wire.forwarded_headers)?,
             trace_context: TraceContext::from_wire(wire.trace_context)?,
-            trusted_proxies: TrustedProxies::parse(&wire.trusted_proxies)?,
+            trusted_proxies: TrustedProxies::parse("trusted_proxies", &wire.trusted_proxies)?,
+            expect_proxy_from: TrustedProxies::parse(EXPECT_PROXY_FROM, &wire.expect_proxy_from)?,
             sozu_id_header: shared_id_header(wire.sozu_id_header.as_deref()),
             answers: Answers::from_wire(&wire.answers, older)?,
             tls: None,
@@ -325,6 +329,12 @@ impl HttpListener {
     #[must_use]
     pub fn trusted_proxies(&self) -> &TrustedProxies {
         &self.trusted_proxies
+    }
+
+    /// Whether a connection from this peer opens with a PROXY header.
+    #[must_use]
+    pub fn expects_proxy_header(&self, peer: IpAddr) -> bool {
+        self.wire.expect_proxy && (self.expect_proxy_from.is_empty() || self.expect_proxy_from.contains(peer))
     }
 
     /// What becomes of a request's `traceparent`.
@@ -482,15 +492,6 @@ pub(super) fn listen_address(wire: &proto::SocketAddress) -> Result<SocketAddr, 
 
 fn public_address(wire: &proto::SocketAddress) -> Result<SocketAddr, OrderError> {
     address("public_address", wire)
-}
-
-/// Clients' first bytes would be a PROXY header, and be taken for a bad request.
-fn refuse_expect_proxy(expect_proxy: bool) -> Result<(), OrderError> {
-    if expect_proxy {
-        Err(OrderError::NotServed { what: "PROXY headers (expect_proxy) are" })
-    } else {
-        Ok(())
-    }
 }
 
 fn check_name(field: &'static str, name: Option<&str>) -> Result<(), OrderError> {

@@ -104,7 +104,6 @@ impl HttpListenerPatch {
         let address = listen_address(&wire.address)?;
         wire.public_address.as_ref().map(public_address).transpose()?;
         ForwardedHeaders::from_wire(wire.forwarded_headers)?;
-        super::refuse_expect_proxy(wire.expect_proxy == Some(true))?;
         check_name("sozu_id_header", wire.sozu_id_header.as_deref())?;
         check_name("sticky_name", wire.sticky_name.as_deref())?;
         for (field, seconds) in [
@@ -119,7 +118,10 @@ impl HttpListenerPatch {
         request_line(wire.max_request_line)?;
         TraceContext::from_wire(wire.trace_context)?;
         if let Some(trusted) = &wire.trusted_proxies {
-            TrustedProxies::parse(&trusted.values)?;
+            TrustedProxies::parse("trusted_proxies", &trusted.values)?;
+        }
+        if let Some(sources) = &wire.expect_proxy_from {
+            TrustedProxies::parse(super::EXPECT_PROXY_FROM, &sources.values)?;
         }
         Answers::from_wire(&wire.answers, answer::older(wire.http_answers.as_ref()))?;
         check_h2_limits(&wire)?;
@@ -181,6 +183,9 @@ impl HttpListenerPatch {
         if let Some(trusted) = &patch.trusted_proxies {
             listener.trusted_proxies = trusted.values.clone();
         }
+        if let Some(sources) = &patch.expect_proxy_from {
+            listener.expect_proxy_from = sources.values.clone();
+        }
         for (code, body) in patch.answers.iter().filter(|(_, body)| !body.is_empty()) {
             listener.answers.insert(code.clone(), body.clone());
         }
@@ -217,6 +222,9 @@ impl HttpListenerPatch {
             .collect();
         if from.trusted_proxies != to.trusted_proxies {
             wire.trusted_proxies = Some(proto::TrustedProxies { values: to.trusted_proxies.clone() });
+        }
+        if from.expect_proxy_from != to.expect_proxy_from {
+            wire.expect_proxy_from = Some(proto::TrustedProxies { values: to.expect_proxy_from.clone() });
         }
         if from.http_answers != to.http_answers {
             wire.http_answers = to.http_answers.clone();

@@ -1,10 +1,15 @@
 //! TCP listeners: bytes to clusters as they come, by the name in a TLS ClientHello if their frontends ask for it;
 //! or, with [`TlsSettings`], out of the TLS that ends here.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
-    ListenerKey, TlsSettings, check_positive, listen_address, public_address, refuse_expect_proxy,
+    EXPECT_PROXY_FROM, ListenerKey, TlsSettings, TrustedProxies, check_positive, listen_address,
+    public_address,
     tls::{patch as tls_patch, tcp as tls_tcp},
 };
 use crate::{order::OrderError, proto};
@@ -26,6 +31,7 @@ pub struct TcpListener {
     connect_timeout: Duration,
     sni_preread_timeout: Duration,
     sni_preread_bytes_max: usize,
+    expect_proxy_from: TrustedProxies,
     tls: Option<Arc<TlsSettings>>,
     /// The message it came as, without TLS.
     wire: proto::TcpListenerConfig,
@@ -55,7 +61,6 @@ impl TcpListener {
     /// No address, port 0, a limit out of its range, TLS that cannot work or has settings that are about HTTP,
     /// or a feature not served yet that it would be wrong to leave out.
     pub fn from_wire(mut wire: proto::TcpListenerConfig) -> Result<Self, OrderError> {
-        refuse_expect_proxy(wire.expect_proxy)?;
         let tls = wire.tls.take().map(|tls| TlsSettings::from_tcp_wire(tls, &wire.address)).transpose()?;
         let seconds = |field, seconds: u32| {
             check_positive(field, Some(seconds.into())).map(|()| Duration::from_secs(seconds.into()))
@@ -69,6 +74,7 @@ impl TcpListener {
             connect_timeout: seconds("connect_timeout", wire.connect_timeout)?,
             sni_preread_timeout: seconds("sni_preread_timeout", preread)?,
             sni_preread_bytes_max: preread_bytes(wire.sni_preread_max_bytes)?,
+            expect_proxy_from: TrustedProxies::parse(EXPECT_PROXY_FROM, &wire.expect_proxy_from)?,
             tls: tls.map(Arc::new),
             wire,
         })
@@ -127,6 +133,12 @@ impl TcpListener {
     #[must_use]
     pub fn tls(&self) -> Option<&TlsSettings> {
         self.tls.as_deref()
+    }
+
+    /// Whether a connection from this peer opens with a PROXY header.
+    #[must_use]
+    pub fn expects_proxy_header(&self, peer: IpAddr) -> bool {
+        self.wire.expect_proxy && (self.expect_proxy_from.is_empty() || self.expect_proxy_from.contains(peer))
     }
 
     /// Whether it accepts connections.
@@ -232,7 +244,9 @@ impl TcpListenerPatch {
     pub fn from_wire(mut wire: proto::UpdateTcpListenerConfig) -> Result<Self, OrderError> {
         let address = listen_address(&wire.address)?;
         wire.public_address.as_ref().map(public_address).transpose()?;
-        refuse_expect_proxy(wire.expect_proxy == Some(true))?;
+        if let Some(sources) = &wire.expect_proxy_from {
+            TrustedProxies::parse(EXPECT_PROXY_FROM, &sources.values)?;
+        }
         for (field, seconds) in [
             ("front_timeout", wire.front_timeout),
             ("back_timeout", wire.back_timeout),
@@ -285,6 +299,9 @@ impl TcpListenerPatch {
         }
         optional_settings!(set_optional);
         required_settings!(set_required);
+        if let Some(sources) = &patch.expect_proxy_from {
+            listener.expect_proxy_from = sources.values.clone();
+        }
     }
 
     /// A patch of all in which `to` differs, as far as a patch can say it.
@@ -307,6 +324,9 @@ impl TcpListenerPatch {
         }
         optional_settings!(take_optional);
         required_settings!(take_required);
+        if from.expect_proxy_from != to.expect_proxy_from {
+            wire.expect_proxy_from = Some(proto::TrustedProxies { values: to.expect_proxy_from.clone() });
+        }
         let tls = before.tls().zip(after.tls()).map(|(from, to)| Box::new(from.patch_to(to)));
         Self { address, wire, tls }
     }

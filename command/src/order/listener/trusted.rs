@@ -7,8 +7,6 @@ use crate::order::{OrderError, error::Excerpt};
 /// Most entries of one listener: more than any content network publishes.
 pub const TRUSTED_PROXIES_MAX: usize = 1024;
 
-const FIELD: &str = "trusted_proxies";
-
 /// Addresses and networks, ready to be looked up. IPv4 addresses in IPv6 form (RFC 4291 §2.5.5.2) count as
 /// what they are, and a network of IPv6 has none of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,14 +18,14 @@ pub struct TrustedProxies {
 
 impl TrustedProxies {
     /// Checks addresses and networks in CIDR form.
-    pub(super) fn parse(texts: &[String]) -> Result<Self, OrderError> {
+    pub(super) fn parse(field: &'static str, texts: &[String]) -> Result<Self, OrderError> {
         if texts.len() > TRUSTED_PROXIES_MAX {
             let reason = format!("are more than {TRUSTED_PROXIES_MAX}");
-            return Err(OrderError::Invalid { field: FIELD, value: Excerpt::NONE, reason: reason.into() });
+            return Err(OrderError::Invalid { field, value: Excerpt::NONE, reason: reason.into() });
         }
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for text in texts {
-            match network(text).map_err(|reason| OrderError::invalid(FIELD, text, reason))? {
+            match network(text).map_err(|reason| OrderError::invalid(field, text, reason))? {
                 Network::V4(first, last) => v4.push((first, last)),
                 Network::V6(first, last) => v6.push((first, last)),
             }
@@ -122,7 +120,10 @@ mod tests {
     use super::*;
 
     fn parse(list: &str) -> Result<TrustedProxies, OrderError> {
-        TrustedProxies::parse(&list.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        TrustedProxies::parse(
+            "trusted_proxies",
+            &list.split_whitespace().map(str::to_owned).collect::<Vec<_>>(),
+        )
     }
 
     fn check(list: &str, inside: &[&str], outside: &[&str]) {

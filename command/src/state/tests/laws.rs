@@ -23,6 +23,7 @@ struct Mirror {
     frontends: Vec<Arc<HttpFrontend>>,
     tcp_listeners: BTreeMap<ListenerKey, Arc<TcpListener>>,
     tcp_frontends: Vec<Arc<TcpFrontend>>,
+    limits: [u64; 2],
 }
 
 impl Mirror {
@@ -58,6 +59,9 @@ impl Mirror {
             Effect::TcpFrontendRemoved(frontend) => {
                 let at = self.tcp_frontends.iter().position(|it| *it == frontend).expect("it was there");
                 self.tcp_frontends.remove(at);
+            }
+            Effect::ConnectionLimitSet { limit, value } => {
+                assert_ne!(std::mem::replace(&mut self.limits[limit as usize], value), value, "it is news");
             }
             Effect::HttpFrontendAdded(frontend) => self.frontends.push(frontend),
             Effect::HttpFrontendRemoved(frontend) => {

@@ -80,6 +80,28 @@ fn a_backend_needs_its_cluster() {
 }
 
 #[test]
+fn the_address_of_a_backend_on_a_unix_socket_is_its_own() {
+    let unix = |backend_id: &str, port: u16, path: &str| {
+        let wire = proto::AddBackend { unix_path: Some(path.into()), ..backend("a", backend_id, port) };
+        order(RequestType::AddUnixBackend(wire))
+    };
+    let taken = "backend `y` at 127.0.0.1:1 of cluster `a` cannot be beside backend `x`";
+    let state = check(&[
+        (add_cluster("a"), "ok"),
+        (add_backend("a", "x", 1), "ok"),
+        (unix("y", 1, "/run/y"), taken),
+        (unix("x", 1, "/run/x"), "ok"),
+        (unix("x", 1, "/run/x"), "same"),
+        (add_backend("a", "y", 1), taken),
+        (unix("y", 2, "/run/x"), "ok"),
+        (add_backend("a", "x", 1), "ok"),
+        (add_backend("a", "y", 1), "ok"),
+    ]);
+    let targets: Vec<_> = state.backends("a").map(|backend| backend.target().to_string()).collect();
+    assert_eq!(targets, ["127.0.0.1:1", "127.0.0.1:1", "/run/x"]);
+}
+
+#[test]
 fn a_frontend_is_unique_whatever_its_cluster_and_position() {
     let pre =
         proto::RequestHttpFrontend { position: RulePosition::Pre.into(), ..frontend("b", "A.test", "/") };
@@ -222,7 +244,7 @@ fn a_patch_with_an_unusable_value_is_no_order() {
     check(|wire| wire.h2_stream_shrink_ratio = Some(1), "h2_stream_shrink_ratio `1` must be >= 2");
     check(|wire| wire.front_timeout = Some(0), "front_timeout `0` must be >= 1");
     check(|wire| wire.sozu_id_header = Some("a b".into()), "sozu_id_header `a b` is not a token");
-    check(|wire| wire.expect_proxy = Some(true), "PROXY headers (expect_proxy) are not served yet");
+    check(|wire| wire.expect_proxy_from = trusted(&["::1", "me"]), "expect_proxy_from `me` is neither");
     check(|wire| wire.forwarded_headers = Some(4), "forwarded_headers `4` is not known");
     check(|wire| wire.address.port = 0, "has port 0");
     check(|wire| wire.tunnel_timeout = Some(0), "tunnel_timeout `0` must be >= 1");

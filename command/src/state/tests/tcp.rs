@@ -199,12 +199,12 @@ fn a_cluster_with_tcp_frontends_has_nothing_that_needs_http() {
         (add("a", None, &[]), "ok"),
         (by_header(), "affinity_header `X-Key` needs HTTP"),
         (by_cookie(), "affinity_cookie `key` needs HTTP"),
-        (sends(), "PROXY headers to backends (proxy_protocol) are not served yet"),
+        (sends(), "ok"),
         (remove("a", None, &[]), "ok"),
         (by_header(), "ok"),
         (add("a", None, &[]), "affinity_header `X-Key` needs HTTP"),
         (sends(), "ok"),
-        (add("a", None, &[]), "PROXY headers to backends (proxy_protocol) are not served yet"),
+        (add("a", None, &[]), "ok"),
     ]);
 }
 

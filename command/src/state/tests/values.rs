@@ -123,6 +123,10 @@ fn any_cluster() -> impl Strategy<Value = RequestType> {
                 answers,
                 authorized_hashes: user.iter().map(|user| format!("{user}:{}", "0f".repeat(32))).collect(),
                 www_authenticate: user,
+                // What is about choosing goes together: it is kept or not as one.
+                slow_start: affinity.as_ref().map(|_| 30),
+                sticky_http_only: affinity.as_ref().map(|_| sticky_session),
+                sticky_same_site: affinity.as_ref().map(|_| proto::SameSite::Lax.into()),
                 affinity_header: affinity,
                 ..cluster(&id)
             };
@@ -139,9 +143,13 @@ fn any_answers() -> impl Strategy<Value = BTreeMap<String, String>> {
 }
 
 fn any_backend() -> impl Strategy<Value = RequestType> {
-    (cluster_id(), prop_oneof!["x", "y"], 1..3_u16, option::of(0..3), any::<bool>()).prop_map(
-        |(cluster_id, backend_id, port, weight, remove)| {
+    let unix_path = option::weighted(0.3, prop_oneof!["/run/a", "@b"]);
+    let means = (option::of(0..3), option::of(any::<bool>()), unix_path);
+    (cluster_id(), prop_oneof!["x", "y"], 1..3_u16, means, any::<bool>()).prop_map(
+        |(cluster_id, backend_id, port, (weight, draining, unix_path), remove)| {
             let wire = proto::AddBackend {
+                unix_path,
+                draining,
                 load_balancing_parameters: weight.map(|weight| proto::LoadBalancingParams { weight }),
                 ..backend(&cluster_id, &backend_id, port)
             };
@@ -478,16 +486,32 @@ fn any_certificate() -> impl Strategy<Value = RequestType> {
     })
 }
 
+fn any_health_check() -> impl Strategy<Value = RequestType> {
+    (cluster_id(), option::of(1..3_u32), option::of(0..2_u32)).prop_map(|(cluster_id, interval, jitter)| {
+        let Some(interval) = interval else { return RequestType::RemoveHealthCheck(cluster_id) };
+        let config = proto::HealthCheckConfig {
+            uri: "/up".into(),
+            interval,
+            jitter_percent: jitter,
+            ..Default::default()
+        };
+        RequestType::SetHealthCheck(proto::SetHealthCheck { cluster_id, config })
+    })
+}
+
 pub(super) fn any_order() -> impl Strategy<Value = Order> {
     prop_oneof![
         2 => any_cluster(),
         1 => cluster_id().prop_map(RequestType::RemoveCluster),
+        1 => any_health_check(),
         4 => any_backend(),
         6 => any_frontend(),
         3 => any_listener(),
         2 => any_tcp_listener(),
         3 => any_tcp_frontend(),
         3 => any_certificate(),
+        1 => (0..3_u64).prop_map(RequestType::SetMaxConnectionsPerIp),
+        1 => (0..3_u64).prop_map(RequestType::SetMaxConnectionsPerSubnet),
     ]
     .prop_map(order)
 }

@@ -111,6 +111,8 @@ pub struct Tls {
     state: State,
     inbound: Option<Inbound>,
     outbound: Outbound,
+    /// See [`Tls::untold`].
+    untold: u64,
     /// Early data that was not read yet: before all else that came.
     early: Option<Box<EarlyBytes>>,
     facts: Option<Box<Facts>>,
@@ -210,6 +212,7 @@ impl Tls {
             state: State::Handshake(Box::new(handshake)),
             inbound: None,
             outbound: Outbound::Nothing,
+            untold: 0,
             early: None,
             facts: None,
             news: None,
@@ -249,6 +252,12 @@ impl Tls {
     /// Whether a writer has yet to be told that bytes of its were taken.
     pub fn has_begun_write(&self) -> bool {
         matches!(self.outbound, Outbound::Record { taken: 1.., .. })
+    }
+
+    /// Bytes that the socket has taken and no writer was told of: those of a record that is under way, and what records
+    /// and handshakes have beside the bytes of writers.
+    pub fn untold(&self) -> u64 {
+        self.untold
     }
 
     /// Whether a read gives something, or gets something on its way, without a word from the socket but that it
@@ -350,9 +359,9 @@ impl Tls {
             return self.break_off(error);
         }
         let read = socket.read(into);
-        if matches!(read, Read::End) {
-            (self.ended, self.told_end) = (true, true);
-        }
+        self.ended |= matches!(read, Read::End);
+        // An end that was seen before is no news either: told again and again, it would be all that anybody does.
+        self.told_end = self.ended;
         read
     }
 

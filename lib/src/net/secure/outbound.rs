@@ -155,9 +155,13 @@ impl Tls {
     /// Sends the rest of a record, and tells its writer once all of it has gone.
     fn finish_record<S: Stream>(&mut self, socket: &mut Socket<S>) -> Write {
         let Outbound::Record { held, sent, end, taken } = &mut self.outbound else { return Write::Nothing };
-        match send(socket, held, sent, *end) {
+        let before = *sent;
+        let went = send(socket, held, sent, *end);
+        self.untold += (*sent - before) as u64;
+        match went {
             Sent::All => {
                 let taken = *taken;
+                self.untold = self.untold.saturating_sub(taken as u64);
                 self.outbound = Outbound::Nothing;
                 if taken == 0 { Write::Nothing } else { Write::Bytes(taken) }
             }
@@ -189,7 +193,9 @@ impl Tls {
         // What did not go at once goes as soon as there is room.
         *deferred = false;
         let end = bytes.len();
+        let before = *sent;
         let went = send(socket, bytes, sent, end);
+        self.untold += (*sent - before) as u64;
         if let Sent::All = went {
             self.outbound = Outbound::Nothing;
             self.parting = false;

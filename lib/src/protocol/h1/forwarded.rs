@@ -47,6 +47,8 @@ pub struct Forward<'a> {
     pub edits: &'a [HeaderEdit],
     /// It came before the handshake with its client was over, and may have been played back (RFC 8470 §5.1).
     pub early: bool,
+    /// Our own cookie, which is left out of what the client sent.
+    pub sticky_name: Option<&'a str>,
     /// What [`prepare`](Self::prepare) made for this peer and these settings; empty if nothing is.
     pub prepared: &'a [u8],
 }

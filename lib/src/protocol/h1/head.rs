@@ -150,6 +150,7 @@ fn find<'b>(fields: &[Header<'b>], name: &str) -> Option<&'b [u8]> {
 /// Parses the head of a request at the start of `input`.
 ///
 /// A [`Parsed::Partial`] head may still be refused later; one that is refused stays so whatever follows.
+#[inline(always)]
 pub fn parse_request<'h, 'b>(
     input: &'b [u8],
     storage: &'h mut FieldStorage<'b>,

@@ -16,6 +16,7 @@ use super::fields::looks_like;
 use super::forwarded::{Forward, Subject};
 use super::head::{RequestHead, ResponseHead};
 use super::head_writer::FieldCopier;
+use crate::protocol::http::cookie::{self, SetCookie};
 use crate::protocol::http::field::Field;
 use crate::protocol::http::{Framing, Version};
 
@@ -136,6 +137,14 @@ fn copy_request_fields(
             || looks_like(forward.sozu_id_header.as_bytes(), field.name)
             || forward.subject.is_some_and(|it| looks_like(it.header.as_bytes(), field.name))
             || is_removed(forward.edits.iter().filter(|edit| edit.request), field.name);
+        if let Some(name) = forward.sticky_name
+            && !dropped
+            && field.name.eq_ignore_ascii_case(b"cookie")
+        {
+            copier.flush(out)?;
+            write_other_cookies(out, field.value, name)?;
+            continue;
+        }
         if !dropped {
             has_request_id |= kind == Field::XRequestId;
             copier.copy(out, field)?;
@@ -143,6 +152,18 @@ fn copy_request_fields(
     }
     copier.flush(out)?;
     Ok(has_request_id)
+}
+
+/// Writes the cookies of a field that do not have this name; nothing if there are none.
+fn write_other_cookies(out: &mut HeadWriter<'_>, value: &[u8], name: &str) -> Result<(), HeadTooLarge> {
+    let others = cookie::pieces(value).filter(|piece| !cookie::is_named(piece, name.as_bytes()));
+    let mut separator: &[u8] = b"Cookie: ";
+    for piece in others {
+        out.push(separator)?;
+        out.push(piece)?;
+        separator = b"; ";
+    }
+    if separator == b"; " { out.push(b"\r\n") } else { Ok(()) }
 }
 
 /// What a response's way to the client adds to its head.
@@ -162,6 +183,8 @@ pub struct Reply<'a> {
     pub edits: &'a [HeaderEdit],
     /// The policy that clients are told (RFC 6797); only over TLS, and only one that is enabled.
     pub hsts: Option<&'a Hsts>,
+    /// The cookie that keeps the client at its backend, if it does not have it.
+    pub set_cookie: Option<SetCookie<'a>>,
 }
 
 impl Reply<'_> {
@@ -215,6 +238,9 @@ pub fn write_response(
     if let Some(hsts) = hsts {
         out.formatted_field(HSTS, format_args!("{hsts}"))?;
     }
+    if let Some(cookie) = reply.set_cookie {
+        out.formatted_field("Set-Cookie", format_args!("{cookie}"))?;
+    }
     add_edits(&mut out, reply.edits.iter().filter(|edit| edit.response))?;
     out.push(b"\r\n")?;
     Ok(out.len())
@@ -233,6 +259,7 @@ pub fn write_informational(out: &mut [u8], head: &ResponseHead<'_, '_>) -> Resul
         close: false,
         edits: &[],
         hsts: None,
+        set_cookie: None,
     };
     copy_response_fields(&mut out, head, false, &nothing_added, false)?;
     out.push(b"\r\n")?;

@@ -37,6 +37,8 @@ pub struct Answer<'a> {
     pub location: Option<&'a str>,
     /// `WWW-Authenticate` of a 401; likewise.
     pub challenge: Option<&'a str>,
+    /// `Retry-After`, in seconds (RFC 9110 §10.2.3).
+    pub retry_after: Option<u32>,
     /// The policy that clients are told (RFC 6797).
     pub hsts: Option<&'a Hsts>,
     /// Whether the connection is closed after it.
@@ -57,6 +59,7 @@ impl<'a> Answer<'a> {
             message: "",
             location: None,
             challenge: None,
+            retry_after: None,
             hsts: None,
             close: true,
             head_only: false,
@@ -106,6 +109,9 @@ fn try_write(
         if let Some(value) = value.filter(|text| !text.bytes().any(|byte| byte.is_ascii_control())) {
             out.field(name, value.as_bytes())?;
         }
+    }
+    if let Some(seconds) = answer.retry_after {
+        out.formatted_field("Retry-After", format_args!("{seconds}"))?;
     }
     out.field("Content-Type", b"text/html; charset=utf-8")?;
     out.formatted_field("Content-Length", format_args!("{}", length.0))?;

@@ -5,6 +5,7 @@
 //! ([`answer`]). Reading and writing bytes is the business of [`super::h1`].
 
 pub mod answer;
+pub mod cookie;
 pub mod field;
 
 /// The version a message was sent in. Only those of HTTP/1 are served yet.

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use kakehi_command::order::ListenerKey;
+use kakehi_command::order::{BackendTarget, ListenerKey};
 use kakehi_command::proto::request::RequestType;
 use kakehi_command::proto::{
     ActivateListener, HttpListenerConfig, ListenerType, Request, RequestTcpFrontend, TcpListenerConfig,
@@ -54,6 +54,13 @@ impl Stream for Scripted {
         Ok(count)
     }
 
+    fn peek(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.input.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(into.iter_mut().zip(&self.input).map(|(slot, byte)| *slot = *byte).count())
+    }
+
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.output.borrow_mut().extend_from_slice(bytes);
         Ok(bytes.len())
@@ -85,7 +92,7 @@ impl Network for Nowhere {
         Ok(())
     }
 
-    fn connect(&mut self, _to: SocketAddr, _token: Token) -> io::Result<Scripted> {
+    fn connect(&mut self, _to: &BackendTarget, _token: Token) -> io::Result<Scripted> {
         Err(io::ErrorKind::ConnectionRefused.into())
     }
 
@@ -177,9 +184,11 @@ fn serve_on(
         splice_pipes_max: 4,
         record_buffers_max: 64,
         handshakes_max: 64,
+        probes_max: 8,
         basic_auth_bytes_max: 4096,
     };
-    let configuration = Configuration { settings, buffers_min: 0, buffers_max, buffer_bytes: 2048, seed: 1 };
+    let configuration =
+        Configuration { settings, buffers_min: 0, buffers_max, buffer_bytes: 2048, seed: 1, worker_id: 0 };
     let mut worker = Worker::new(Nowhere, configuration, now);
     let address = SocketAddr::from(LISTENER);
     requests.push(RequestType::ActivateListener(ActivateListener {

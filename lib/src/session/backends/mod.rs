@@ -2,28 +2,35 @@
 //!
 //! The pool is per backend and shared by all front sessions of the worker: last in, first out, so that
 //! the connection that was used last, which its peer is least likely to have closed, is used next. A
-//! backend that was removed while in use stays until its last connection ends; it takes nothing new.
+//! backend that was removed while in use stays until its last connection ends; it takes nothing new. Nor does
+//! one that drains, which stays configured.
 //!
 //! What names a cluster on the way of a request is a [`ClusterKey`], an index: routes and running requests
 //! hold on to it, so that it never comes to name another one.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kakehi_command::order::{Backend, BackendKey as BackendIdentity, BackendTls, Cluster, ClusterId};
+use kakehi_command::order::{
+    Backend, BackendKey as BackendIdentity, BackendTarget, BackendTls, Cluster, ClusterId,
+};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use slab::Slab;
 
-use crate::balancing::RoundRobin;
-use crate::health::BackendTurn;
+use crate::health::{BackendTurn, Fitness, RetryBudget};
 use crate::net::{Peer, Stream, Token};
 
+mod choice;
+mod health;
 mod idle_limit;
 mod node;
 
+pub use choice::{Ask, ShardCounts, Tried};
+use choice::{Policy, StickyIndex};
+pub use health::{Mark, Outcome};
 use node::{Idle, Node};
 
 /// Names a backend in the table of this worker. Valid while a connection to it is counted.
@@ -64,9 +71,17 @@ struct ClusterEntry {
     /// With TLS: how its backends are spoken to.
     secured: Option<Arc<Secured>>,
     members: Vec<BackendKey>,
-    rotation: RoundRobin,
+    policy: Policy,
+    /// Where sticky cookies lead, once one was asked for.
+    sticky: Option<Box<StickyIndex>>,
     /// Routes that lead here and requests on their way.
     holders: usize,
+    /// What is said of the health of its members.
+    fitness: Fitness,
+    /// So little that it is left out of account.
+    panics: bool,
+    /// Attempts beyond the first of each request that it may still cost; none: nobody has asked yet.
+    retries: Option<RetryBudget>,
 }
 
 /// Entries of the queue of backends that may be out of date, besides one for each.
@@ -79,8 +94,12 @@ pub enum NoBackend {
     UnknownCluster,
     /// It has no backend.
     Empty,
-    /// All its backends failed a moment ago.
+    /// All its backends drain.
+    AllDraining,
+    /// All that do not drain failed a moment ago, or are known to be unhealthy.
     AllFailing,
+    /// Those that this client may go to did.
+    ShardExhausted,
 }
 
 impl NoBackend {
@@ -89,16 +108,11 @@ impl NoBackend {
         match self {
             Self::UnknownCluster => "the cluster of this frontend is not configured",
             Self::Empty => "the cluster has no backend",
+            Self::AllDraining => "all backends of the cluster are draining",
             Self::AllFailing => "all backends of the cluster are failing",
+            Self::ShardExhausted => "all backends of the cluster for this client are failing",
         }
     }
-}
-
-/// What a choice depends on besides the cluster.
-#[derive(Debug, Clone, Copy)]
-pub struct Ask {
-    /// Where the client is.
-    pub source: IpAddr,
 }
 
 /// What a request may be sent on.
@@ -122,6 +136,11 @@ pub struct Backends<S> {
     next_serial: u64,
     idle: usize,
     active: usize,
+    /// Choices that left verdicts out of account.
+    fail_open: u64,
+    /// Room to find shards in.
+    scratch: Vec<u64>,
+    shard_counts: ShardCounts,
 }
 
 impl<S> Default for Backends<S> {
@@ -134,6 +153,9 @@ impl<S> Default for Backends<S> {
             next_serial: 0,
             idle: 0,
             active: 0,
+            fail_open: 0,
+            scratch: Vec::new(),
+            shard_counts: ShardCounts::default(),
         }
     }
 }
@@ -158,6 +180,10 @@ impl<S: Stream> Backends<S> {
         };
         let key = self.entry(cluster.id());
         let Some(entry) = self.clusters.get_mut(key.index()) else { return Ok(Vec::new()) };
+        entry.policy.become_one(cluster.load_balancing());
+        if !cluster.sticky_session() {
+            entry.sticky = None;
+        }
         entry.config = Some(cluster);
         if same {
             return Ok(Vec::new());
@@ -196,8 +222,12 @@ impl<S: Stream> Backends<S> {
             config: None,
             secured: None,
             members: Vec::new(),
-            rotation: RoundRobin::default(),
+            policy: Policy::default(),
+            sticky: None,
             holders: 0,
+            fitness: Fitness::default(),
+            panics: false,
+            retries: None,
         });
         debug_assert!(u32::try_from(index).is_ok(), "more clusters than memory holds");
         let key = ClusterKey(u32::try_from(index).unwrap_or(u32::MAX));
@@ -259,24 +289,54 @@ impl<S: Stream> Backends<S> {
         members.iter().copied().find(|&key| self.nodes.get(key).is_some_and(|node| identity(&node.config)))
     }
 
-    /// Adds a backend or replaces its settings.
-    pub fn set_backend(&mut self, backend: Arc<Backend>, now: Instant) {
+    /// Adds a backend or replaces its settings. One whose connections go elsewhere from now on is another one. Gives
+    /// the idle connections to where they went, and those of one that drains from now on, to be closed.
+    #[must_use]
+    pub fn set_backend(&mut self, backend: Arc<Backend>, now: Instant) -> Vec<Peer<S>> {
+        let mut marks = health::Marks::default();
+        let mut closed = Vec::new();
         let same = |other: &Backend| {
             other.backend_id() == backend.backend_id() && other.address() == backend.address()
         };
         if let Some(key) = self.find(backend.cluster_id(), same) {
-            if let Some(node) = self.nodes.get_mut(key) {
-                node.config = backend;
+            let cluster = self.entry(backend.cluster_id());
+            match self.nodes.get_mut(key) {
+                Some(node) if node.config.unix_path() == backend.unix_path() => {
+                    node.config = backend;
+                    let idle = if node.is_leaving() { std::mem::take(&mut node.idle) } else { Vec::new() };
+                    self.idle -= idle.len();
+                    if let Some(entry) = self.clusters.get_mut(cluster.index()) {
+                        entry.policy.changed();
+                        entry.sticky = None;
+                    }
+                    return idle.into_iter().map(|idle| idle.peer).collect();
+                }
+                // It goes on elsewhere, and what is said of its health goes with it.
+                Some(node) => {
+                    marks = node.marks;
+                    closed = self.remove_backend(&backend.key());
+                }
+                None => {}
             }
-            return;
         }
         let cluster = self.entry(backend.cluster_id());
         self.next_serial += 1;
-        let key = self.nodes.insert(Node::new(backend, self.next_serial, now));
+        let key = self.nodes.insert(Node { marks, ..Node::new(backend, self.next_serial, now) });
         if let Some(entry) = self.clusters.get_mut(cluster.index()) {
             entry.members.push(key);
-            entry.rotation.inserted();
+            entry.policy.inserted();
+            entry.sticky = None;
         }
+        closed
+    }
+
+    /// Whether these settings make the backend another one to connect to.
+    pub fn moves(&self, backend: &Backend) -> bool {
+        let same = |other: &Backend| {
+            other.backend_id() == backend.backend_id() && other.address() == backend.address()
+        };
+        let node = self.find(backend.cluster_id(), same).and_then(|key| self.nodes.get(key));
+        node.is_some_and(|node| node.config.unix_path() != backend.unix_path())
     }
 
     /// Removes a backend: nothing new goes there. Gives its idle connections, to be closed.
@@ -291,7 +351,8 @@ impl<S: Stream> Backends<S> {
                 && let Some(position) = entry.members.iter().position(|&member| member == key)
             {
                 entry.members.remove(position);
-                entry.rotation.removed(position);
+                entry.policy.removed(position);
+                entry.sticky = None;
             }
             self.forget_cluster_if_unused(cluster);
         }
@@ -309,36 +370,9 @@ impl<S: Stream> Backends<S> {
         }
     }
 
-    /// Chooses a backend for what is asked: primaries that may take it, else backups.
-    pub fn choose(&mut self, cluster: ClusterKey, _ask: &Ask, now: Instant) -> Result<BackendKey, NoBackend> {
-        let entry = self.clusters.get_mut(cluster.index()).ok_or(NoBackend::UnknownCluster)?;
-        if entry.config.is_none() {
-            return Err(NoBackend::UnknownCluster);
-        }
-        if entry.members.is_empty() {
-            return Err(NoBackend::Empty);
-        }
-        let nodes = &self.nodes;
-        for backup in [false, true] {
-            let weight = |index: usize| {
-                let node = entry.members.get(index).and_then(|&key| nodes.get(key))?;
-                let usable = node.config.backup() == backup && node.may_take(now);
-                usable.then(|| node.config.weight())
-            };
-            let index = match entry.members.as_slice() {
-                [_] => weight(0).map(|_| 0),
-                members => entry.rotation.pick(members.len(), weight),
-            };
-            if let Some(index) = index {
-                return entry.members.get(index).copied().ok_or(NoBackend::Empty);
-            }
-        }
-        Err(NoBackend::AllFailing)
-    }
-
-    /// Where a backend listens.
-    pub fn address(&self, key: BackendKey) -> Option<SocketAddr> {
-        self.nodes.get(key).map(|node| node.config.address())
+    /// Where connections to a backend go, and the address that is its name.
+    pub fn destination(&self, key: BackendKey) -> Option<(BackendTarget, SocketAddr)> {
+        self.nodes.get(key).map(|node| (node.config.target(), node.config.address()))
     }
 
     /// The settings of a backend.
@@ -369,7 +403,7 @@ impl<S: Stream> Backends<S> {
     }
 
     /// Puts a connection that is at a message boundary into the pool; gives it back if the pool of this
-    /// backend is full or the backend was removed.
+    /// backend is full, or the backend was removed or drains.
     pub fn put_idle(
         &mut self,
         key: BackendKey,
@@ -378,7 +412,7 @@ impl<S: Stream> Backends<S> {
         idle_max: usize,
     ) -> Option<Peer<S>> {
         let refused = match self.nodes.get_mut(key) {
-            Some(node) if !node.removed && node.idle.len() < idle_max => {
+            Some(node) if !node.is_leaving() && node.marks.allow() && node.idle.len() < idle_max => {
                 node.idle.push(Idle { peer, since: now });
                 self.idle += 1;
                 if !std::mem::replace(&mut node.listed, true) {
@@ -475,9 +509,20 @@ impl<S: Stream> Backends<S> {
         self.nodes.get_mut(key)?.backoff.failed(now, random)
     }
 
-    /// A connect succeeded.
-    pub fn connect_succeeded(&mut self, key: BackendKey, now: Instant) -> Option<BackendTurn> {
-        self.nodes.get_mut(key)?.backoff.succeeded(now)
+    /// A connect that began at `since` succeeded.
+    pub fn connect_succeeded(
+        &mut self,
+        key: BackendKey,
+        since: Instant,
+        now: Instant,
+    ) -> Option<BackendTurn> {
+        let node = self.nodes.get_mut(key)?;
+        node.connect_time.observe(now.saturating_duration_since(since), now);
+        let turn = node.backoff.succeeded(now);
+        if turn == Some(BackendTurn::Up) {
+            node.since = now;
+        }
+        turn
     }
 
     /// Idle connections in the pool.
@@ -507,10 +552,11 @@ impl<S: Stream> Backends<S> {
         }
         for (_, node) in &self.nodes {
             assert!(!node.removed || node.active > 0, "a removed backend stays only while used");
-            assert!(!node.removed || node.idle.is_empty(), "a removed backend pools nothing");
+            assert!(!node.is_leaving() || node.idle.is_empty(), "who takes nothing new pools nothing");
             assert!(node.idle.is_empty() || node.listed, "idle connections can be found");
             assert!(node.idle.is_sorted_by_key(|idle| idle.since), "the oldest come first");
         }
+        self.check_health();
         assert_eq!(self.by_id.len(), self.clusters.len());
         for (id, key) in &self.by_id {
             let entry = self.clusters.get(key.index()).expect("a named cluster exists");

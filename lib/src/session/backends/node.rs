@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use kakehi_command::order::Backend;
 
+use super::health::{Failures, Marks};
 use super::idle_limit::IdleLimit;
+use crate::balancing::{ConnectTime, hash};
 use crate::health::Backoff;
 use crate::net::Peer;
 
@@ -25,6 +27,18 @@ pub(super) struct Node<S> {
     /// Connections that sessions use now.
     pub(super) active: usize,
     pub(super) removed: bool,
+    /// What is said of its health.
+    pub(super) marks: Marks,
+    /// Requests that failed in a row.
+    pub(super) failures: Failures,
+    /// What stands for it among those that this worker probes.
+    pub(super) target: Option<usize>,
+    /// The hash of where it is.
+    pub(super) place: u64,
+    /// When it came, or came back last.
+    pub(super) since: Instant,
+    /// How long connecting to it takes.
+    pub(super) connect_time: ConnectTime,
 }
 
 /// A connection in the pool.
@@ -37,6 +51,9 @@ pub(super) struct Idle<S> {
 impl<S> Node<S> {
     pub(super) fn new(config: Arc<Backend>, serial: u64, now: Instant) -> Self {
         Self {
+            place: hash::place(config.address()),
+            since: now,
+            connect_time: ConnectTime::default(),
             config,
             backoff: Backoff::new(now),
             idle: Vec::new(),
@@ -45,12 +62,20 @@ impl<S> Node<S> {
             idle_limit: IdleLimit::unknown(now),
             active: 0,
             removed: false,
+            marks: Marks::default(),
+            failures: Failures::default(),
+            target: None,
         }
     }
 
     /// Whether a request may go there now.
     pub(super) fn may_take(&self, now: Instant) -> bool {
         // A connection that stands is no attempt to connect.
-        !self.idle.is_empty() || self.backoff.is_available(now)
+        !self.is_leaving() && self.marks.allow() && (!self.idle.is_empty() || self.backoff.is_available(now))
+    }
+
+    /// Whether it only finishes what it carries: nothing is pooled for it, either.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.removed || self.config.draining()
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kakehi_command::order::{
-    AnswerTemplate, Cluster, ClusterId, FrontendPolicy, Hsts, HttpFrontend, HttpListener,
+    AnswerTemplate, Cluster, ClusterId, ConnectionLimit, FrontendPolicy, Hsts, HttpFrontend, HttpListener,
 };
 
 use crate::metrics::Metric;
@@ -45,6 +45,8 @@ struct Details {
     capacity: Option<u64>,
     /// How long was waited, in seconds.
     duration: Option<u64>,
+    /// After how many seconds the client may come again.
+    retry_after: Option<u32>,
     /// The frontend that it is the answer of.
     frontend: Option<Arc<HttpFrontend>>,
     /// The frontend, if it has a template for its redirects.
@@ -63,6 +65,15 @@ impl Refusal {
             details.capacity = Some(bytes_max);
             details.phase = "request body";
         })
+    }
+
+    /// 429: as many connections are there already as may be.
+    pub(super) fn over_limit(limit: ConnectionLimit, retry_after: Option<u32>) -> Self {
+        let message = match limit {
+            ConnectionLimit::PerSource => "too many connections from this address",
+            ConnectionLimit::PerSubnet => "too many connections from this network",
+        };
+        Self::new(429, message).with(|details| details.retry_after = retry_after)
     }
 
     fn with(mut self, set: impl FnOnce(&mut Details)) -> Self {
@@ -165,6 +176,7 @@ pub(super) fn write<N: Network>(
         let keep = may_keep && !template.closes();
         let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
         let (capacity, duration) = (number(details.capacity), number(details.duration));
+        let retry_after = number(details.retry_after.map(u64::from));
         let status = refusal.status.to_string();
         let values = Values {
             route: about.route,
@@ -178,6 +190,7 @@ pub(super) fn write<N: Network>(
             redirect_location: details.location.as_deref().unwrap_or_default(),
             www_authenticate: details.challenge.as_deref().unwrap_or_default(),
             template_name: &status,
+            retry_after: &retry_after,
             hsts,
             ..Values::default()
         };
@@ -203,6 +216,7 @@ pub(super) fn write<N: Network>(
         message: &details.message,
         location: details.location.as_deref(),
         challenge: details.challenge.as_deref(),
+        retry_after: details.retry_after,
         hsts,
         close: !keep,
         head_only: about.head_only,

@@ -185,7 +185,8 @@ impl<S: Stream> HttpSession<S> {
         };
         let Some(waiting) = self.front.unacknowledged() else { return false };
         let (since, before) = self.acknowledged;
-        let acknowledged = self.response.written.saturating_sub(waiting);
+        // A record is told of once all of it has gone, which takes a slow client longer than it is waited for.
+        let acknowledged = (self.response.written + self.front.untold()).saturating_sub(waiting);
         let seconds = shared.now.saturating_duration_since(since).as_secs();
         let least =
             config.min_transfer_rate().map_or(1, |rate| u64::from(rate).saturating_mul(seconds).max(1));
@@ -230,7 +231,12 @@ impl<S: Stream> HttpSession<S> {
             Awaited::Back | Awaited::Front if self.is_thirsty() => {
                 self.expire_exchange(503, "no buffer became free in time", shared)
             }
-            Awaited::Back => self.expire_exchange(504, "the backend did not answer in time", shared),
+            Awaited::Back => {
+                if self.exchange.as_ref().is_some_and(|exchange| exchange.progress == Progress::Awaited) {
+                    self.note_failure(shared);
+                }
+                self.expire_exchange(504, "the backend did not answer in time", shared)
+            }
             // The client may rightly have waited for a word of the backend (RFC 9110 §10.1.1).
             Awaited::Front if self.exchange.as_ref().is_some_and(Exchange::owes_continue) => {
                 self.expire_exchange(504, "the backend did not tell the client to continue in time", shared)

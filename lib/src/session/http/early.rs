@@ -15,10 +15,13 @@ use crate::session::Shared;
 impl<S: Stream> HttpSession<S> {
     /// Takes up what came before the end of the handshake, if that is what the session has. None: it has to wait for
     /// more of it, or for the end.
+    #[inline(always)]
     pub(super) fn begin_early<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Option<Step> {
-        if !self.front.is_handshaking() {
-            return None;
-        }
+        if self.front.is_handshaking() { self.take_up_early(shared) } else { None }
+    }
+
+    #[cold]
+    fn take_up_early<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Option<Step> {
         // Without facts nobody could tell which hosts the client may ask for.
         if self.front.has_early() && self.front.facts().is_some() {
             let Some(bytes) = take_buffer(&mut self.request.bytes, Use::Request, shared) else {
@@ -34,11 +37,15 @@ impl<S: Stream> HttpSession<S> {
     }
 
     /// As `begin`, once it is worth a look.
+    #[inline(always)]
     pub(super) fn begin_if_whole<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Option<Step> {
+        let unparsed = self.request.unparsed();
+        if unparsed.is_empty() {
+            return None;
+        }
         let listener = shared.listeners.http(self.listener).map(|entry| entry.config());
         let line_max = listener.map_or(0, |config| config.max_request_line());
-        let unparsed = self.request.unparsed();
-        if unparsed.is_empty() || !self.scanner.should_parse(unparsed, line_max) {
+        if !self.scanner.should_parse(unparsed, line_max) {
             return None;
         }
         self.begin(shared)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kakehi_command::order::{HeaderEdit, HttpFrontend};
 
+use super::affinity::Sticky;
 use super::answer::Refusal;
 use super::flow::Flush;
 use super::request::Facts;
@@ -14,9 +15,9 @@ use crate::net::buffers::Use;
 use crate::net::request_id::RequestId;
 use crate::net::{Network, Read, Stream};
 use crate::protocol::http::{RequestMethod, Version};
-use crate::session::back::Speaks;
-use crate::session::backends::{Ask, ClusterKey, Reuse};
-use crate::session::{Owner, Shared};
+use crate::session::back::{Client, Speaks};
+use crate::session::backends::{Ask, ClusterKey, Outcome, Reuse, Tried};
+use crate::session::{Owner, Shared, random};
 
 /// Once this part of all buffers is in use, as a divisor, no head is kept only for being sent again. Far from
 /// where clients have to wait for buffers, which those would never give back who wait themselves.
@@ -69,6 +70,8 @@ pub(super) struct Exchange {
     pub(super) keep_back: bool,
     /// Connects made for this request.
     attempts: u8,
+    /// Backends that could not be connected to.
+    tried: Tried,
     /// A stale connection cost a replay already: only fresh connections from now on.
     replayed: bool,
 }
@@ -89,6 +92,7 @@ impl Exchange {
             keep_front,
             keep_back: true,
             attempts: 0,
+            tried: Tried::default(),
             replayed: false,
         }
     }
@@ -115,6 +119,11 @@ impl Exchange {
     pub(super) fn edits(&self) -> &[HeaderEdit] {
         let policy = self.facts.editor.as_deref().and_then(HttpFrontend::policy);
         policy.map(|policy| policy.header_edits()).unwrap_or_default()
+    }
+
+    /// What its sticky cookie says, where the cluster has one.
+    pub(super) fn sticky(&self) -> Option<Sticky> {
+        self.facts.sticky
     }
 
     pub(super) fn method(&self) -> RequestMethod {
@@ -158,6 +167,7 @@ impl Exchange {
 }
 
 impl<S: Stream> HttpSession<S> {
+    #[inline(always)]
     pub(super) fn step_exchange<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
         if self.front.is_gone() {
             return self.resolve(Trouble::FrontGone, shared);
@@ -214,8 +224,17 @@ impl<S: Stream> HttpSession<S> {
             .and_then(|cluster| cluster.max_connection_attempts())
             .unwrap_or(shared.settings.connection_attempts_max);
         self.back_active = shared.now;
-        let ask = Ask { source: self.address.ip() };
+        if exchange.attempts == 0 && !exchange.replayed {
+            shared.backends.pay_for_retries(exchange.cluster(), shared.now);
+        }
         loop {
+            let ask = Ask {
+                source: self.address.ip(),
+                affinity: exchange.facts.affinity,
+                sticky: exchange.facts.sticky.and_then(|sticky| sticky.cookie),
+                tried: exchange.tried,
+                random: random(&mut shared.seed),
+            };
             let cluster = exchange.cluster();
             let key = match shared.backends.choose(cluster, &ask, shared.now) {
                 Ok(key) => key,
@@ -226,7 +245,9 @@ impl<S: Stream> HttpSession<S> {
                 }
             };
             let reuse = if exchange.facts.idempotent { Reuse::Any } else { Reuse::Lasting };
-            let pooled = if exchange.replayed { None } else { shared.take_pooled(key, reuse) };
+            let introduces =
+                shared.backends.cluster(cluster).is_some_and(|config| config.sends_proxy_header().is_some());
+            let pooled = if exchange.replayed || introduces { None } else { shared.take_pooled(key, reuse) };
             if let Some(peer) = pooled {
                 shared.metrics.incr(Metric::BackendPoolHit);
                 if let Some(owner) = shared.owners.get_mut(peer.token()) {
@@ -234,7 +255,9 @@ impl<S: Stream> HttpSession<S> {
                 }
                 let since = shared.now;
                 let secured = shared.backends.secured(cluster).cloned();
-                self.back = Some(Back { peer, key, secured, reused: true, connected: true, since });
+                let (reused, connected, stands) = (true, true, true);
+                let preface = None;
+                self.back = Some(Back { peer, key, secured, reused, connected, stands, preface, since });
                 break;
             }
             if exchange.attempts >= attempts_max {
@@ -244,12 +267,21 @@ impl<S: Stream> HttpSession<S> {
                     .backend(shared.backends.backend(key).map(|backend| &**backend.backend_id()));
                 return Err(Trouble::Answer(refusal));
             }
+            if exchange.attempts > 0 && !shared.backends.may_retry(cluster, shared.now) {
+                shared.metrics.incr(Metric::BackendRetryBudgetExhausted);
+                let refusal =
+                    Refusal::new(503, "no backend could be connected to, and the cluster may not try more")
+                        .cluster(shared.backends.cluster_id(cluster));
+                return Err(Trouble::Answer(refusal));
+            }
             exchange.attempts += 1;
             shared.metrics.incr(Metric::BackendPoolMiss);
-            if let Some(back) = Back::connect(self.index, cluster, key, Speaks::Http, shared) {
+            let client = Client { address: self.address, listener: self.listener, told: None };
+            if let Some(back) = Back::connect(self.index, cluster, key, Speaks::Http, &client, shared) {
                 self.back = Some(back);
                 break;
             }
+            exchange.tried.add(key);
         }
         Ok(())
     }
@@ -261,6 +293,9 @@ impl<S: Stream> HttpSession<S> {
     ) -> Result<(), Trouble> {
         if let Some(key) = self.back.as_ref().map(|back| back.key) {
             shared.connect_failed(key);
+            if let Some(exchange) = self.exchange.as_mut() {
+                exchange.tried.add(key);
+            }
         }
         self.drop_back(shared);
         self.attach(shared)
@@ -329,6 +364,14 @@ impl<S: Stream> HttpSession<S> {
         if exchange.sink_failed {
             return Ok(false);
         }
+        match back.send_preface(&mut shared.metrics) {
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            Err(error) => {
+                log::debug!("the PROXY header to a backend: {error}");
+                return self.reconnect(shared).map(|()| true);
+            }
+        }
         let before = self.request.written;
         let flush = self.request.flush(&mut back.peer, &shared.pipes);
         let written = self.request.written - before;
@@ -337,7 +380,7 @@ impl<S: Stream> HttpSession<S> {
             shared.metrics.add(Metric::BackBytesOut, written);
             if !back.connected {
                 back.connected = true;
-                shared.connect_succeeded(back.key);
+                shared.connect_succeeded(back.key, back.since);
             }
         }
         match flush {
@@ -454,7 +497,15 @@ impl<S: Stream> HttpSession<S> {
         if self.back.as_ref().is_some_and(|back| !back.connected) {
             return self.reconnect(shared).map(|()| true);
         }
+        self.note_failure(shared);
         Err(Trouble::Answer(self.blame(502, "the backend closed the connection without an answer", shared)))
+    }
+
+    /// The backend did not answer.
+    pub(super) fn note_failure<N: Network<Stream = S>>(&self, shared: &mut Shared<N>) {
+        if let Some(back) = &self.back {
+            shared.note_outcome(back.key, Outcome::Failed);
+        }
     }
 
     /// An answer of ours that names cluster and backend.

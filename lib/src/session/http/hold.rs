@@ -31,10 +31,12 @@ impl<S: Stream> HttpSession<S> {
             self.stall = Some((shared.now, written));
             shared.held_up[Hold::Stall as usize].push_back((self.index, shared.now));
         }
-        let moved = self.moved();
-        if self.front.holds_record() && self.record.is_none_or(|(_, before)| before != moved) {
-            self.record = Some((shared.now, moved));
-            shared.held_up[Hold::Record as usize].push_back((self.index, shared.now));
+        if self.front.holds_record() {
+            let moved = self.moved();
+            if self.record.is_none_or(|(_, before)| before != moved) {
+                self.record = Some((shared.now, moved));
+                shared.held_up[Hold::Record as usize].push_back((self.index, shared.now));
+            }
         }
     }
 

@@ -27,11 +27,13 @@ use crate::protocol::h1::scan::HeadScanner;
 use crate::protocol::http::RequestMethod;
 
 use super::back::Back;
+use super::counted::Counted;
 use super::flow::{self, Flow, Flush, no_body, take_buffer};
 use super::relay::Relay;
 use super::table::Resting;
 use super::{Drive, Owner, STEPS_PER_TURN_MAX, Shared, Step, secured};
 
+mod affinity;
 pub(crate) mod answer;
 mod deadline;
 mod decide;
@@ -106,11 +108,15 @@ pub struct HttpSession<S: Stream> {
     keep_after_answer: bool,
     /// The request whose head is there waits for the end of the handshake.
     delayed: bool,
+    /// The clusters that count the connection.
+    counted: Counted,
     timer_at: Option<Instant>,
     /// In the queue of those that wait for a buffer.
     thirsty: [bool; Use::ALL.len()],
     /// In the queue of those that have more to do.
     queued: bool,
+    /// Stays awake with nothing to do.
+    dozing: bool,
 }
 
 impl<S: Stream> HttpSession<S> {
@@ -144,15 +150,17 @@ impl<S: Stream> HttpSession<S> {
             record: None,
             keep_after_answer: false,
             delayed: false,
+            counted: Counted::default(),
             timer_at: None,
             thirsty: Default::default(),
             queued: false,
+            dozing: false,
         }
     }
 
     /// Takes on a connection that rested, with the index that it has in the worker's table.
     pub fn wake(&mut self, index: usize, resting: Resting<S>) {
-        let Resting { front, address, listener, requests, prepared, since, timer_at } = resting;
+        let Resting { front, address, listener, requests, prepared, since, timer_at, counted } = resting;
         debug_assert!(self.holds_nothing());
         self.index = index;
         self.front = front;
@@ -160,6 +168,7 @@ impl<S: Stream> HttpSession<S> {
         self.listener = listener;
         self.requests = requests;
         self.prepared = prepared;
+        self.counted = counted;
         // The time for the first head runs from the accept, for a further one from its first byte.
         self.head_since = (requests == 0).then_some(since);
         self.front_active = since;
@@ -173,8 +182,8 @@ impl<S: Stream> HttpSession<S> {
 
     /// What is left of the session if all that it does is to wait for a request.
     pub fn rest(&mut self) -> Option<Resting<S>> {
-        let fresh = self.requests == 0;
-        if !self.holds_nothing() || self.head_since.is_some() != fresh {
+        self.dozing = false;
+        if !self.could_rest() {
             return None;
         }
         Some(Resting {
@@ -185,7 +194,25 @@ impl<S: Stream> HttpSession<S> {
             prepared: std::mem::take(&mut self.prepared),
             since: self.head_since.unwrap_or(self.front_active),
             timer_at: self.timer_at,
+            counted: std::mem::take(&mut self.counted),
         })
+    }
+
+    /// Whether all that it does is to wait for a request.
+    pub fn could_rest(&self) -> bool {
+        let fresh = self.requests == 0;
+        self.holds_nothing() && self.head_since.is_some() == fresh
+    }
+
+    /// Stays awake for a while. False if it shall not: nothing was asked of it yet.
+    pub fn doze(&mut self) -> bool {
+        self.dozing = self.requests > 0;
+        self.dozing
+    }
+
+    /// Whether it stays awake for a while, or did until it had something to do again.
+    pub fn is_dozing(&self) -> bool {
+        self.dozing
     }
 
     /// Closes the connection and makes the session fit for another one. False if it holds anything.
@@ -195,8 +222,10 @@ impl<S: Stream> HttpSession<S> {
         self.scanner = HeadScanner::default();
         self.thirsty = Default::default();
         self.queued = false;
+        self.dozing = false;
         self.switches = false;
         self.delayed = false;
+        debug_assert!(self.counted.is_empty(), "it was dismissed when the session finished");
         self.holds_nothing()
     }
 
@@ -316,6 +345,7 @@ impl<S: Stream> HttpSession<S> {
         self.drop_back(shared);
         self.end_tunnel(shared);
         self.end_exchange(shared);
+        self.counted.dismiss(shared);
         for flow in [&mut self.request, &mut self.response] {
             flow::release(flow, shared);
         }
@@ -404,6 +434,7 @@ impl<S: Stream> HttpSession<S> {
     }
 
     /// Looks whether a whole head is there, and starts what it asks for.
+    #[inline(always)]
     fn begin<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Option<Step> {
         if self.requests > 0 {
             self.prepared.update(self.address, self.listener, shared);
@@ -416,7 +447,7 @@ impl<S: Stream> HttpSession<S> {
             early: self.front.is_handshaking(),
             prepared: &self.prepared,
         };
-        match request::begin(self.request.unparsed(), origin, shared) {
+        match request::begin(self.request.unparsed(), origin, &mut self.counted, shared) {
             Begin::Partial => None,
             Begin::Forward { head, facts, consumed } => {
                 self.begin_message(shared.now);
@@ -451,7 +482,7 @@ impl<S: Stream> HttpSession<S> {
     fn begin_message(&mut self, now: Instant) {
         self.requests += 1;
         self.delayed = false;
-        self.acknowledged = (now, 0);
+        self.acknowledged = (now, self.front.untold());
         self.patience = Patience::new(Duration::MAX);
         self.half_head = None;
         self.stall = None;
@@ -676,7 +707,9 @@ impl<S: Stream> HttpSession<S> {
             && self.exchange.as_ref().is_some_and(Exchange::keeps_back)
             && self.response.is_drained()
             && !shared.draining
-            && self.back.as_mut().is_some_and(|back| !back.peer.is_ending() && back.peer.is_read_out());
+            && self.back.as_mut().is_some_and(|back| {
+                back.preface.is_none() && !back.peer.is_ending() && back.peer.is_read_out()
+            });
         if !reusable {
             self.drop_back(shared);
             return;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kakehi_command::order::{HttpFrontend, HttpListener, TraceContext};
 
+use super::affinity::{self, Sticky};
 use super::answer::{self, About, Refusal};
 use super::decide::{self, Verdict};
 use crate::listener::ListenerIndex;
@@ -19,6 +20,7 @@ use crate::protocol::h1::head::{FieldStorage, Parsed, RequestHead, parse_request
 use crate::protocol::h1::write::write_request;
 use crate::protocol::http::{Framing, HeadLimits, RequestMethod, Version, is_idempotent, is_safe};
 use crate::session::backends::ClusterKey;
+use crate::session::counted::Counted;
 use crate::session::{Shared, random};
 
 /// What the exchange has to know of its request once the head is gone.
@@ -46,6 +48,10 @@ pub(super) struct Facts {
     pub(super) editor: Option<Arc<HttpFrontend>>,
     /// The most bytes of a body that is not announced.
     pub(super) body_bytes_max: u64,
+    /// The hash of what the choice of a backend goes by, if that is not the client's address.
+    pub(super) affinity: Option<u64>,
+    /// Its sticky cookie, where the cluster has one.
+    pub(super) sticky: Option<Sticky>,
     /// Its id, in our headers and logs.
     pub(super) id: RequestId,
 }
@@ -112,7 +118,13 @@ impl Prepared {
 }
 
 /// Parses the head at the start of `bytes`, routes it and writes the head that is sent on.
-pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin<'_>, shared: &mut Shared<N>) -> Begin {
+#[inline(always)]
+pub(super) fn begin<N: Network>(
+    bytes: &[u8],
+    origin: Origin<'_>,
+    counted: &mut Counted,
+    shared: &mut Shared<N>,
+) -> Begin {
     let Some(entry) = shared.listeners.http(origin.listener) else { return Begin::Close };
     let listener = &**entry.config();
     let limits = HeadLimits {
@@ -162,11 +174,23 @@ pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin<'_>, shared: &mut S
         }
     };
     let cluster = decided.cluster;
+    let source = origin.peer.ip();
+    if let Err(limit) =
+        counted.admit(cluster, source, &shared.limits, &mut shared.backends, &mut shared.metrics)
+    {
+        let config = shared.backends.cluster(cluster).map(|config| &**config);
+        let refusal = Refusal::over_limit(limit, shared.limits.retry_after(config));
+        let refusal = refusal.cluster(decided.route.frontend.cluster_id());
+        return answered(&refusal, origin, shared, Some(&head), id, consumed);
+    }
     let policy = decided.route.frontend.policy();
     let edits = policy.map(|policy| policy.header_edits()).unwrap_or_default();
     let has_say = edits.iter().any(|edit| edit.response)
         || (origin.tls.is_some() && policy.is_some_and(|policy| policy.hsts().is_some()));
     let editor = has_say.then(|| decided.route.frontend.clone());
+    let config = shared.backends.cluster(cluster);
+    let affinity = config.and_then(|config| affinity::key(&head, config));
+    let sticky = config.and_then(|config| affinity::sticky(&head, config, listener));
     let subject = subject(listener, origin.tls);
     let edited = edits.iter().any(|edit| edit.request) || subject.is_some();
     let relay = Relay::chunks(edited, listener.sozu_id_header());
@@ -186,6 +210,7 @@ pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin<'_>, shared: &mut S
             }
         },
         early: origin.early,
+        sticky_name: sticky.and_then(|sticky| sticky.cookie).map(|_| listener.sticky_name()),
         prepared: origin.prepared.for_generation(entry.generation()),
         ..forward(origin.peer, listener, &id)
     };
@@ -210,6 +235,8 @@ pub(super) fn begin<N: Network>(bytes: &[u8], origin: Origin<'_>, shared: &mut S
         upgrade: head.upgrade.map(Box::from),
         editor,
         body_bytes_max: listener.max_body_bytes().unwrap_or(u64::MAX),
+        affinity,
+        sticky,
         id,
     };
     shared.backends.hold_on(cluster);
@@ -241,6 +268,7 @@ fn forward<'a>(peer: SocketAddr, listener: &'a HttpListener, id: &'a RequestId) 
         subject: None,
         edits: &[],
         early: false,
+        sticky_name: None,
         prepared: &[],
     }
 }

@@ -6,7 +6,7 @@ use kakehi_command::order::HttpListener;
 
 use super::exchange::{Exchange, Progress, Trouble};
 use super::flow::Flush;
-use super::{HttpSession, answer, no_body, secured, take_buffer};
+use super::{HttpSession, affinity, answer, no_body, secured, take_buffer};
 use crate::metrics::Metric;
 use crate::net::buffers::{Buffer, Use};
 use crate::net::{Network, Read, Stream};
@@ -14,8 +14,10 @@ use crate::protocol::h1::body::BodyReader;
 use crate::protocol::h1::head::{Asked, FieldStorage, Parsed, parse_response};
 use crate::protocol::h1::scan::HeadScanner;
 use crate::protocol::h1::write::{Reply, write_informational, write_response};
+use crate::protocol::http::cookie::SetCookie;
 use crate::protocol::http::{Framing, HeadLimits, Version};
 use crate::session::Shared;
+use crate::session::backends::Outcome;
 
 /// 1xx heads before the final one. Each is a sign of life, which must not go on for ever.
 const INFORMATIONAL_MAX: usize = 32;
@@ -94,7 +96,7 @@ impl<S: Stream> HttpSession<S> {
     }
 
     fn read_response<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Result<bool, Trouble> {
-        if !self.back.as_ref().is_some_and(|back| back.peer.is_readable()) {
+        if !self.back.as_ref().is_some_and(|back| back.peer.is_readable() && !back.owes_preface()) {
             return Ok(false);
         }
         let flowing = self.progress() == Progress::Flowing;
@@ -137,12 +139,14 @@ impl<S: Stream> HttpSession<S> {
             Read::Bytes(count) => {
                 shared.metrics.add(Metric::BackBytesIn, count);
                 if let Some(exchange) = self.exchange.as_mut() {
-                    // A head has its time from its first byte on, however many more come one by one.
-                    if !exchange.in_head {
+                    let of_head = exchange.progress == Progress::Awaited;
+                    // A head has its time from its first byte on, however many more come one by one. What comes behind it
+                    // may find that the client has to wait: that begins now.
+                    if !(exchange.in_head && of_head) {
                         self.back_active = shared.now;
                     }
                     exchange.answered = true;
-                    exchange.in_head = exchange.progress == Progress::Awaited;
+                    exchange.in_head = of_head;
                 }
                 Ok(true)
             }
@@ -171,6 +175,7 @@ impl<S: Stream> HttpSession<S> {
         if exchange.progress == Progress::Awaited {
             if exchange.answered {
                 shared.metrics.incr(Metric::HttpBackendParseErrors);
+                self.note_failure(shared);
                 let text = "the backend closed the connection within the head of its answer";
                 return Err(Trouble::Answer(self.blame(502, text, shared)));
             }
@@ -206,7 +211,17 @@ impl<S: Stream> HttpSession<S> {
         let limits =
             HeadLimits { fields_max: shared.settings.header_fields_max, request_line_max: usize::MAX };
         let config = listener.config();
-        let rewritten = rewrite(self.response.unparsed(), &mut out, exchange, last, limits, config);
+        let backend = self.back.as_ref().and_then(|back| shared.backends.backend(back.key));
+        let owed = affinity::owed(exchange.sticky(), backend.map(|backend| &**backend));
+        let cluster = shared.backends.cluster(exchange.cluster());
+        let set_cookie = owed.as_deref().map(|value| SetCookie {
+            name: config.sticky_name(),
+            value,
+            attributes: cluster.map(|cluster| cluster.sticky_attributes()).unwrap_or_default(),
+            secured: config.tls().is_some(),
+        });
+        let bytes = self.response.unparsed();
+        let rewritten = rewrite(bytes, &mut out, exchange, last, limits, config, set_cookie);
         match rewritten {
             Rewritten::Switch { consumed } => {
                 self.response.drop_unparsed(consumed);
@@ -217,8 +232,11 @@ impl<S: Stream> HttpSession<S> {
             }
             Rewritten::Final { status, body, consumed } => {
                 shared.metrics.count_status(status);
+                if let Some(back) = &self.back {
+                    shared.note_outcome(back.key, Outcome::Answered(status));
+                }
                 // The backend's time is not the client's.
-                self.acknowledged = (shared.now, 0);
+                self.acknowledged = (shared.now, self.front.untold());
                 self.response.drop_unparsed(consumed);
                 self.response.begin(out, body);
                 Ok(HeadStep::Taken)
@@ -292,6 +310,7 @@ fn rewrite(
     last: bool,
     limits: HeadLimits,
     listener: &HttpListener,
+    set_cookie: Option<SetCookie<'_>>,
 ) -> Rewritten {
     let mut storage = FieldStorage::new();
     let asked = Asked { method: exchange.method(), upgrade: exchange.upgrade() };
@@ -329,6 +348,7 @@ fn rewrite(
         close: !exchange.keep_front,
         edits: exchange.edits(),
         hsts: answer::hsts(listener, exchange.editor().map(|editor| &**editor)),
+        set_cookie,
     };
     let Ok(count) = write_response(out.space(), &head, &reply) else { return Rewritten::TooLarge };
     out.filled(count);

@@ -4,10 +4,10 @@ use super::{Refusal, Stage, TcpSession, flow, take_buffer};
 use crate::metrics::Metric;
 use crate::net::buffers::Use;
 use crate::net::{Network, Read, Stream};
-use crate::session::back::{Back, Speaks};
+use crate::session::back::{Back, Client, Speaks};
 use crate::session::backends::{Ask, ClusterKey};
 use crate::session::relay::Relay;
-use crate::session::{Shared, Step, secured};
+use crate::session::{Shared, Step, random, secured};
 
 impl<S: Stream> TcpSession<S> {
     /// The connection goes to this cluster.
@@ -19,6 +19,12 @@ impl<S: Stream> TcpSession<S> {
         shared.backends.hold_on(cluster);
         self.cluster = Some(cluster);
         shared.metrics.incr(Metric::TcpRequests);
+        let source = self.address.ip();
+        let admitted =
+            self.counted_by.admit(cluster, source, &shared.limits, &mut shared.backends, &mut shared.metrics);
+        if admitted.is_err() {
+            return self.refuse(Refusal::OverLimit, shared);
+        }
         self.attach(shared)
     }
 
@@ -29,8 +35,14 @@ impl<S: Stream> TcpSession<S> {
         let attempts_max = config
             .and_then(|config| config.max_connection_attempts())
             .unwrap_or(shared.settings.connection_attempts_max);
-        let ask = Ask { source: self.address.ip() };
         while self.attempts < attempts_max {
+            let ask = Ask {
+                source: self.address.ip(),
+                affinity: None,
+                sticky: None,
+                tried: self.tried,
+                random: random(&mut shared.seed),
+            };
             let key = match shared.backends.choose(cluster, &ask, shared.now) {
                 Ok(key) => key,
                 Err(reason) => {
@@ -39,13 +51,26 @@ impl<S: Stream> TcpSession<S> {
                     return self.refuse(Refusal::NoBackend, shared);
                 }
             };
+            if self.attempts == 0 {
+                shared.backends.pay_for_retries(cluster, shared.now);
+            } else if !shared.backends.may_retry(cluster, shared.now) {
+                shared.metrics.incr(Metric::BackendRetryBudgetExhausted);
+                return self.refuse(Refusal::NoBackend, shared);
+            }
             self.attempts += 1;
             self.stands = None;
-            self.back = Back::connect(self.index, cluster, key, Speaks::Bytes, shared);
-            if self.back.is_some() {
+            let client =
+                Client { address: self.address, listener: self.listener, told: self.told.as_deref() };
+            self.back = Back::connect(self.index, cluster, key, Speaks::Bytes, &client, shared);
+            if let Some(back) = &self.back {
                 self.stage = Stage::Connect;
+                if back.stands {
+                    self.stands = Some(true);
+                    return Step::Again;
+                }
                 return Step::Wait;
             }
+            self.tried.add(key);
         }
         shared.metrics.incr(Metric::BackendConnectRetriesExhausted);
         self.refuse(Refusal::NoBackend, shared)
@@ -55,6 +80,7 @@ impl<S: Stream> TcpSession<S> {
     pub(super) fn reconnect<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
         if let Some(key) = self.back.as_ref().map(|back| back.key) {
             shared.connect_failed(key);
+            self.tried.add(key);
         }
         self.drop_back(shared);
         flow::release(&mut self.down, shared);
@@ -79,6 +105,14 @@ impl<S: Stream> TcpSession<S> {
             Some(false) => return self.reconnect(shared),
             Some(true) => {}
         }
+        match self.back.as_mut().map(|back| back.send_preface(&mut shared.metrics)) {
+            Some(Ok(false)) => return Step::Wait,
+            Some(Err(error)) => {
+                log::debug!("the PROXY header to a backend: {error}");
+                return self.reconnect(shared);
+            }
+            Some(Ok(true)) | None => {}
+        }
         if self.back.as_ref().is_some_and(|back| back.peer.is_handshaking())
             && let Some(step) = self.secure_back(shared)
         {
@@ -86,7 +120,7 @@ impl<S: Stream> TcpSession<S> {
         }
         let Some(back) = self.back.as_mut() else { return Step::End };
         back.connected = true;
-        shared.connect_succeeded(back.key);
+        shared.connect_succeeded(back.key, back.since);
         Relay::begin(&mut self.up);
         Relay::begin(&mut self.down);
         self.active = shared.now;

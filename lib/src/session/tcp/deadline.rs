@@ -93,12 +93,13 @@ impl<S: Stream> TcpSession<S> {
         if self.down.has_output()
             && let Some(waiting) = self.front.unacknowledged()
         {
-            acknowledged += self.down.written.saturating_sub(waiting);
+            acknowledged += (self.down.written + self.front.untold()).saturating_sub(waiting);
         }
         if self.up.has_output()
-            && let Some(waiting) = self.back.as_mut().and_then(|back| back.peer.unacknowledged())
+            && let Some(back) = self.back.as_mut()
+            && let Some(waiting) = back.peer.unacknowledged()
         {
-            acknowledged += self.up.written.saturating_sub(waiting);
+            acknowledged += (self.up.written + back.peer.untold()).saturating_sub(waiting);
         }
         let before = std::mem::replace(&mut self.acknowledged, acknowledged);
         if acknowledged <= before {

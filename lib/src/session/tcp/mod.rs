@@ -18,14 +18,15 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::back::Back;
-use super::backends::ClusterKey;
+use super::backends::{ClusterKey, Tried};
+use super::counted::Counted;
 use super::flow::{self, Flow, take_buffer};
+use super::opening::Told;
 use super::relay::Relay;
 use super::{Drive, STEPS_PER_TURN_MAX, Shared, Step, secured};
 use crate::listener::ListenerIndex;
 use crate::metrics::Metric;
 use crate::net::buffers::Use;
-use crate::net::secure::Tls;
 use crate::net::{Network, Peer, Read, Ready, Stream, Token};
 use crate::protocol::client_hello::Scanner;
 
@@ -56,6 +57,8 @@ pub struct TcpSession<S: Stream> {
     index: usize,
     front: Peer<S>,
     address: SocketAddr,
+    /// What its PROXY header said besides, if it had one.
+    told: Option<Box<Told>>,
     listener: ListenerIndex,
     stage: Stage,
     /// Client to backend.
@@ -72,8 +75,12 @@ pub struct TcpSession<S: Stream> {
     stands: Option<bool>,
     /// Where it goes; held.
     cluster: Option<ClusterKey>,
+    /// Whether that cluster counts it.
+    counted_by: Counted,
     /// Connects made.
     attempts: u8,
+    /// Backends that could not be connected to.
+    tried: Tried,
     /// When it was accepted.
     since: Instant,
     /// When anything moved last; while it lingers, when that began.
@@ -102,21 +109,17 @@ impl<S: Stream> TcpSession<S> {
     /// A connection that was just accepted, with the index that it has in the worker's table.
     pub fn accepted(
         index: usize,
-        stream: S,
-        token: Token,
+        front: Peer<S>,
         address: SocketAddr,
         listener: ListenerIndex,
         now: Instant,
-        tls: Option<Box<Tls>>,
+        told: Option<Box<Told>>,
     ) -> Self {
-        let front = Peer::accepted(stream, token);
         Self {
             index,
-            front: match tls {
-                Some(tls) => front.secured(tls),
-                None => front,
-            },
+            front,
             address,
+            told,
             listener,
             stage: Stage::Accepted,
             up: Flow::new(),
@@ -127,7 +130,9 @@ impl<S: Stream> TcpSession<S> {
             back: None,
             stands: None,
             cluster: None,
+            counted_by: Counted::default(),
             attempts: 0,
+            tried: Tried::default(),
             since: now,
             active: now,
             awaits_answer: false,
@@ -234,6 +239,7 @@ impl<S: Stream> TcpSession<S> {
     pub fn finish<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
         self.drop_back(shared);
         self.end_preread(shared);
+        self.counted_by.dismiss(shared);
         if let Some(cluster) = self.cluster.take() {
             shared.backends.release(cluster);
         }
@@ -353,7 +359,9 @@ impl<S: Stream> TcpSession<S> {
     /// The connection comes to nothing.
     fn refuse<N: Network<Stream = S>>(&mut self, refusal: Refusal, shared: &mut Shared<N>) -> Step {
         log::debug!("client {}: {refusal}", self.address);
-        shared.metrics.incr(refusal.metric());
+        if let Some(metric) = refusal.metric() {
+            shared.metrics.incr(metric);
+        }
         self.end_preread(shared);
         match refusal.alert().filter(|_| self.passed_through) {
             Some(alert) => {

@@ -27,6 +27,8 @@ pub(super) enum Refusal {
     NoRoute,
     #[error("no backend could be had")]
     NoBackend,
+    #[error("its source has as many connections to the cluster as it may")]
+    OverLimit,
 }
 
 impl From<Unmatched> for Refusal {
@@ -44,8 +46,9 @@ fn fatal(description: u8) -> [u8; 7] {
 }
 
 impl Refusal {
-    pub(super) fn metric(self) -> Metric {
-        match self {
+    /// What counts it, where that was not done with the decision.
+    pub(super) fn metric(self) -> Option<Metric> {
+        Some(match self {
             Self::Hello(Rejection::NotTls) => Metric::SniPrereadNotTls,
             Self::Hello(Rejection::MalformedRecord) => Metric::SniPrereadMalformedRecord,
             Self::Hello(Rejection::MalformedHandshake) => Metric::SniPrereadMalformedHandshake,
@@ -59,7 +62,8 @@ impl Refusal {
             Self::UnknownProtocol => Metric::SniPrereadAlpnUnmatched,
             Self::NoRoute => Metric::TcpNoRoute,
             Self::NoBackend => Metric::TcpNoBackend,
-        }
+            Self::OverLimit => return None,
+        })
     }
 
     /// What a client is told that speaks TLS and is not spoken to over it: the record of an alert (RFC 8446 §6.2).
@@ -68,7 +72,7 @@ impl Refusal {
             Self::Hello(Rejection::NotTls) | Self::Left => return None,
             Self::Hello(Rejection::MalformedRecord | Rejection::MalformedHandshake) => 50, // decode_error
             Self::Hello(Rejection::TooLarge) => 22,                                        // record_overflow
-            Self::Late | Self::Evicted | Self::NoBackend => 80,                            // internal_error
+            Self::Late | Self::Evicted | Self::NoBackend | Self::OverLimit => 80,          // internal_error
             // Without a name there is none to be unrecognized (RFC 8446 §9.2).
             Self::NoName | Self::OnlyEncryptedName => 109, // missing_extension
             Self::UnknownName | Self::NoRoute => 112,      // unrecognized_name

@@ -83,7 +83,10 @@ fn values_out_of_range_are_refused() {
     check_refused(|wire| wire.connect_timeout = 0, "connect_timeout `0` must be >= 1");
     check_refused(|wire| wire.sni_preread_timeout = Some(0), "sni_preread_timeout `0` must be >= 1");
     check_refused(|wire| wire.sni_preread_max_bytes = Some(4), "sni_preread_max_bytes `4` is below 5");
-    check_refused(|wire| wire.expect_proxy = true, "PROXY headers (expect_proxy) are not served yet");
+    check_refused(
+        |wire| wire.expect_proxy_from = vec!["10.0.0.1/8".into()],
+        "expect_proxy_from `10.0.0.1/8` has",
+    );
     check_refused(|wire| wire.interface = Some("a/b".into()), "is not the name of an interface");
     check_refused(
         |wire| wire.address = SocketAddr::from(([127, 0, 0, 1], 0)).into(),
@@ -221,7 +224,8 @@ fn a_patch_with_an_unusable_value_is_none() {
         let error = patch(edit).expect_err("refused").to_string();
         assert!(error.contains(expected), "{error}");
     };
-    check(&|it| it.expect_proxy = Some(true), "(expect_proxy) are not served yet");
+    let some = proto::TrustedProxies { values: vec!["me".into()] };
+    check(&|it| it.expect_proxy_from = Some(some.clone()), "expect_proxy_from `me` is neither");
     check(&|it| it.back_timeout = Some(0), "back_timeout `0` must be >= 1");
     check(&|it| it.sni_preread_max_bytes = Some(1), "is below 5");
     let of_tls = |edit: &dyn Fn(&mut proto::UpdateHttpsListenerConfig), expected: &str| {

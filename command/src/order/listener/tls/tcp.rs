@@ -18,6 +18,8 @@ use crate::{
 /// The predicate of every refusal.
 const OF_HTTP: &str = "is about HTTP: a TCP listener has no use for it";
 
+const NOT_OF_TLS: &str = "is not about TLS: the listener has a field of its own for it";
+
 /// Refuses each of these fields of a message if it is set.
 macro_rules! refuse_set {
     ($wire:ident: $($field:ident),*) => {
@@ -47,6 +49,9 @@ impl TlsSettings {
         if !shared.trusted_proxies.is_empty() {
             return Err(OrderError::plain("tls.trusted_proxies", OF_HTTP));
         }
+        if !shared.expect_proxy_from.is_empty() {
+            return Err(OrderError::plain("tls.expect_proxy_from", NOT_OF_TLS));
+        }
         // Said with nothing, as by leaving it out.
         wire.client_subject_header = wire.client_subject_header.filter(|name| !name.is_empty());
         wire.max_early_data = wire.max_early_data.filter(|bytes| *bytes > 0);
@@ -69,6 +74,9 @@ pub(in crate::order::listener) fn patch_from_wire(
     }
     shared_optional_settings!(refuse_shared);
     refuse_set!(shared: http_answers, trusted_proxies);
+    if shared.expect_proxy_from.is_some() {
+        return Err(OrderError::plain("tls.expect_proxy_from", NOT_OF_TLS));
+    }
     if !shared.answers.is_empty() {
         return Err(OrderError::plain("tls.answers", OF_HTTP));
     }

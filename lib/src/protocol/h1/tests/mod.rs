@@ -33,12 +33,14 @@ fn forward() -> Forward<'static> {
         subject: None,
         edits: &[],
         early: false,
+        sticky_name: None,
         prepared: b"",
     }
 }
 
 fn reply(client: Version, close: bool) -> Reply<'static> {
-    Reply { sozu_id_header: "Sozu-Id", request_id: ID.as_bytes(), client, close, edits: &[], hsts: None }
+    let (sozu_id_header, request_id) = ("Sozu-Id", ID.as_bytes());
+    Reply { sozu_id_header, request_id, client, close, edits: &[], hsts: None, set_cookie: None }
 }
 
 /// Runs `write` on a buffer that is large enough and returns what it wrote.

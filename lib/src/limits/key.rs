@@ -1,0 +1,86 @@
+//! What an entry of the shared tables is found by.
+
+use std::hash::Hasher;
+#[expect(deprecated, reason = "the only hash of the standard library whose key can be chosen")]
+use std::hash::SipHasher;
+
+/// Bytes of the secret of a start, which all its workers have.
+pub const SECRET_BYTES: usize = 16;
+
+/// What is counted. The same bytes are another key in each scope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Client connections of a source to a cluster.
+    ClusterSource = 1,
+    /// Client connections of a source's network to a cluster.
+    ClusterSubnet = 2,
+    /// Client connections of a listener.
+    Listener = 3,
+    /// Client connections of a source to a listener.
+    ListenerSource = 4,
+    /// Connections that a listener accepts in a second.
+    AcceptRate = 5,
+    /// Requests in a second that a listener limits.
+    ListenerRate = 6,
+    /// Requests in a second that a cluster limits.
+    ClusterRate = 7,
+    /// What a cluster has in flight.
+    Cluster = 8,
+    /// What a backend has in flight.
+    Backend = 9,
+}
+
+/// A keyed hash (SipHash-2-4) of a scope and what is counted in it. Of two keys of a table one in 2^58 or so are the
+/// same to it (48 bits of tag, and the bucket), and nobody who does not know the secret can say which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key(pub(super) u64);
+
+/// Makes keys.
+#[derive(Debug, Clone, Copy)]
+pub struct Keys {
+    secret: [u64; 2],
+}
+
+impl Keys {
+    /// With the secret of this start.
+    pub fn new(secret: &[u8; SECRET_BYTES]) -> Self {
+        let (words, _) = secret.as_chunks();
+        let mut words = words.iter().map(|word| u64::from_le_bytes(*word));
+        Self { secret: [words.next().unwrap_or(0), words.next().unwrap_or(0)] }
+    }
+
+    /// The key of what these parts together name: where one ends and the next begins counts too.
+    pub fn key(&self, scope: Scope, parts: &[&[u8]]) -> Key {
+        let [first, second] = self.secret;
+        #[expect(deprecated, reason = "see above")]
+        let mut hasher = SipHasher::new_with_keys(first, second);
+        hasher.write_u8(scope as u8);
+        for part in parts {
+            hasher.write_usize(part.len());
+            hasher.write(part);
+        }
+        Key(hasher.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_differ_by_secret_scope_and_parts() {
+        let keys = Keys::new(&[7; SECRET_BYTES]);
+        let base = keys.key(Scope::Listener, &[b"ab", b"c"]);
+        assert_eq!(base, Keys::new(&[7; SECRET_BYTES]).key(Scope::Listener, &[b"ab", b"c"]));
+        let others = [
+            Keys::new(&[8; SECRET_BYTES]).key(Scope::Listener, &[b"ab", b"c"]),
+            keys.key(Scope::Cluster, &[b"ab", b"c"]),
+            keys.key(Scope::Listener, &[b"a", b"bc"]),
+            keys.key(Scope::Listener, &[b"abc"]),
+            keys.key(Scope::Listener, &[]),
+        ];
+        for (at, other) in others.iter().enumerate() {
+            assert_ne!(*other, base, "number {at}");
+        }
+    }
+}
