@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use kakehi_command::order::ListenerKind;
 
-use super::{BARE_ALERT, Worker};
+use super::Worker;
+use super::accept::BARE_ALERT;
 use crate::listener::ListenerIndex;
 use crate::metrics::Metric;
 use crate::net::{Network, Peer};
