@@ -29,6 +29,8 @@ use crate::tls::session_table::SessionTable;
 use crate::tls::ticket_keys::TicketKeys;
 
 use super::timers::TimerWheel;
+use entry::Entries;
+use eviction::Eviction;
 
 /// Sessions that go on in one turn after having used up their share in an earlier one.
 const YIELDED_PER_TURN_MAX: usize = 64;
@@ -79,6 +81,11 @@ pub struct Worker<N: Network> {
     pub(super) serving: bool,
     due: Vec<usize>,
     scratch: Box<[u8]>,
+    /// What listeners count connections as.
+    entries: Entries,
+    eviction: Eviction,
+    /// Connects for one request, unless main says otherwise.
+    pub(super) attempts_configured: u8,
 }
 
 impl<N: Network> Worker<N> {
@@ -95,6 +102,9 @@ impl<N: Network> Worker<N> {
         let listeners = Listeners::default();
         let secrets = listeners.tls().secrets.clone();
         let room = Room::new(settings.record_buffers_max, settings.handshakes_max, secrets);
+        let attempts_configured = settings.connection_attempts_max;
+        let mut limits = ClientLimits::default();
+        limits.set_clock(now, 0);
         let shared = Shared {
             now,
             asked: now,
@@ -115,7 +125,7 @@ impl<N: Network> Worker<N> {
             held_up: Default::default(),
             listeners,
             backends: Backends::default(),
-            limits: ClientLimits::default(),
+            limits,
             probes: Probes::new(configuration.worker_id, configuration.settings.probes_max, now),
             metrics,
             ids: RequestIds::new(u128::from(seed) << 64 | u128::from(seed.rotate_left(32))),
@@ -138,6 +148,9 @@ impl<N: Network> Worker<N> {
             serving: false,
             due: Vec::new(),
             scratch: vec![0; configuration.buffer_bytes].into_boxed_slice(),
+            entries: Entries::default(),
+            eviction: Eviction::default(),
+            attempts_configured,
         }
     }
 
@@ -154,6 +167,11 @@ impl<N: Network> Worker<N> {
     /// What of the limits does not change: `Retry-After` in seconds, and the bits of networks.
     pub fn set_fixed_limits(&mut self, retry_after: u32, prefixes: (u8, u8)) {
         self.shared.limits.set_fixed(retry_after, prefixes);
+    }
+
+    /// At this time the clock that all workers share said so many nanoseconds.
+    pub fn set_limit_clock(&mut self, at: Instant, nanoseconds: u64) {
+        self.shared.limits.set_clock(at, nanoseconds);
     }
 
     /// Where connections are counted, over all workers; without it limits of sources refuse nobody.
@@ -402,6 +420,7 @@ impl<N: Network> Worker<N> {
     fn forget(&mut self, index: usize) {
         if let Some(listener) = self.sessions.remove(index) {
             self.shared.listeners.session_closed(listener);
+            self.entries.leave(index, &self.shared.limits);
             self.crowded.extend(self.starved.drain(..));
             self.shared.metrics.set(Metric::ClientConnections, self.sessions.len());
         }
@@ -530,6 +549,8 @@ fn is_held_up<S: Stream>(sessions: &Sessions<S>, hold: Hold, (index, since): (us
 }
 
 mod accept;
+mod entry;
+mod eviction;
 mod opening;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use kakehi_command::order::ListenerKind;
 
 use super::Worker;
+use super::entry::give_back;
 use crate::listener::{Listener, ListenerIndex};
 use crate::metrics::Metric;
 use crate::net::buffers::Use;
@@ -30,25 +31,44 @@ const STARVE_TOLD_EVERY: Duration = Duration::from_secs(10);
 /// An alert before any handshake: fatal, internal_error (RFC 8446 §6, §5.1 for the version).
 pub(super) const BARE_ALERT: &[u8] = &[21, 3, 1, 0, 2, 2, 80];
 
+/// Whether `max_accept_rate` holds. Who waits for a listener that is closed would be reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    Kept,
+    Left,
+}
+
 impl<N: Network> Worker<N> {
     pub(super) fn accept(&mut self, index: ListenerIndex) {
-        if self.accept_some(index) {
+        if self.accept_some(index, Pace::Kept) {
             self.crowded.push_back(index);
         }
     }
 
     /// Takes in some of the connections that wait. True if more may wait.
-    fn accept_some(&mut self, index: ListenerIndex) -> bool {
+    fn accept_some(&mut self, index: ListenerIndex, pace: Pace) -> bool {
         for _ in 0..ACCEPTS_PER_TURN_MAX {
             if !self.serving {
                 return false;
             }
+            let wait = if pace == Pace::Kept { self.accept_wait(index) } else { Duration::ZERO };
             let Some((socket, token)) = self.shared.listeners.get_mut(index).and_then(Listener::socket_mut)
             else {
                 return false;
             };
+            if !wait.is_zero() {
+                // They wait in the kernel's queue, and are looked at again when the next one may come.
+                self.shared.timers.set(token, self.shared.now + wait);
+                self.shared.metrics.incr(Metric::ListenerAcceptsHeld);
+                return false;
+            }
             match self.shared.net.accept(socket) {
-                Ok((stream, address)) => self.accepted(index, stream, address),
+                Ok((stream, address)) => {
+                    if let Some(entry) = self.shared.listeners.get_mut(index) {
+                        entry.has_paid = false;
+                    }
+                    self.accepted(index, stream, address);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(error) if is_of_one_connection(&error) => {}
                 // Clients come before connections that are only kept for later.
@@ -94,7 +114,7 @@ impl<N: Network> Worker<N> {
             _ if secured => Metric::ListenerAcceptedHttps,
             _ => Metric::ListenerAcceptedHttp,
         });
-        let full = self.sessions.len() >= self.shared.settings.connections_max;
+        let full = self.sessions.len() >= self.shared.settings.connections_max && !self.make_room();
         let parched = self.is_parched();
         if full || parched {
             let reason =
@@ -103,19 +123,24 @@ impl<N: Network> Worker<N> {
             refuse(&mut stream, manner, &mut self.scratch);
             return;
         }
+        let Ok(admission) = self.enter(listener) else { return self.turn_away(listener, stream) };
         if expects_header {
-            self.open(listener, stream, address);
-            return;
+            return self.open(listener, stream, address, admission);
         }
+        let Ok(admission) = self.enter_from(listener, address.ip(), admission) else {
+            return self.turn_away(listener, stream);
+        };
         let tls = match self.begin_tls(listener, address.ip()) {
             Ok(tls) => tls,
             Err(reason) => {
                 self.shared.metrics.incr(reason);
+                give_back(admission, &self.shared.limits);
                 refuse(&mut stream, manner, &mut self.scratch);
                 return;
             }
         };
         let index = self.sessions.next_index();
+        self.entries.keep(index, admission);
         let token = self.shared.owners.insert(Owner::Front(index));
         let now = self.shared.now;
         let front = match tls {
@@ -130,6 +155,13 @@ impl<N: Network> Worker<N> {
         self.shared.listeners.session_opened(listener);
         self.shared.metrics.set(Metric::ClientConnections, self.sessions.len());
         self.dispatch(index, |session, shared| session.drive(shared));
+    }
+
+    /// The listener may not have it.
+    fn turn_away(&mut self, listener: ListenerIndex, mut stream: N::Stream) {
+        if let Some(words) = self.words_beyond(listener) {
+            refuse(&mut stream, &words, &mut self.scratch);
+        }
     }
 
     /// TLS for a connection that was just accepted, if its listener has it; otherwise the metric that says why it is
@@ -163,7 +195,7 @@ impl<N: Network> Worker<N> {
     pub(in crate::server) fn close_listener(&mut self, index: ListenerIndex) {
         let rounds_max = self.shared.settings.connections_max / ACCEPTS_PER_TURN_MAX + 1;
         for _ in 0..rounds_max {
-            if !self.accept_some(index) {
+            if !self.accept_some(index, Pace::Left) {
                 break;
             }
         }
