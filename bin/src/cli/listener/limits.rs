@@ -20,7 +20,8 @@ pub(super) struct Limits {
     /// Connections accepted in a second, by all workers together; more wait in the kernel; 0: as many as come
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     max_accept_rate: Option<u32>,
-    /// What becomes of connections that are too many [default: answer]
+    /// What becomes of connections that are too many: 503, an alert, or closed where there are no words; or just
+    /// closed [default: answer]
     #[arg(long, value_name = "WHAT", value_enum)]
     over_limit: Option<OverLimit>,
 }
@@ -28,9 +29,7 @@ pub(super) struct Limits {
 /// As the configuration file spells it.
 #[derive(clap::ValueEnum, Clone, Copy, Debug)]
 enum OverLimit {
-    /// 503, an alert, or closed where there are no words
     Answer,
-    /// Closed
     Close,
 }
 
