@@ -57,6 +57,21 @@ fn generate(out: &Path) {
             config.field_attribute(field(name), "#[serde(skip_serializing_if = \"Option::is_none\")]");
         }
     }
+    for message in ["HttpListenerConfig", "HttpsListenerConfig", "TcpListenerConfig"] {
+        for name in
+            ["rate_limits", "max_connections", "max_connections_per_source", "max_accept_rate", "over_limit"]
+        {
+            config.field_attribute(
+                format!(".command.{message}.{name}"),
+                "#[serde(skip_serializing_if = \"Option::is_none\")]",
+            );
+        }
+    }
+    config.field_attribute(".command.RateLimits.values", "#[serde(default)]");
+    config.field_attribute(
+        ".command.Cluster.rate_limits",
+        "#[serde(default, skip_serializing_if = \"Vec::is_empty\")]",
+    );
     config.field_attribute(
         ".command.TcpListenerConfig.expect_proxy_from",
         "#[serde(default, skip_serializing_if = \"Vec::is_empty\")]",

@@ -513,6 +513,7 @@ fn event_of(order: &Order) -> Option<Event> {
         Order::ReplaceCertificate { new, .. } => certificate(EventKind::CertificateReplaced, new.address()),
         Order::AddBackend(_)
         | Order::SetConnectionLimit { .. }
+        | Order::SetConnectionAttempts(_)
         | Order::RemoveBackend(_)
         | Order::SetHealthCheck { .. }
         | Order::RemoveHealthCheck(_) => return None,

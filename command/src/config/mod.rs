@@ -15,6 +15,7 @@ mod diagnostic;
 mod file;
 mod health;
 mod keys;
+mod limits;
 mod messages;
 mod objects;
 mod pem_files;
@@ -113,6 +114,8 @@ pub struct Config {
     pub max_idle_back_connections: usize,
     /// How long an idle back connection is kept. Ours.
     pub back_idle_timeout: Duration,
+    /// At `max_connections`, whether idle connections make room for new ones.
+    pub evict_on_queue_full: bool,
     /// Connects tried per request, the first included, 1 to 255.
     pub max_connection_attempts: u8,
     /// Bytes that a pipe for splicing may hold.
@@ -333,6 +336,7 @@ impl Config {
             access_log_format: proto::ProtobufAccessLogFormat::Ascii.into(),
             log_colored: false,
             max_connection_attempts: Some(self.max_connection_attempts.into()),
+            evict_on_queue_full: Some(self.evict_on_queue_full),
             retry_after: Some(self.retry_after),
             subnet_ipv4_prefix: Some(self.subnet_ipv4_prefix.into()),
             subnet_ipv6_prefix: Some(self.subnet_ipv6_prefix.into()),

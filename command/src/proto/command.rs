@@ -274,6 +274,28 @@ pub struct AlpnProtocols {
     #[prost(string, repeated, tag = "1")]
     pub values: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// Ours. How much may come a second, of each value that the key has.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RateLimit {
+    /// source, host, header:NAME
+    #[prost(string, required, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// a second, 1 to 1000000
+    #[prost(uint32, required, tag = "2")]
+    pub rate: u32,
+    /// at once, 1 to 1000000; absent: as many as a second
+    #[prost(uint32, optional, tag = "3")]
+    pub burst: ::core::option::Option<u32>,
+}
+/// Ours. A message of its own, so that an update can empty the list.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RateLimits {
+    #[prost(message, repeated, tag = "1")]
+    #[serde(default)]
+    pub values: ::prost::alloc::vec::Vec<RateLimit>,
+}
 /// Ours. A message of its own, so that an update can empty the list.
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -369,6 +391,19 @@ pub struct UpdateHttpListenerConfig {
     pub trace_context: ::core::option::Option<i32>,
     #[prost(message, optional, tag = "1110")]
     pub expect_proxy_from: ::core::option::Option<TrustedProxies>,
+    #[prost(message, optional, tag = "1100")]
+    pub rate_limits: ::core::option::Option<RateLimits>,
+    /// by all workers together, 0: no limit
+    #[prost(uint64, optional, tag = "1101")]
+    pub max_connections: ::core::option::Option<u64>,
+    /// likewise
+    #[prost(uint64, optional, tag = "1102")]
+    pub max_connections_per_source: ::core::option::Option<u64>,
+    /// a second, by all workers together, 0: no limit
+    #[prost(uint32, optional, tag = "1103")]
+    pub max_accept_rate: ::core::option::Option<u32>,
+    #[prost(enumeration = "OverLimit", optional, tag = "1104")]
+    pub over_limit: ::core::option::Option<i32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -480,6 +515,19 @@ pub struct UpdateHttpsListenerConfig {
     pub max_handshakes_per_source: ::core::option::Option<u32>,
     #[prost(message, optional, tag = "1110")]
     pub expect_proxy_from: ::core::option::Option<TrustedProxies>,
+    #[prost(message, optional, tag = "1100")]
+    pub rate_limits: ::core::option::Option<RateLimits>,
+    /// by all workers together, 0: no limit
+    #[prost(uint64, optional, tag = "1101")]
+    pub max_connections: ::core::option::Option<u64>,
+    /// likewise
+    #[prost(uint64, optional, tag = "1102")]
+    pub max_connections_per_source: ::core::option::Option<u64>,
+    /// a second, by all workers together, 0: no limit
+    #[prost(uint32, optional, tag = "1103")]
+    pub max_accept_rate: ::core::option::Option<u32>,
+    #[prost(enumeration = "OverLimit", optional, tag = "1104")]
+    pub over_limit: ::core::option::Option<i32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -518,6 +566,19 @@ pub struct UpdateTcpListenerConfig {
     pub sni_preread_max_bytes: ::core::option::Option<u32>,
     #[prost(message, optional, tag = "1110")]
     pub expect_proxy_from: ::core::option::Option<TrustedProxies>,
+    #[prost(message, optional, tag = "1100")]
+    pub rate_limits: ::core::option::Option<RateLimits>,
+    /// by all workers together, 0: no limit
+    #[prost(uint64, optional, tag = "1101")]
+    pub max_connections: ::core::option::Option<u64>,
+    /// likewise
+    #[prost(uint64, optional, tag = "1102")]
+    pub max_connections_per_source: ::core::option::Option<u64>,
+    /// a second, by all workers together, 0: no limit
+    #[prost(uint32, optional, tag = "1103")]
+    pub max_accept_rate: ::core::option::Option<u32>,
+    #[prost(enumeration = "OverLimit", optional, tag = "1104")]
+    pub over_limit: ::core::option::Option<i32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -636,6 +697,24 @@ pub struct HttpListenerConfig {
     #[prost(string, repeated, tag = "1110")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expect_proxy_from: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "1100")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limits: ::core::option::Option<RateLimits>,
+    /// by all workers together, 0: no limit
+    #[prost(uint64, optional, tag = "1101")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: ::core::option::Option<u64>,
+    /// likewise
+    #[prost(uint64, optional, tag = "1102")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections_per_source: ::core::option::Option<u64>,
+    /// a second, by all workers together, 0: no limit
+    #[prost(uint32, optional, tag = "1103")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_accept_rate: ::core::option::Option<u32>,
+    #[prost(enumeration = "OverLimit", optional, tag = "1104")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub over_limit: ::core::option::Option<i32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -790,6 +869,24 @@ pub struct HttpsListenerConfig {
     #[prost(string, repeated, tag = "1110")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expect_proxy_from: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "1100")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limits: ::core::option::Option<RateLimits>,
+    /// by all workers together, 0: no limit
+    #[prost(uint64, optional, tag = "1101")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: ::core::option::Option<u64>,
+    /// likewise
+    #[prost(uint64, optional, tag = "1102")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections_per_source: ::core::option::Option<u64>,
+    /// a second, by all workers together, 0: no limit
+    #[prost(uint32, optional, tag = "1103")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_accept_rate: ::core::option::Option<u32>,
+    #[prost(enumeration = "OverLimit", optional, tag = "1104")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub over_limit: ::core::option::Option<i32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -822,6 +919,24 @@ pub struct TcpListenerConfig {
     #[prost(string, repeated, tag = "1110")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expect_proxy_from: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "1100")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limits: ::core::option::Option<RateLimits>,
+    /// by all workers together, 0: no limit
+    #[prost(uint64, optional, tag = "1101")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: ::core::option::Option<u64>,
+    /// likewise
+    #[prost(uint64, optional, tag = "1102")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections_per_source: ::core::option::Option<u64>,
+    /// a second, by all workers together, 0: no limit
+    #[prost(uint32, optional, tag = "1103")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_accept_rate: ::core::option::Option<u32>,
+    #[prost(enumeration = "OverLimit", optional, tag = "1104")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub over_limit: ::core::option::Option<i32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1246,6 +1361,9 @@ pub struct Cluster {
     #[prost(uint32, optional, tag = "1040")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub send_proxy_version: ::core::option::Option<u32>,
+    #[prost(message, repeated, tag = "1030")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rate_limits: ::prost::alloc::vec::Vec<RateLimit>,
 }
 /// Ours.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -2937,6 +3055,35 @@ impl ProtobufAccessLogFormat {
         match value {
             "Ascii" => Some(Self::Ascii),
             "Protobuf" => Some(Self::Protobuf),
+            _ => None,
+        }
+    }
+}
+/// Ours. What becomes of connections that a listener may not have.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum OverLimit {
+    /// They are told: 503, an alert, or closed where there are no words.
+    Answer = 0,
+    Close = 1,
+}
+impl OverLimit {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Answer => "OVER_LIMIT_ANSWER",
+            Self::Close => "OVER_LIMIT_CLOSE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "OVER_LIMIT_ANSWER" => Some(Self::Answer),
+            "OVER_LIMIT_CLOSE" => Some(Self::Close),
             _ => None,
         }
     }

@@ -95,6 +95,7 @@ impl ConfigState {
             Order::SetConnectionLimit { limit, value } => {
                 self.set_connection_limit(*limit, *value, &mut change);
             }
+            Order::SetConnectionAttempts(value) => self.set_connection_attempts(*value, &mut change),
         }
         Ok(change)
     }
@@ -118,6 +119,7 @@ impl ConfigState {
                 (Effect::ConnectionLimitSet { limit, .. }, Before::ConnectionLimit(value)) => {
                     self.limits.set(limit, value);
                 }
+                (_, Before::ConnectionAttempts(value)) => self.limits.restore_attempts(value),
                 (_, Before::TcpFrontend(frontend)) => self.tcp_frontends.insert(&frontend),
                 (_, Before::Certificate(certificate)) => {
                     self.certificates.set(&certificate);
@@ -161,6 +163,7 @@ impl ConfigState {
             | Effect::TcpFrontendRemoved(_)
             | Effect::CertificateRemoved(_)
             | Effect::ConnectionLimitSet { .. }
+            | Effect::ConnectionAttemptsSet(_)
             | Effect::HttpFrontendRemoved(_) => debug_assert!(false, "a removal records what it removed"),
         }
     }

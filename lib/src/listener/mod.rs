@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use kakehi_command::order::{
-    Certificate, CertificateKey, HttpFrontend, HttpListener, ListenerKey, ListenerKind, TcpFrontend,
-    TcpListener, TlsSettings,
+    Certificate, CertificateKey, HttpFrontend, HttpListener, ListenerKey, ListenerKind, ListenerLimits,
+    TcpFrontend, TcpListener, TlsSettings,
 };
 use slab::Slab;
 
@@ -131,6 +131,10 @@ enum Service {
 /// One listener.
 #[derive(Debug)]
 pub struct Listener<L> {
+    /// Its key in words, for limits that are counted over all workers.
+    id: Box<[u8]>,
+    /// Its next connection is counted in its accept rate.
+    pub(crate) has_paid: bool,
     service: Service,
     /// With TLS: what its clients are served with.
     acceptor: Option<Acceptor>,
@@ -140,6 +144,19 @@ pub struct Listener<L> {
 }
 
 impl<L> Listener<L> {
+    /// What distinguishes it from all other listeners, in words.
+    pub fn id(&self) -> &[u8] {
+        &self.id
+    }
+
+    /// What it takes in, and from whom.
+    pub fn limits(&self) -> &ListenerLimits {
+        match &self.service {
+            Service::Http(service) => service.config.limits(),
+            Service::Tcp(config) => config.limits(),
+        }
+    }
+
     /// Its settings now.
     pub fn config(&self) -> ListenerConfig {
         match &self.service {
@@ -276,6 +293,7 @@ impl<L> Listeners<L> {
             return Ok(index);
         }
         let key = config.key().clone();
+        let id = key.to_string().into_bytes().into();
         let service = match config {
             ListenerConfig::Http(config) => {
                 let routes = self.route_table((config.kind() == ListenerKind::Https, key.address));
@@ -286,8 +304,15 @@ impl<L> Listeners<L> {
             }
             ListenerConfig::Tcp(config) => Service::Tcp(config),
         };
-        let index =
-            self.entries.insert(Listener { service, acceptor, socket: None, sessions: 0, removed: false });
+        let index = self.entries.insert(Listener {
+            id,
+            has_paid: false,
+            service,
+            acceptor,
+            socket: None,
+            sessions: 0,
+            removed: false,
+        });
         self.by_key.insert(key, index);
         Ok(index)
     }

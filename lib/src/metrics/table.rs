@@ -56,7 +56,13 @@ metrics! {
     // Limits over all workers.
     RejectedPerClusterIp "connections.rejected_per_cluster_ip" Count Connections "Client connections refused by a cluster because their address had as many as it may."
     RejectedPerClusterSubnet "connections.rejected_per_cluster_subnet" Count Connections "Client connections refused by a cluster because their network had as many as it may."
-    LimitsUncounted "limits.uncounted" Count Connections "Client connections admitted and not counted for a limit, for want of room (max_limit_entries)."
+    ListenerOverConnections "listener.over_connections" Count Connections "Client connections refused because their listener had as many as it may (max_connections of a listener)."
+    ListenerOverSource "listener.over_source" Count Connections "Client connections refused because their address had as many to the listener as it may (max_connections_per_source)."
+    ListenerAcceptsHeld "listener.accepts_held" Count Events "Times that a listener left connections in the kernel's queue for a while (max_accept_rate)."
+    RateLimitedByListener "rate_limit.listener" Count Requests "Requests, and connections of TCP listeners, refused by a rate limit of their listener."
+    RateLimitedByCluster "rate_limit.cluster" Count Requests "Requests, and connections of TCP listeners, refused by a rate limit of their cluster."
+    SessionsEvicted "sessions.evicted" Count Connections "Idle client connections closed to make room for new ones (evict_on_queue_full)."
+    LimitsUncounted "limits.uncounted" Count Connections "Client connections and requests admitted and not counted for a limit, for want of room (max_limit_entries)."
 
     // The PROXY protocol.
     ProtocolProxyExpect "protocol.proxy.expect" Gauge Connections "Client connections whose PROXY header has not come yet."

@@ -345,6 +345,7 @@ pub(super) fn configuration(boot: &Boot, seed: u64) -> Configuration {
     Configuration {
         settings: Settings {
             connections_max: count(config.max_connections),
+            evicts_idle: config.evict_on_queue_full(),
             header_fields_max: count(limits.header_fields_max),
             idle_back_connections_max: count(limits.idle_back_connections_max),
             back_idle_timeout: Duration::from_secs(u64::from(limits.back_idle_timeout.max(1))),

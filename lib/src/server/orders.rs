@@ -101,6 +101,9 @@ impl<N: Network> Worker<N> {
                 touched.insert(listener.key().clone(), Some(ListenerConfig::Tcp(listener.clone())));
             }
             Effect::ConnectionLimitSet { limit, value } => shared.limits.set(*limit, *value),
+            Effect::ConnectionAttemptsSet(value) => {
+                shared.settings.connection_attempts_max = value.unwrap_or(self.attempts_configured);
+            }
             Effect::HttpListenerRemoved(key) | Effect::TcpListenerRemoved(key) => {
                 touched.insert(key.clone(), None);
             }

@@ -98,6 +98,8 @@ pub enum Owner {
 pub struct Settings {
     /// Client connections at a time (`max_connections`).
     pub connections_max: usize,
+    /// At `connections_max`, whether idle connections make room for new ones (`evict_on_queue_full`).
+    pub evicts_idle: bool,
     /// Fields in a head (`max_header_fields`).
     pub header_fields_max: usize,
     /// Idle connections kept for each backend (`max_idle_back_connections`).

@@ -141,6 +141,14 @@ impl<S: Stream> Session<'_, S> {
         of_either!(self, on_timer(shared))
     }
 
+    /// Its place is needed for a new connection, and it does nothing.
+    pub fn evict_idle<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Drive {
+        match self {
+            Self::Http(session) => session.evict_idle(shared),
+            Self::Tcp(_) | Self::Opening(_) => Drive::Waiting,
+        }
+    }
+
     /// Its buffers are needed for others.
     pub fn evict<N: Network<Stream = S>>(&mut self, hold: Hold, shared: &mut Shared<N>) -> Drive {
         of_either!(self, evict(hold, shared))
@@ -222,6 +230,15 @@ impl<S: Stream> Sessions<S> {
             }
             other => *slot = other,
         }
+    }
+
+    /// Those that are between two requests, and since when.
+    pub fn idle(&self) -> impl Iterator<Item = (Instant, usize)> {
+        self.slots.iter().filter_map(|(index, slot)| match slot {
+            Slot::Resting(resting) if resting.requests > 0 => Some((resting.since, index)),
+            Slot::Awake(session) => session.idle_since().map(|since| (since, index)),
+            _ => None,
+        })
     }
 
     /// Indexes of all connections.

@@ -172,6 +172,7 @@ impl Run {
         let configuration = Configuration {
             settings: Settings {
                 connections_max: setting.connections_max,
+                evicts_idle: false,
                 header_fields_max: 64,
                 idle_back_connections_max: rng.pick(&[1, 2, 64]),
                 back_idle_timeout: BACK_IDLE,

@@ -6,8 +6,8 @@
 use std::path::PathBuf;
 
 use kakehi_command::proto::{
-    BackendTls, Cluster, LoadBalancingAlgorithms, LoadMetric, PassiveHealth, ProxyProtocolConfig, SameSite,
-    ShardMode,
+    BackendTls, Cluster, LoadBalancingAlgorithms, LoadMetric, PassiveHealth, ProxyProtocolConfig, RateLimit,
+    SameSite, ShardMode,
 };
 
 use super::super::{CliError, tls, values};
@@ -48,6 +48,11 @@ pub(in super::super) struct Add {
     /// An answer of its own, as the text of a whole HTTP answer or `file://PATH`; may be repeated
     #[arg(long, value_name = "CODE=TEXT", value_parser = values::split_pair)]
     answer: Vec<(String, String)>,
+
+    /// Requests a second of one source, for one host, or with one value of a header (header:NAME), after the limits
+    /// of the listener; BURST of them may come at once [default: RATE]; may be repeated
+    #[arg(long, value_name = "KEY=RATE[/BURST]", value_parser = values::rate_limit)]
+    rate_limit: Vec<RateLimit>,
 
     /// With fewer healthy backends than so many percent, leave their health out of account; 0: never
     /// [default: with none at all]
@@ -234,6 +239,7 @@ impl Add {
             sticky_secure: self.sticky_secure.then_some(true),
             sticky_http_only: self.sticky_http_only.then_some(true),
             sticky_same_site: self.sticky_same_site.map(|site| SameSite::from(site).into()),
+            rate_limits: self.rate_limit,
             tls,
             ..Cluster::default()
         })

@@ -14,6 +14,7 @@ use kakehi_command::proto::{
 use super::super::{CliError, values};
 use super::answers::Answers;
 use super::h2::H2Limits;
+use super::limits::Limits;
 
 /// Cookie of sticky sessions, unless named.
 const STICKY_NAME_DEFAULT: &str = "SOZUBALANCEID";
@@ -94,6 +95,8 @@ struct Settings {
     /// An address or network whose connections open so, all others do not; may be repeated [default: all]
     #[arg(long, value_name = "IP[/BITS]")]
     expect_proxy_from: Vec<String>,
+    #[command(flatten)]
+    limits: Limits,
 }
 
 /// Arguments of `listener http add`, which are also some of those of `listener https add`.
@@ -131,6 +134,9 @@ pub(in super::super) struct Update {
     /// Trust no proxy in front of this one any more
     #[arg(long, conflicts_with = "trusted_proxy")]
     no_trusted_proxies: bool,
+    /// Limit no rate any more
+    #[arg(long, conflicts_with = "rate_limit")]
+    no_rate_limits: bool,
     #[command(flatten)]
     answers: Answers,
     #[command(flatten)]
@@ -203,6 +209,7 @@ impl Key {
 impl Add {
     pub(super) fn listener(self, config: &Config) -> Result<HttpListenerConfig, CliError> {
         let settings = self.settings;
+        let limits = settings.limits.fields(false);
         let answers =
             Answers { answer_404: self.answer_404, answer_503: self.answer_503, ..Answers::default() };
         Ok(HttpListenerConfig {
@@ -226,6 +233,11 @@ impl Add {
             min_transfer_rate: settings.min_transfer_rate,
             interface: self.key.interface,
             forwarded_headers: settings.forwarded_headers.map(|family| ForwardedHeaders::from(family).into()),
+            rate_limits: limits.rate_limits,
+            max_connections: limits.max_connections,
+            max_connections_per_source: limits.max_connections_per_source,
+            max_accept_rate: limits.max_accept_rate,
+            over_limit: limits.over_limit,
             ..HttpListenerConfig::default()
         })
     }
@@ -234,6 +246,7 @@ impl Add {
 impl Update {
     pub(super) fn patch(self) -> Result<UpdateHttpListenerConfig, CliError> {
         let settings = self.settings;
+        let limits = settings.limits.fields(self.no_rate_limits);
         let expect_proxy = match (settings.expect_proxy, self.no_expect_proxy) {
             (true, _) => Some(true),
             (false, true) => Some(false),
@@ -264,6 +277,11 @@ impl Update {
             max_body_bytes: settings.max_body_bytes,
             min_transfer_rate: settings.min_transfer_rate,
             forwarded_headers: settings.forwarded_headers.map(|family| ForwardedHeaders::from(family).into()),
+            rate_limits: limits.rate_limits,
+            max_connections: limits.max_connections,
+            max_connections_per_source: limits.max_connections_per_source,
+            max_accept_rate: limits.max_accept_rate,
+            over_limit: limits.over_limit,
             ..UpdateHttpListenerConfig::default()
         };
         self.h2.put_into(&mut patch);

@@ -4,6 +4,7 @@ mod answers;
 mod h2;
 mod http;
 mod https;
+mod limits;
 mod list;
 mod tcp;
 mod tls;

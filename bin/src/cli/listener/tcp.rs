@@ -11,6 +11,7 @@ use kakehi_command::proto::{
 
 use super::super::CliError;
 use super::http::{Key, seconds};
+use super::limits::Limits;
 use super::tls::{Handshakes, Offer};
 
 /// Verbs of `listener tcp`.
@@ -56,6 +57,8 @@ struct TcpSettings {
     /// An address or network whose connections open so, all others do not; may be repeated [default: all]
     #[arg(long, value_name = "IP[/BITS]")]
     expect_proxy_from: Vec<String>,
+    #[command(flatten)]
+    limits: Limits,
 }
 
 /// Arguments of `listener tcp add`.
@@ -99,6 +102,9 @@ pub(in super::super) struct UpdateTcp {
     /// Expect the header from everybody
     #[arg(long, conflicts_with = "expect_proxy_from")]
     reset_expect_proxy_from: bool,
+    /// Limit no rate any more
+    #[arg(long, conflicts_with = "rate_limit")]
+    no_rate_limits: bool,
     /// Protocols that are offered where TLS ends, best first
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     alpn_protocols: Vec<String>,
@@ -126,6 +132,7 @@ impl Tcp {
 impl AddTcp {
     fn listener(self, config: &Config) -> Result<TcpListenerConfig, CliError> {
         let settings = self.settings;
+        let limits = settings.limits.fields(false);
         let (address, interface) = self.key.into_parts();
         let tls = if self.tls {
             let policy = self.handshakes.client_auth_policy()?.unwrap_or_default();
@@ -155,6 +162,11 @@ impl AddTcp {
             sni_preread_max_bytes: settings.sni_preread_max_bytes,
             interface,
             tls,
+            rate_limits: limits.rate_limits,
+            max_connections: limits.max_connections,
+            max_connections_per_source: limits.max_connections_per_source,
+            max_accept_rate: limits.max_accept_rate,
+            over_limit: limits.over_limit,
         })
     }
 }
@@ -162,6 +174,7 @@ impl AddTcp {
 impl UpdateTcp {
     fn patch(self) -> Result<UpdateTcpListenerConfig, CliError> {
         let settings = self.settings;
+        let limits = settings.limits.fields(self.no_rate_limits);
         let expect_proxy = match (settings.expect_proxy, self.no_expect_proxy) {
             (true, _) => Some(true),
             (false, true) => Some(false),
@@ -194,6 +207,11 @@ impl UpdateTcp {
             tls: (tls != unchanged).then_some(tls),
             sni_preread_timeout: settings.sni_preread_timeout,
             sni_preread_max_bytes: settings.sni_preread_max_bytes,
+            rate_limits: limits.rate_limits,
+            max_connections: limits.max_connections,
+            max_connections_per_source: limits.max_connections_per_source,
+            max_accept_rate: limits.max_accept_rate,
+            over_limit: limits.over_limit,
         })
     }
 }

@@ -40,6 +40,7 @@ mod decide;
 mod early;
 mod exchange;
 mod hold;
+mod rates;
 pub(super) mod request;
 mod response;
 mod tunnel;

@@ -19,6 +19,9 @@ impl<S: Stream> TcpSession<S> {
         shared.backends.hold_on(cluster);
         self.cluster = Some(cluster);
         shared.metrics.incr(Metric::TcpRequests);
+        if self.is_over_clusters_rate(cluster, shared) {
+            return self.refuse(Refusal::OverRate, shared);
+        }
         let source = self.address.ip();
         let admitted =
             self.counted_by.admit(cluster, source, &shared.limits, &mut shared.backends, &mut shared.metrics);

@@ -34,6 +34,7 @@ mod connect;
 mod deadline;
 mod hold;
 mod preread;
+mod rates;
 mod refusal;
 
 use refusal::Refusal;
@@ -264,6 +265,9 @@ impl<S: Stream> TcpSession<S> {
     fn step_accepted<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
         self.counted = true;
         shared.metrics.incr(Metric::ProtocolTcp);
+        if self.is_over_listeners_rate(shared) {
+            return self.refuse(Refusal::OverRate, shared);
+        }
         if self.front.is_secured() {
             self.stage = Stage::Handshake;
             return Step::Again;
