@@ -56,7 +56,14 @@ metrics! {
     // Limits over all workers.
     RejectedPerClusterIp "connections.rejected_per_cluster_ip" Count Connections "Client connections refused by a cluster because their address had as many as it may."
     RejectedPerClusterSubnet "connections.rejected_per_cluster_subnet" Count Connections "Client connections refused by a cluster because their network had as many as it may."
-    LimitsUncounted "limits.uncounted" Count Connections "Client connections admitted and not counted for a limit, for want of room (max_limit_entries)."
+    LimitsUncounted "limits.uncounted" Count Connections "Client connections and requests admitted and not counted for a limit, for want of room (max_limit_entries)."
+    ClusterInFlight "cluster.in_flight" Gauge Requests "Requests and TCP connections that count for their cluster's max_connections."
+    BackendInFlight "backend.in_flight" Gauge Requests "Requests and TCP connections that count for their backend's max_connections."
+    QueueSize "queue.size" Gauge Requests "Requests and TCP connections that wait until their cluster has room."
+    QueueServed "queue.served" Count Requests "Requests and TCP connections that had to wait, and then had their turn."
+    QueueFull "queue.full" Count Requests "Requests and TCP connections refused because their cluster was full, and so was its queue (max_queue)."
+    QueueTimeouts "queue.timeouts" Count Requests "Requests and TCP connections refused because they had waited for too long (queue_timeout_ms)."
+    QueueAbandoned "queue.abandoned" Count Requests "Requests and TCP connections whose client left while they waited."
 
     // The PROXY protocol.
     ProtocolProxyExpect "protocol.proxy.expect" Gauge Connections "Client connections whose PROXY header has not come yet."
