@@ -62,6 +62,10 @@ pub(super) struct Add {
     /// but a name, of its own in the cluster
     #[arg(long, value_name = "PATH|@NAME")]
     unix_path: Option<String>,
+    /// Requests (over TCP: connections) that it may have at a time; 0: no limit [default: the cluster's
+    /// max_connections_per_backend]
+    #[arg(long, value_name = "N")]
+    max_connections: Option<u32>,
 }
 
 impl Backend {
@@ -92,6 +96,7 @@ impl Add {
             backup: self.backup,
             unix_path: self.unix_path,
             draining: None,
+            max_connections: self.max_connections,
         }
     }
 }

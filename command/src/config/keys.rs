@@ -301,6 +301,10 @@ pub(super) static CLUSTER: &[Key] = &[
     key("load_balancing", OneOf(&["ROUND_ROBIN", "RANDOM", "LEAST_LOADED", "POWER_OF_TWO", "HRW", "MAGLEV"]), "\"ROUND_ROBIN\"", Yes),
     key("load_metric", OneOf(&["CONNECTIONS", "REQUESTS", "CONNECTION_TIME"]), "\"CONNECTIONS\"", Yes),
     key("max_connection_attempts", from_one(U8), "5", Yes),
+    key("max_connections", up_to(U32), "0", Yes),
+    key("max_connections_per_backend", up_to(U32), "0", Yes),
+    key("max_queue", up_to(U32), "0", Yes),
+    key("queue_timeout_ms", Integer { min: 1, max: 600_000 }, "1000", Yes),
     key("sticky_session", Flag, "false", Yes),
     key("sticky_secure", Flag, "false", Yes),
     key("sticky_http_only", Flag, "false", Yes),
@@ -380,6 +384,7 @@ pub(super) static BACKEND: &[Key] = &[
     key("weight", up_to(U8), "100", Yes),
     key("backup", Flag, "false", Yes),
     key("draining", Flag, "false", Yes),
+    key("max_connections", up_to(U32), "", Yes),
     key("sticky_id", Text, "", Yes),
     key("unix_path", Text, "", Yes),
 ];

@@ -15,8 +15,10 @@ use super::{
 use crate::proto;
 
 mod balancing;
+mod concurrency;
 
 pub use balancing::{Affinity, LoadMetric, SHARD_MIN_BACKENDS_DEFAULT, SameSite, Sharding, StickyAttributes};
+pub use concurrency::QUEUE_TIMEOUT_DEFAULT;
 
 /// A named service, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,6 +93,7 @@ impl Cluster {
         let load_balancing = LoadBalancing::from_wire(wire.load_balancing)?;
         let max_connection_attempts = wire.max_connection_attempts.map(check_attempts).transpose()?;
         balancing::check(&wire)?;
+        concurrency::check(&wire)?;
         check_known_numbers(&wire)?;
         check_challenge(wire.www_authenticate.as_deref())?;
         let older = iter::once(("answer_503", 503, wire.answer_503.as_deref().unwrap_or_default()));

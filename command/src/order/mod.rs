@@ -37,8 +37,8 @@ pub use certificate::{
     Fingerprint, NAMES_MAX, OCSP_RESPONSE_BYTES_MAX, PrivateKey, date, fingerprint_of,
 };
 pub use cluster::{
-    Affinity, Cluster, LoadBalancing, LoadMetric, ProxyVersion, SHARD_MIN_BACKENDS_DEFAULT, SameSite,
-    Sharding, StickyAttributes, WWW_AUTHENTICATE_BYTES_MAX,
+    Affinity, Cluster, LoadBalancing, LoadMetric, ProxyVersion, QUEUE_TIMEOUT_DEFAULT,
+    SHARD_MIN_BACKENDS_DEFAULT, SameSite, Sharding, StickyAttributes, WWW_AUTHENTICATE_BYTES_MAX,
 };
 pub use credential::{CREDENTIAL_USER_BYTES_MAX, CREDENTIALS_MAX, Credential};
 pub use error::{EXCERPT_BYTES_MAX, Excerpt, Noun, OrderError};

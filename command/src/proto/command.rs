@@ -1330,6 +1330,21 @@ pub struct Cluster {
     #[prost(message, optional, tag = "1000")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: ::core::option::Option<BackendTls>,
+    /// Ours, over all workers; 0 and absent: no limit. Requests in flight (with TCP frontends: connections) of all its
+    /// backends together, and of each that has no limit of its own.
+    #[prost(uint32, optional, tag = "1001")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "1002")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections_per_backend: ::core::option::Option<u32>,
+    /// Ours: how many may wait for one of them to end, over all workers, and for how long; absent: none, and 1000 ms.
+    #[prost(uint32, optional, tag = "1003")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_queue: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "1004")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_timeout_ms: ::core::option::Option<u32>,
     /// seconds, 0: none
     #[prost(uint32, optional, tag = "1010")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -1489,6 +1504,11 @@ pub struct AddBackend {
     #[prost(bool, optional, tag = "1000")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub draining: ::core::option::Option<bool>,
+    /// Ours: requests in flight (with TCP frontends: connections) over all workers; 0: no limit; absent: the cluster's
+    /// max_connections_per_backend.
+    #[prost(uint32, optional, tag = "1001")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: ::core::option::Option<u32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -63,6 +63,13 @@ metrics! {
     RateLimitedByCluster "rate_limit.cluster" Count Requests "Requests, and connections of TCP listeners, refused by a rate limit of their cluster."
     SessionsEvicted "sessions.evicted" Count Connections "Idle client connections closed to make room for new ones (evict_on_queue_full)."
     LimitsUncounted "limits.uncounted" Count Connections "Client connections and requests admitted and not counted for a limit, for want of room (max_limit_entries)."
+    ClusterInFlight "cluster.in_flight" Gauge Requests "Requests and TCP connections that count for their cluster's max_connections."
+    BackendInFlight "backend.in_flight" Gauge Requests "Requests and TCP connections that count for their backend's max_connections."
+    QueueSize "queue.size" Gauge Requests "Requests and TCP connections that wait until their cluster has room."
+    QueueServed "queue.served" Count Requests "Requests and TCP connections that had to wait, and then had their turn."
+    QueueFull "queue.full" Count Requests "Requests and TCP connections refused because their cluster was full, and so was its queue (max_queue)."
+    QueueTimeouts "queue.timeouts" Count Requests "Requests and TCP connections refused because they had waited for too long (queue_timeout_ms)."
+    QueueAbandoned "queue.abandoned" Count Requests "Requests and TCP connections whose client left while they waited."
 
     // The PROXY protocol.
     ProtocolProxyExpect "protocol.proxy.expect" Gauge Connections "Client connections whose PROXY header has not come yet."

@@ -37,6 +37,7 @@ impl<N: Network> Worker<N> {
         }
         for id in &clusters {
             self.shared.settle_health(id);
+            self.shared.settle_limits(id);
         }
         for (key, listener) in touched {
             self.settle_listener(&key, listener)?;

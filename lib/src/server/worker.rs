@@ -23,6 +23,7 @@ use crate::session::backends::{BackendKey, Backends};
 use crate::session::handshakes::Handshakes;
 use crate::session::probe::Probes;
 use crate::session::table::{Session, Sessions};
+use crate::session::waiting::Waiting;
 use crate::session::{Drive, Hold, Owner, Scratch, Settings, Shared};
 use crate::tls::client_config::SystemAuthorities;
 use crate::tls::session_table::SessionTable;
@@ -125,6 +126,7 @@ impl<N: Network> Worker<N> {
             held_up: Default::default(),
             listeners,
             backends: Backends::default(),
+            waiting: Waiting::default(),
             limits,
             probes: Probes::new(configuration.worker_id, configuration.settings.probes_max, now),
             metrics,
@@ -176,6 +178,7 @@ impl<N: Network> Worker<N> {
 
     /// Where connections are counted, over all workers; without it limits of sources refuse nobody.
     pub fn set_limit_tables(&mut self, tables: SharedTables) {
+        self.shared.backends.set_tables(tables);
         self.shared.limits.set_tables(tables);
     }
 
@@ -194,6 +197,12 @@ impl<N: Network> Worker<N> {
     #[cfg(test)]
     pub(crate) fn set_dozing_max(&mut self, count: usize) {
         self.sessions.set_dozing_max(count);
+    }
+
+    /// See [`Waiting::set_look_every`].
+    #[cfg(test)]
+    pub(crate) fn set_look_every(&mut self, time: Duration) {
+        self.shared.waiting.set_look_every(time);
     }
 
     /// What the TLS connections of the worker share.
@@ -309,6 +318,7 @@ impl<N: Network> Worker<N> {
                 self.accept(index);
             }
         }
+        let lines = self.serve_lines();
         self.evict_held_up();
         for purpose in Use::ALL {
             for _ in 0..self.shared.thirsty[purpose as usize].len() {
@@ -327,6 +337,7 @@ impl<N: Network> Worker<N> {
         let quenchable = Use::ALL.iter().any(|&purpose| waits(purpose) && shared.has_room(purpose));
         let probes = self.shared.start_probes();
         probes
+            || lines
             || !self.yielded.is_empty()
             || !self.handshaking.is_empty()
             || !self.crowded.is_empty()
@@ -379,7 +390,8 @@ impl<N: Network> Worker<N> {
             |hold: Hold| self.shared.held_up[hold as usize].front().map(|&(_, since)| since + hold.age_min());
         let eviction = Hold::ALL.into_iter().filter(wanted).filter_map(oldest).min();
         let probes = self.shared.probes.next_wakeup(self.shared.now);
-        timers.into_iter().chain(eviction).chain(probes).min()
+        let look = self.shared.waiting.next_look();
+        timers.into_iter().chain(eviction).chain(probes).chain(look).min()
     }
 
     /// Runs one session. A panic costs that session and nothing else.
@@ -414,6 +426,7 @@ impl<N: Network> Worker<N> {
         if catch_unwind(AssertUnwindSafe(|| session.finish(shared))).is_err() {
             log::error!("session {index} panicked again while it was closed; its buffers are lost");
         }
+        self.shared.backends.recount_permits();
         self.forget(index);
     }
 
@@ -507,6 +520,7 @@ impl<N: Network> Worker<N> {
     /// Every count agrees with what it counts.
     pub fn check_invariants(&self) {
         self.shared.backends.check_invariants();
+        self.shared.waiting.check_invariants();
         self.shared.probes.check_invariants();
         self.shared.listeners.check_invariants();
         self.shared.buffers.check_invariants();
@@ -514,6 +528,7 @@ impl<N: Network> Worker<N> {
         self.sessions.check_invariants();
         if self.sessions.is_empty() {
             assert_eq!(self.shared.backends.active_count(), 0, "no session, no active back");
+            assert!(self.shared.waiting.is_empty(), "no session, nobody waits");
             assert_eq!(self.shared.buffers.in_use(), 0, "no session, no buffer in use");
             assert_eq!(self.shared.pipes.in_use(), 0, "no session, no pipe in use");
         }
@@ -551,6 +566,7 @@ fn is_held_up<S: Stream>(sessions: &Sessions<S>, hold: Hold, (index, since): (us
 mod accept;
 mod entry;
 mod eviction;
+mod lines;
 mod opening;
 #[cfg(test)]
 mod tests;

@@ -39,10 +39,12 @@ mod relay;
 mod secured;
 pub mod table;
 pub mod tcp;
+pub mod waiting;
 
 use backends::{BackendKey, Backends, Reuse};
 use handshakes::Handshakes;
 use probe::Probes;
+use waiting::Waiting;
 
 /// Steps that one session may take in a turn before the others have theirs. A step moves at most one
 /// buffer in each direction.
@@ -214,6 +216,8 @@ pub struct Shared<N: Network> {
     pub listeners: Listeners<N::Listener>,
     /// Clusters, their backends and the pool of connections to them.
     pub backends: Backends<N::Stream>,
+    /// Those that wait until a cluster has room.
+    pub waiting: Waiting,
     /// Limits that hold over all workers.
     pub limits: ClientLimits,
     /// Probes of these backends.
@@ -264,6 +268,11 @@ impl<N: Network> Shared<N> {
         self.metrics.set(Metric::BufferInUse, self.buffers.in_use());
         self.metrics.set(Metric::BackendConnections, self.backends.active_count());
         self.metrics.set(Metric::BackendPoolSize, self.backends.idle_count());
+        self.metrics.set(Metric::QueueSize, self.waiting.len());
+        let (clusters, backends) = self.backends.permit_counts();
+        self.metrics.set(Metric::ClusterInFlight, clusters);
+        self.metrics.set(Metric::BackendInFlight, backends);
+        self.metrics.add(Metric::LimitsUncounted, self.backends.take_uncounted());
         self.metrics.set(Metric::SplicePipes, self.pipes.in_use());
         self.metrics.set(Metric::TlsRecordBuffers, self.room.buffers_in_use());
         self.metrics.set(Metric::ProtocolTlsHandshake, self.room.handshakes());
@@ -325,7 +334,8 @@ impl<N: Network> Shared<N> {
                 return Some(peer);
             }
             self.backends.was_stale(key, self.now);
-            self.backends.closed(key);
+            // The place that was taken for it is for the next one.
+            self.backends.closed_unused(key);
             self.release_token(peer.token());
         }
         None

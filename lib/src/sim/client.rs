@@ -176,7 +176,9 @@ impl Client {
                 let sent = world.sent_by_actor(live.id) + (live.script.unsent() - early) as u64;
                 ledger.seen[id].tunnel.front = Some(Base { connection: live.id, sent, got: u64::MAX });
             }
-            if self.queue.is_empty() && self.half_closes && !ledger.plans[id].switches() {
+            // Who has to wait, and might ask for more, is not to end its direction.
+            let may_end = ledger.rules.narrow.is_none() || (self.depth == 1 && live.last_asked);
+            if self.queue.is_empty() && self.half_closes && may_end && !ledger.plans[id].switches() {
                 live.script.push(Act::Finish);
             }
         }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::model::{Framed, Plan};
+use super::narrow::Narrow;
 use super::orders::Removals;
 use super::secured::Handshakes;
 use super::site::Site;
@@ -75,9 +76,16 @@ pub(super) struct Rules {
     /// The proxy is stopping.
     pub(super) draining: bool,
     pub(super) terms: Terms,
+    /// What one cluster may have in flight.
+    pub(super) narrow: Option<Narrow>,
 }
 
 impl Rules {
+    /// Whether requests are refused that would have to wait.
+    pub(super) fn refuses(&self) -> bool {
+        self.narrow.is_some_and(Narrow::refuses)
+    }
+
     /// Whether a record that came or went in part may be given up for others, and its connection with it.
     pub(super) fn gives_records_up(&self) -> bool {
         self.scarce && self.terms.tls.is_some()
@@ -320,6 +328,7 @@ impl Ledger {
             // A part of the request may have gone when the rest has no buffer to come to.
             Outcome::Own(503) if scarce => arrivals <= 1,
             Outcome::Own(503) if site == Site::Sometimes => untouched,
+            Outcome::Own(503) if self.rules.refuses() => site.is_served() && untouched,
             Outcome::Own(404) if site == Site::Sometimes => untouched,
             Outcome::Own(413) => site.is_served() && too_large,
             Outcome::Own(408) => slow_sender,

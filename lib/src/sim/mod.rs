@@ -11,6 +11,9 @@
 //! - always: invariants after each turn, no busy loop, an end to everything, and nothing left behind; counters that add
 //!   up; and nothing for a backend that was removed before it was asked for.
 //!
+//! In a third of the runs one cluster has limits of what may be in flight, and a line of those that wait ([`narrow`]):
+//! they are kept to, whoever waits has its turn or is refused in time, and nothing is counted at the end.
+//!
 //! In a third of the runs the listener speaks TLS ([`secured`]), and so do its clients, by rustls ([`tls`]), which is the
 //! judge of every record that the proxy writes. All of the above holds as well, and
 //!
@@ -42,6 +45,7 @@ mod counters;
 mod ledger;
 mod message;
 mod model;
+mod narrow;
 mod network;
 mod orders;
 mod pipe;
@@ -190,6 +194,7 @@ fn broken_tunnels_and_pipes_are_noticed() {
 
 #[test]
 fn broken_promises_are_noticed() {
+    notices(Sabotage::Misconfigure(Lapse::Limits), "in flight, of");
     notices(Sabotage::ForgetAcknowledgements, "reached backends 2 times");
     notices(Sabotage::SplitStrays, "stray");
     notices(Sabotage::ForgetBeginnings, "given up for others");

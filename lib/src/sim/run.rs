@@ -16,6 +16,7 @@ use super::client::Client;
 use super::counters;
 use super::ledger::{Ledger, Outcome, Seen};
 use super::model::{Fault, Plan};
+use super::narrow::{LOOK_EVERY, Neighbour};
 use super::network::{SimListener, SimNet};
 use super::orders;
 use super::randomness;
@@ -64,7 +65,7 @@ pub(super) struct Stats {
 }
 
 /// What must happen now and then: what never happens is not tested.
-pub(super) const WATCHED: [Metric; 18] = [
+pub(super) const WATCHED: [Metric; 22] = [
     Metric::TlsHandshakeTimeouts,
     Metric::TlsBroken,
     Metric::TlsHandshakesCapped,
@@ -83,6 +84,10 @@ pub(super) const WATCHED: [Metric; 18] = [
     Metric::BackendPoolHit,
     Metric::BufferWaits,
     Metric::BackendConnectTimeouts,
+    Metric::QueueServed,
+    Metric::QueueFull,
+    Metric::QueueTimeouts,
+    Metric::QueueAbandoned,
 ];
 
 impl Stats {
@@ -124,6 +129,8 @@ struct Run {
     removed: bool,
     /// What clients believe the time to be.
     clock: Arc<Clock>,
+    /// Another worker, where what is in flight is limited.
+    neighbour: Option<Neighbour>,
 }
 
 /// Who does something in a round.
@@ -196,6 +203,12 @@ impl Run {
         worker.set_ticket_keys(ticket_keys());
         // With more than there are clients, nobody ever rests.
         worker.set_dozing_max(rng.pick(&[0, 1, 2, 64]));
+        worker.set_look_every(LOOK_EVERY);
+        let neighbour = setting.rules.narrow.map(|narrow| {
+            let (neighbour, tables) = Neighbour::new(narrow);
+            worker.set_limit_tables(tables);
+            neighbour
+        });
         let tls = setting.rules.terms.tls;
         let handshakes = tls.map(|tls| Handshakes::new(&tls, Shelf::draw(tls.has_default, &mut rng)));
         let mut run = Self {
@@ -215,6 +228,7 @@ impl Run {
             moved_last: None,
             removed: false,
             clock: Arc::default(),
+            neighbour,
         };
         run.furnish();
         run
@@ -278,9 +292,12 @@ impl Run {
         self.revision += 1;
         self.tick();
         self.ledger.removals.heed(requests, self.world.borrow().now);
+        let limits = self.world.borrow().sabotage != Some(Sabotage::Misconfigure(Lapse::Limits));
+        let narrow = self.setting.rules.narrow.filter(|_| limits);
+        let requests = narrow.map_or_else(|| requests.to_vec(), |narrow| narrow.write(requests));
         match self.told().tls {
-            Some(tls) => self.worker.apply(self.revision, &tls.secure(requests)),
-            None => self.worker.apply(self.revision, requests),
+            Some(tls) => self.worker.apply(self.revision, &tls.secure(&requests)),
+            None => self.worker.apply(self.revision, &requests),
         }
     }
 
@@ -364,7 +381,8 @@ impl Run {
         let backends = self.backends.iter().filter_map(Backend::next_wakeup);
         let rest = [self.world.borrow().next_wakeup(), self.worker.next_wakeup()];
         let strangers = self.strangers.iter().filter_map(Stranger::next_wakeup);
-        clients.chain(backends).chain(strangers).chain(rest.into_iter().flatten()).min()
+        let neighbour = self.neighbour.as_ref().and_then(Neighbour::next_wakeup);
+        clients.chain(backends).chain(strangers).chain(neighbour).chain(rest.into_iter().flatten()).min()
     }
 
     /// Everybody does something, in any order; with `all` unset some leave it.
@@ -396,9 +414,26 @@ impl Run {
             self.moved_last = if moves { Some(agent) } else { self.moved_last };
             moved |= moves;
         }
+        moved |= self.neighbour_step();
+        self.check_narrow()?;
         let mut world = self.world.borrow_mut();
         world.now += Duration::from_micros(self.rng.next() % 20);
         Ok(moved)
+    }
+
+    fn neighbour_step(&mut self) -> bool {
+        let Some(neighbour) = &mut self.neighbour else { return false };
+        let work = !self.clients.iter().all(Client::is_done);
+        neighbour.step(work, self.world.borrow().now, &mut self.rng)
+    }
+
+    /// What backends have in flight is no more than they may have.
+    fn check_narrow(&self) -> Result<(), String> {
+        let Some(narrow) = self.setting.rules.narrow else { return Ok(()) };
+        let world = self.world.borrow();
+        let of =
+            |backend: &Backend| (backend.address, backend.busy(Site::Plain.cluster(), &world, &self.ledger));
+        narrow.check(&self.backends.iter().map(of).collect::<Vec<_>>())
     }
 
     fn deliver(&mut self, all: bool) -> bool {
@@ -562,6 +597,7 @@ impl Run {
                 Some(Outcome::Cut | Outcome::Own(502))
                     if plan.switches() && !plan.tunnel.ending.is_orderly() => {}
                 Some(Outcome::Own(503) | Outcome::Cut) if self.setting.rules.scarce => {}
+                Some(Outcome::Own(503)) if self.setting.rules.refuses() => {}
                 Some(Outcome::Own(502)) if !plan.is_replayable() && self.setting.scale.silent_closes => {}
                 other => return Err(format!("request {id}, after the faults: {other:?}")),
             }
@@ -590,6 +626,7 @@ impl Run {
                 "left behind: {sessions} sessions, {held} connections, {waiting} never accepted"
             ));
         }
+        self.neighbour.as_ref().map_or(Ok(()), Neighbour::check_end)?;
         let room = self.worker.room();
         let (handshakes, records) = (room.handshakes(), room.buffers_in_use());
         if handshakes + records > 0 {

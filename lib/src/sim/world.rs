@@ -110,6 +110,8 @@ pub(super) enum Lapse {
     Binding,
     /// Handshakes may take for ever.
     HandshakeTimeout,
+    /// As much in flight as comes.
+    Limits,
 }
 
 #[derive(Debug)]
@@ -403,6 +405,11 @@ impl World {
     /// Bytes that its actor has sent.
     pub(super) fn sent_by_actor(&self, id: ConnectionId) -> u64 {
         self.secured_sent(id).unwrap_or(self.connections[id].to_proxy.sent)
+    }
+
+    /// Whether the proxy has closed it.
+    pub(super) fn is_left_by_proxy(&self, id: ConnectionId) -> bool {
+        self.connections[id].proxy_closed
     }
 
     /// Bytes that its actor has read.

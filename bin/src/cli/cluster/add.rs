@@ -32,6 +32,20 @@ pub(in super::super) struct Add {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
     max_connection_attempts: Option<u32>,
 
+    /// Requests (over TCP: connections) that its backends may have at a time, all together; 0: no limit
+    /// [default: no limit]
+    #[arg(long, value_name = "N")]
+    max_connections: Option<u32>,
+    /// The same for each backend that has no limit of its own
+    #[arg(long, value_name = "N")]
+    max_connections_per_backend: Option<u32>,
+    /// Requests beyond that may wait until there is room [default: 0]
+    #[arg(long, value_name = "N")]
+    max_queue: Option<u32>,
+    /// Milliseconds that one waits at most [default: 1000]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=600_000))]
+    queue_timeout_ms: Option<u32>,
+
     /// Answer 301, to the same place over https
     #[arg(short = 'r', long)]
     https_redirect: bool,
@@ -231,6 +245,10 @@ impl Add {
             shard_min_backends: self.shard_min_backends,
             shard_mode: self.shard_strict.then_some(ShardMode::Strict.into()),
             max_connection_attempts: self.max_connection_attempts,
+            max_connections: self.max_connections,
+            max_connections_per_backend: self.max_connections_per_backend,
+            max_queue: self.max_queue,
+            queue_timeout_ms: self.queue_timeout_ms,
             panic_threshold: self.panic_threshold,
             retry_budget_percent: self.retry_budget_percent,
             passive_health,

@@ -128,6 +128,8 @@ fn any_cluster() -> impl Strategy<Value = RequestType> {
                 sticky_http_only: affinity.as_ref().map(|_| sticky_session),
                 sticky_same_site: affinity.as_ref().map(|_| proto::SameSite::Lax.into()),
                 rate_limits: max_connection_attempts.map(|n| rate_limits(n).values).unwrap_or_default(),
+                max_connections: affinity.as_ref().map(|_| 8),
+                max_queue: affinity.as_ref().map(|_| 100),
                 affinity_header: affinity,
                 ..cluster(&id)
             };
@@ -157,6 +159,7 @@ fn any_backend() -> impl Strategy<Value = RequestType> {
             let wire = proto::AddBackend {
                 unix_path,
                 draining,
+                max_connections: draining.map(u32::from),
                 load_balancing_parameters: weight.map(|weight| proto::LoadBalancingParams { weight }),
                 ..backend(&cluster_id, &backend_id, port)
             };

@@ -152,6 +152,8 @@ fn the_queue_of_backends_does_not_grow_with_use() {
     table.check_invariants();
 }
 
+mod concurrency;
+
 mod choosing {
     use kakehi_command::proto;
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use kakehi_command::order::{HeaderEdit, HttpFrontend};
 
@@ -16,7 +17,8 @@ use crate::net::request_id::RequestId;
 use crate::net::{Network, Read, Stream};
 use crate::protocol::http::{RequestMethod, Version};
 use crate::session::back::{Client, Speaks};
-use crate::session::backends::{Ask, ClusterKey, Outcome, Reuse, Tried};
+use crate::session::backends::{Ask, ClusterKey, NoBackend, Outcome, Reuse, Tried};
+use crate::session::waiting::PlaceKey;
 use crate::session::{Owner, Shared, random};
 
 /// Once this part of all buffers is in use, as a divisor, no head is kept only for being sent again. Far from
@@ -30,6 +32,8 @@ pub(super) enum Trouble {
     FrontGone,
     /// To be answered by ourselves if nothing of an answer was sent, else cut.
     Answer(Refusal),
+    /// There is no room at its cluster now.
+    Full,
     /// The client must not take what it got for the whole: close without another word.
     Cut,
 }
@@ -74,6 +78,10 @@ pub(super) struct Exchange {
     tried: Tried,
     /// A stale connection cost a replay already: only fresh connections from now on.
     replayed: bool,
+    /// Where it waits for room, if it does.
+    place: Option<PlaceKey>,
+    /// Until when it waits, once it had to.
+    waits_until: Option<Instant>,
 }
 
 impl Exchange {
@@ -94,7 +102,30 @@ impl Exchange {
             attempts: 0,
             tried: Tried::default(),
             replayed: false,
+            place: None,
+            waits_until: None,
         }
+    }
+
+    /// Whether it was on its way to a backend before.
+    pub(super) fn had_its_turn(&self) -> bool {
+        self.attempts > 0 || self.replayed
+    }
+
+    /// It waits there from now on, and until then at most; less if it waited before.
+    pub(super) fn wait_in(&mut self, place: PlaceKey, until: Instant) {
+        self.place = Some(place);
+        self.waits_until.get_or_insert(until);
+    }
+
+    /// Where it waits, and until when, if it does.
+    pub(super) fn waits(&self) -> Option<(PlaceKey, Instant)> {
+        self.place.zip(self.waits_until)
+    }
+
+    /// It does not wait any more. Gives the place that is to be left.
+    pub(super) fn leave(&mut self) -> Option<PlaceKey> {
+        self.place.take()
     }
 
     pub(super) fn id(&self) -> RequestId {
@@ -224,8 +255,12 @@ impl<S: Stream> HttpSession<S> {
             .and_then(|cluster| cluster.max_connection_attempts())
             .unwrap_or(shared.settings.connection_attempts_max);
         self.back_active = shared.now;
-        if exchange.attempts == 0 && !exchange.replayed {
+        let is_first_look = !exchange.had_its_turn() && exchange.place.is_none();
+        if is_first_look {
             shared.backends.pay_for_retries(exchange.cluster(), shared.now);
+        }
+        if is_first_look && shared.backends.has_line(exchange.cluster()) {
+            return Err(Trouble::Full);
         }
         loop {
             let ask = Ask {
@@ -238,6 +273,7 @@ impl<S: Stream> HttpSession<S> {
             let cluster = exchange.cluster();
             let key = match shared.backends.choose(cluster, &ask, shared.now) {
                 Ok(key) => key,
+                Err(NoBackend::Full) => return Err(Trouble::Full),
                 Err(reason) => {
                     shared.metrics.incr(Metric::HttpFailedBackendMatching);
                     let refusal = Refusal::new(503, reason.message());
@@ -261,6 +297,7 @@ impl<S: Stream> HttpSession<S> {
                 break;
             }
             if exchange.attempts >= attempts_max {
+                shared.backends.forgo(key);
                 shared.metrics.incr(Metric::BackendConnectRetriesExhausted);
                 let refusal = Refusal::new(503, "no backend could be connected to")
                     .cluster(shared.backends.cluster_id(cluster))
@@ -268,6 +305,7 @@ impl<S: Stream> HttpSession<S> {
                 return Err(Trouble::Answer(refusal));
             }
             if exchange.attempts > 0 && !shared.backends.may_retry(cluster, shared.now) {
+                shared.backends.forgo(key);
                 shared.metrics.incr(Metric::BackendRetryBudgetExhausted);
                 let refusal =
                     Refusal::new(503, "no backend could be connected to, and the cluster may not try more")
@@ -281,6 +319,7 @@ impl<S: Stream> HttpSession<S> {
                 self.back = Some(back);
                 break;
             }
+            shared.backends.forgo(key);
             exchange.tried.add(key);
         }
         Ok(())
