@@ -56,7 +56,7 @@ impl Tried {
         }
     }
 
-    fn has(&self, key: BackendKey) -> bool {
+    pub(crate) fn has(&self, key: BackendKey) -> bool {
         self.keys.contains(&Some(key))
     }
 
