@@ -33,6 +33,7 @@ mod table;
 mod tls;
 mod unserved;
 mod values;
+mod wait;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -13,6 +13,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 pub mod control;
+mod departures;
 mod orders;
 pub mod timers;
 pub mod worker;
@@ -142,6 +143,7 @@ fn serve(
         }
         if ending != Some(Exit::Orphaned) {
             control.report(worker.take_verdicts())?;
+            control.report_departures(worker.take_departures())?;
             flush(poll, control)?;
         }
     }

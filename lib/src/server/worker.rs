@@ -10,7 +10,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use kakehi_command::order::ListenerKind;
-use kakehi_command::proto::supervision::{ProbeSecrets, Verdict};
+use kakehi_command::proto::WaitDrained;
+use kakehi_command::proto::supervision::{Departure, ProbeSecrets, Verdict};
 use kakehi_command::state::ConfigState;
 use slab::Slab;
 
@@ -33,6 +34,7 @@ use crate::tls::client_config::SystemAuthorities;
 use crate::tls::session_table::SessionTable;
 use crate::tls::ticket_keys::TicketKeys;
 
+use super::departures::{departed_backend, departed_listener, left_of};
 use super::timers::TimerWheel;
 
 /// Connections that one listener may bring in one turn.
@@ -608,6 +610,28 @@ impl<N: Network> Worker<N> {
         if let Some((socket, token)) = self.shared.listeners.close(index) {
             self.shared.drop_listener(socket, token);
         }
+    }
+
+    /// Accepts no more; connections end that carry nothing.
+    pub(super) fn retire_listener(&mut self, index: ListenerIndex, revision: u64) {
+        self.close_listener(index);
+        self.shared.listeners.leave(index, revision);
+        for session in self.sessions.indexes_of(index) {
+            self.dispatch(session, |session, shared| session.drive(shared));
+        }
+    }
+
+    /// What was removed, deactivated or drained and has nothing left since the last call, for main.
+    pub fn take_departures(&mut self) -> Vec<Departure> {
+        let shared = &mut self.shared;
+        let backends = shared.backends.take_departures().into_iter().map(departed_backend);
+        let listeners = shared.listeners.take_departures().into_iter().map(departed_listener);
+        backends.chain(listeners).collect()
+    }
+
+    /// How many connections are left of what is asked for.
+    pub fn left_of(&self, asked: &WaitDrained) -> usize {
+        left_of(&self.shared, asked)
     }
 
     /// The workers that probe backends are these from now on.

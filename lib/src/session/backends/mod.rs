@@ -26,6 +26,7 @@ use crate::net::{Peer, Stream, Token};
 mod choice;
 mod health;
 mod idle_limit;
+mod leaving;
 mod node;
 
 pub use choice::{Ask, ShardCounts, Tried};
@@ -141,6 +142,7 @@ pub struct Backends<S> {
     /// Room to find shards in.
     scratch: Vec<u64>,
     shard_counts: ShardCounts,
+    departures: leaving::Departures,
 }
 
 impl<S> Default for Backends<S> {
@@ -156,6 +158,7 @@ impl<S> Default for Backends<S> {
             fail_open: 0,
             scratch: Vec::new(),
             shard_counts: ShardCounts::default(),
+            departures: leaving::Departures::default(),
         }
     }
 }
@@ -309,6 +312,7 @@ impl<S: Stream> Backends<S> {
                         entry.policy.changed();
                         entry.sticky = None;
                     }
+                    self.note_leaving(key);
                     return idle.into_iter().map(|idle| idle.peer).collect();
                 }
                 // It goes on elsewhere, and what is said of its health goes with it.
@@ -327,6 +331,7 @@ impl<S: Stream> Backends<S> {
             entry.policy.inserted();
             entry.sticky = None;
         }
+        self.note_leaving(key);
         closed
     }
 
@@ -360,6 +365,7 @@ impl<S: Stream> Backends<S> {
         node.removed = true;
         let idle = std::mem::take(&mut node.idle);
         self.idle -= idle.len();
+        self.note_leaving(key);
         self.forget_if_unused(key);
         idle.into_iter().map(|idle| idle.peer).collect()
     }
@@ -458,6 +464,9 @@ impl<S: Stream> Backends<S> {
             debug_assert!(node.active > 0, "a connection closes once");
             node.active = node.active.saturating_sub(1);
             self.active = self.active.saturating_sub(1);
+            if node.leaves_at.is_some() && node.active == 0 {
+                self.tell_departure(key);
+            }
             self.forget_if_unused(key);
         }
     }

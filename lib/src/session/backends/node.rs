@@ -27,6 +27,8 @@ pub(super) struct Node<S> {
     /// Connections that sessions use now.
     pub(super) active: usize,
     pub(super) removed: bool,
+    /// The revision that made it leave, until it is told that it has nothing left.
+    pub(super) leaves_at: Option<u64>,
     /// What is said of its health.
     pub(super) marks: Marks,
     /// Requests that failed in a row.
@@ -62,6 +64,7 @@ impl<S> Node<S> {
             idle_limit: IdleLimit::unknown(now),
             active: 0,
             removed: false,
+            leaves_at: None,
             marks: Marks::default(),
             failures: Failures::default(),
             target: None,
