@@ -34,6 +34,7 @@ mod table;
 mod tls;
 mod unserved;
 mod values;
+mod wait;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -6,7 +6,7 @@ use kakehi_command::order::{ConnectionLimit, Order, OrderError, verb_of};
 use kakehi_command::proto::request::RequestType;
 use kakehi_command::proto::{
     FrontendFilters, QueryCertificatesFilters, QueryClusterByDomain, QueryMetricsOptions, Request,
-    SetProtectedHealthCheck,
+    SetProtectedHealthCheck, WaitDrained,
 };
 
 /// What is to be done for a request.
@@ -38,6 +38,8 @@ pub(super) enum Route {
     Logging(String),
     /// Get events.
     Subscribe,
+    /// Hear when something has drained.
+    WaitDrained(WaitDrained),
     /// Ask main alone.
     Ask(Question),
     /// Ask the workers, too.
@@ -145,6 +147,7 @@ pub(super) fn route(request: &Request) -> Result<Route, Refusal> {
         R::HardStop(_) => Route::Stop { hard: true },
         R::Logging(filter) => Route::Logging(filter.clone()),
         R::SubscribeEvents(_) => Route::Subscribe,
+        R::WaitDrained(asked) => Route::WaitDrained(asked.clone()),
         R::Transaction(transaction) => Route::Transaction {
             orders: orders(&transaction.requests)?,
             if_revision: transaction.if_revision,

@@ -10,6 +10,7 @@ mod backoff;
 mod clients;
 mod command_socket;
 mod dispatch;
+mod drains;
 mod expiry;
 mod feed;
 mod files;

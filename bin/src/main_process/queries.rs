@@ -162,6 +162,13 @@ impl Supervisor {
             QueryKind::Views(main) => views(main, gather),
             QueryKind::Metrics(options) if options.list => available(gather),
             QueryKind::Metrics(options) => self.metrics(&options, gather),
+            QueryKind::Left { who, after } => {
+                let left = gather.answers().values().filter_map(|answer| answer.message.parse::<u64>().ok());
+                failure(format!(
+                    "{who} has not drained after {after:.1?}: connections left: {}",
+                    left.sum::<u64>()
+                ))
+            }
             QueryKind::Logging => {
                 self.publish("main", event(EventKind::LoggingLevelChanged));
                 match troubles(&gather) {
@@ -174,7 +181,7 @@ impl Supervisor {
         }
     }
 
-    fn fan_out(
+    pub(super) fn fan_out(
         &mut self,
         client: ClientId,
         verb: &'static str,
@@ -256,6 +263,7 @@ impl Supervisor {
             ("configuration.clusters", gauge(counts.clusters)),
             ("configuration.certificates", gauge(counts.certificates)),
             ("configuration.frontends", gauge(counts.http_frontends + counts.tcp_frontends)),
+            ("configuration.draining", gauge(self.drains.count())),
             ("process.uptime_seconds", Inner::Gauge(uptime.as_secs())),
         ]
         .into_iter()

@@ -109,5 +109,6 @@ fn describe(request_type: &RequestType) -> (&'static str, Refusal) {
         R::ProtectedHealthCheckOrder(_) => ("protected_health_check_order", NoMutation),
         R::Transaction(_) => ("transaction", NoMutation),
         R::QueryRevision(_) => ("query_revision", NoMutation),
+        R::WaitDrained(_) => ("wait_drained", NoMutation),
     }
 }

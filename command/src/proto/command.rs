@@ -2,7 +2,7 @@
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Request {
-    #[prost(oneof = "request::RequestType", tags = "1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 1000, 1001")]
+    #[prost(oneof = "request::RequestType", tags = "1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 1000, 1001, 1004")]
     pub request_type: ::core::option::Option<request::RequestType>,
 }
 /// Nested message and enum types in `Request`.
@@ -158,7 +158,27 @@ pub mod request {
         Transaction(super::Transaction),
         #[prost(message, tag = "1001")]
         QueryRevision(super::QueryRevision),
+        #[prost(message, tag = "1004")]
+        WaitDrained(super::WaitDrained),
     }
+}
+/// Ours: answered once what was removed, deactivated or drained carries nothing any more. With cluster_id alone it is
+/// about a cluster, with backend_id and address about a backend, with address alone about a listener.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WaitDrained {
+    #[prost(string, optional, tag = "1")]
+    pub cluster_id: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "2")]
+    pub backend_id: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "3")]
+    pub address: ::core::option::Option<SocketAddress>,
+    /// of a listener
+    #[prost(string, optional, tag = "4")]
+    pub interface: ::core::option::Option<::prost::alloc::string::String>,
+    /// then FAILURE, with how many are left; absent: no limit
+    #[prost(uint32, optional, tag = "5")]
+    pub timeout_ms: ::core::option::Option<u32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2875,6 +2895,11 @@ pub enum EventKind {
     MetricDetailChanged = 30,
     /// Ours: certificates at the address are about to expire, or have.
     CertificateExpiring = 1000,
+    /// Ours: what was drained, or was removed, or was deactivated, carries nothing any more. A removed backend's is
+    /// REMOVED_BACKEND_HAS_NO_CONNECTIONS.
+    BackendDrained = 1004,
+    ClusterDrained = 1005,
+    ListenerDrained = 1006,
 }
 impl EventKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -2915,6 +2940,9 @@ impl EventKind {
             Self::ClusterRecovered => "CLUSTER_RECOVERED",
             Self::MetricDetailChanged => "METRIC_DETAIL_CHANGED",
             Self::CertificateExpiring => "CERTIFICATE_EXPIRING",
+            Self::BackendDrained => "BACKEND_DRAINED",
+            Self::ClusterDrained => "CLUSTER_DRAINED",
+            Self::ListenerDrained => "LISTENER_DRAINED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -2952,6 +2980,9 @@ impl EventKind {
             "CLUSTER_RECOVERED" => Some(Self::ClusterRecovered),
             "METRIC_DETAIL_CHANGED" => Some(Self::MetricDetailChanged),
             "CERTIFICATE_EXPIRING" => Some(Self::CertificateExpiring),
+            "BACKEND_DRAINED" => Some(Self::BackendDrained),
+            "CLUSTER_DRAINED" => Some(Self::ClusterDrained),
+            "LISTENER_DRAINED" => Some(Self::ListenerDrained),
             _ => None,
         }
     }

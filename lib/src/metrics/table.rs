@@ -190,6 +190,7 @@ metrics! {
     BackendPoolMiss "backend.pool.miss" Count Requests "Requests that needed a new connection."
     BackendPoolSize "backend.pool.size" Gauge Connections "Idle connections kept open to backends."
     BackendRetryStaleUpstream "backend.retry.stale_upstream" Count Requests "Requests sent again because a kept connection had died."
+    BackendRetryUnanswered "backend.retry.unanswered" Count Requests "Requests sent to another backend because the first one closed a new connection without an answer."
     H1BackendEofBeforeMessageComplete "h1.backend_eof_before_message_complete" Count Requests "Responses cut short by the backend."
 
     BackendTlsDone "backend.tls.handshakes" Count Connections "TLS handshakes with backends that were completed."

@@ -11,8 +11,8 @@ use kakehi_command::proto::request::RequestType;
 use kakehi_command::proto::response_content::ContentType;
 use kakehi_command::proto::supervision as proto;
 use kakehi_command::proto::supervision::{
-    Answer, Applied, Batch, Boot, Drained, FromWorker, ListenSockets, Query, Ready, Refused, ToWorker,
-    Verdict, Verdicts, from_worker, to_worker,
+    Answer, Applied, Batch, Boot, Departure, Departures, Drained, FromWorker, ListenSockets, Query, Ready,
+    Refused, ToWorker, Verdict, Verdicts, from_worker, to_worker,
 };
 use kakehi_command::proto::{
     AvailableMetrics, ClusterHashes, ClusterInformations, QueryCertificatesFilters, Request, ResponseContent,
@@ -237,6 +237,9 @@ impl Control {
 
     fn answer(&mut self, query: Query, worker: &mut Worker<Kernel>) -> Result<(), ControlError> {
         let (status, message, content) = match query.request.request_type {
+            Some(RequestType::WaitDrained(asked)) => {
+                (ResponseStatus::Ok, worker.left_of(&asked).to_string(), None)
+            }
             Some(request) => match self.content_of(request, worker) {
                 Ok(content) => (ResponseStatus::Ok, String::new(), content),
                 Err(message) => (ResponseStatus::Failure, message, None),
@@ -300,6 +303,14 @@ impl Control {
             return Ok(());
         }
         self.send(from_worker::Message::Verdicts(Verdicts { verdicts }))
+    }
+
+    /// Tells main what has nothing left to finish.
+    pub(super) fn report_departures(&mut self, departures: Vec<Departure>) -> Result<(), ControlError> {
+        if departures.is_empty() {
+            return Ok(());
+        }
+        self.send(from_worker::Message::Departures(Departures { departures }))
     }
 
     /// Everything in flight is finished.

@@ -144,6 +144,7 @@ fn serve(
         }
         if ending != Some(Exit::Orphaned) {
             control.report(worker.take_verdicts())?;
+            control.report_departures(worker.take_departures())?;
             flush(poll, control)?;
         }
     }

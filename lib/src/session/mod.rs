@@ -237,6 +237,12 @@ pub struct Shared<N: Network> {
 }
 
 impl<N: Network> Shared<N> {
+    /// Whether connections of this listener end as soon as they carry nothing: it accepts no more, or the whole worker
+    /// drains.
+    pub(crate) fn is_leaving(&self, listener: usize) -> bool {
+        self.draining || self.listeners.is_leaving(listener)
+    }
+
     /// Whether one more step of a TLS handshake may be taken in this turn. If so it is counted.
     pub fn begin_handshake_step(&mut self) -> bool {
         self.handshakes.begin_step(self.net.elapsed(self.now))

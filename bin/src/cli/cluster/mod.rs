@@ -10,6 +10,7 @@ use kakehi_command::proto::{FrontendFilters, QueryClusterByDomain, QueryClusters
 use super::CliError;
 use super::client::{Patience, Proxy};
 use super::unserved::Unserved;
+use super::wait::Wait;
 
 pub(super) use health_check::render as render_health_checks;
 pub(super) use list::render;
@@ -34,6 +35,8 @@ pub(super) enum Cluster {
         /// Name of the cluster
         #[arg(short, long, value_name = "CLUSTER")]
         id: String,
+        #[command(flatten)]
+        wait: Wait,
     },
     /// Show the access-log tags of a cluster's frontends
     Tags {
@@ -62,7 +65,7 @@ impl Cluster {
             Self::List { domain: Some(domain), .. } => by_domain(&domain),
             Self::List { .. } => RequestType::QueryClustersHashes(QueryClustersHashes {}),
             Self::Add(add) => RequestType::AddCluster(add.cluster()?),
-            Self::Remove { id } => RequestType::RemoveCluster(id),
+            Self::Remove { id, wait } => return wait.tell(proxy, RequestType::RemoveCluster(id)),
             Self::Tags { id } => return tags(proxy, id),
             Self::ConnectionAttempts(verb) => return Err(verb.refuse("cluster connection-attempts")),
             Self::CloseSessions(verb) => return Err(verb.refuse("cluster close-sessions")),

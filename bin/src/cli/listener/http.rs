@@ -11,6 +11,7 @@ use kakehi_command::proto::{
     TraceContext, TrustedProxies, UpdateHttpListenerConfig,
 };
 
+use super::super::wait::Wait;
 use super::super::{CliError, values};
 use super::answers::Answers;
 use super::h2::H2Limits;
@@ -28,11 +29,21 @@ pub(in super::super) enum Http {
     /// Change settings of a listener: those given, and no others
     Update(Box<Update>),
     /// Remove a listener
-    Remove(Key),
+    Remove {
+        #[command(flatten)]
+        key: Key,
+        #[command(flatten)]
+        wait: Wait,
+    },
     /// Bind the address and accept connections
     Activate(Key),
     /// Stop accepting connections and free the address
-    Deactivate(Key),
+    Deactivate {
+        #[command(flatten)]
+        key: Key,
+        #[command(flatten)]
+        wait: Wait,
+    },
 }
 
 /// Which listener.
@@ -161,15 +172,23 @@ enum Trace {
 }
 
 impl Http {
+    /// Whether to wait for the last connection.
+    pub(super) fn wait(&self) -> Wait {
+        match self {
+            Self::Remove { wait, .. } | Self::Deactivate { wait, .. } => *wait,
+            _ => Wait::default(),
+        }
+    }
+
     /// The request these arguments stand for; `config` fills in the time-outs of a new listener.
     pub(super) fn request(self, config: &Config) -> Result<RequestType, CliError> {
         let kind = ListenerType::Http;
         Ok(match self {
             Self::Add(add) => RequestType::AddHttpListener(add.listener(config)?),
             Self::Update(update) => RequestType::UpdateHttpListener(update.patch()?),
-            Self::Remove(key) => key.remove(kind),
+            Self::Remove { key, .. } => key.remove(kind),
             Self::Activate(key) => key.activate(kind),
-            Self::Deactivate(key) => key.deactivate(kind),
+            Self::Deactivate { key, .. } => key.deactivate(kind),
         })
     }
 }

@@ -10,6 +10,7 @@ use kakehi_command::proto::{
 };
 
 use super::super::CliError;
+use super::super::wait::Wait;
 use super::http::{Key, seconds};
 use super::limits::Limits;
 use super::tls::{Handshakes, Offer};
@@ -23,11 +24,21 @@ pub(in super::super) enum Tcp {
     /// Change settings of a listener: those given, and no others
     Update(Box<UpdateTcp>),
     /// Remove a listener
-    Remove(Key),
+    Remove {
+        #[command(flatten)]
+        key: Key,
+        #[command(flatten)]
+        wait: Wait,
+    },
     /// Bind the address and accept connections
     Activate(Key),
     /// Stop accepting connections and free the address
-    Deactivate(Key),
+    Deactivate {
+        #[command(flatten)]
+        key: Key,
+        #[command(flatten)]
+        wait: Wait,
+    },
 }
 
 /// Settings that `add` and `update` share.
@@ -116,15 +127,23 @@ pub(in super::super) struct UpdateTcp {
 }
 
 impl Tcp {
+    /// Whether to wait for the last connection.
+    pub(super) fn wait(&self) -> Wait {
+        match self {
+            Self::Remove { wait, .. } | Self::Deactivate { wait, .. } => *wait,
+            _ => Wait::default(),
+        }
+    }
+
     /// The request these arguments stand for; `config` fills in the time-outs of a new listener.
     pub(super) fn request(self, config: &Config) -> Result<RequestType, CliError> {
         let kind = ListenerType::Tcp;
         Ok(match self {
             Self::Add(add) => RequestType::AddTcpListener(add.listener(config)?),
             Self::Update(update) => RequestType::UpdateTcpListener(update.patch()?),
-            Self::Remove(key) => key.remove(kind),
+            Self::Remove { key, .. } => key.remove(kind),
             Self::Activate(key) => key.activate(kind),
-            Self::Deactivate(key) => key.deactivate(kind),
+            Self::Deactivate { key, .. } => key.deactivate(kind),
         })
     }
 }

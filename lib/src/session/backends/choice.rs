@@ -60,7 +60,7 @@ impl Tried {
         }
     }
 
-    fn has(&self, key: BackendKey) -> bool {
+    pub(crate) fn has(&self, key: BackendKey) -> bool {
         self.keys.contains(&Some(key))
     }
 

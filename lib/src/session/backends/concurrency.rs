@@ -218,6 +218,7 @@ impl<S: Stream> Backends<S> {
     pub(super) fn free(&mut self, key: BackendKey) {
         let Some(cluster) = self.nodes.get(key).map(|node| node.cluster) else { return };
         self.trim(cluster, key);
+        self.tell_if_left(key);
         self.forget_if_unused(key);
         if self.clusters.get(cluster.index()).is_some_and(|entry| entry.waiting > 0) {
             self.wake(cluster);

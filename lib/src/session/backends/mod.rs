@@ -28,6 +28,7 @@ mod choice;
 mod concurrency;
 mod health;
 mod idle_limit;
+mod leaving;
 mod node;
 
 pub use choice::{Ask, ShardCounts, Tried};
@@ -167,6 +168,7 @@ pub struct Backends<S> {
     tally: concurrency::Tally,
     /// Clusters for which somebody waits, and that may have room.
     freed: Vec<ClusterKey>,
+    departures: leaving::Departures,
 }
 
 impl<S> Default for Backends<S> {
@@ -185,6 +187,7 @@ impl<S> Default for Backends<S> {
             tables: None,
             tally: concurrency::Tally::default(),
             freed: Vec::new(),
+            departures: leaving::Departures::default(),
         }
     }
 }
@@ -340,6 +343,7 @@ impl<S: Stream> Backends<S> {
                         entry.policy.changed();
                         entry.sticky = None;
                     }
+                    self.note_leaving(key);
                     return idle.into_iter().map(|idle| idle.peer).collect();
                 }
                 // It goes on elsewhere, and what is said of its health goes with it.
@@ -358,6 +362,7 @@ impl<S: Stream> Backends<S> {
             entry.policy.inserted();
             entry.sticky = None;
         }
+        self.note_leaving(key);
         closed
     }
 
@@ -391,6 +396,7 @@ impl<S: Stream> Backends<S> {
         node.removed = true;
         let idle = std::mem::take(&mut node.idle);
         self.idle -= idle.len();
+        self.note_leaving(key);
         self.forget_if_unused(key);
         idle.into_iter().map(|idle| idle.peer).collect()
     }

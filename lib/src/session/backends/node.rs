@@ -34,6 +34,8 @@ pub(super) struct Node<S> {
     /// What is counted of them over all workers, where that is limited.
     pub(super) berths: Option<Box<Berths>>,
     pub(super) removed: bool,
+    /// The revision that made it leave, until it is told that it has nothing left.
+    pub(super) leaves_at: Option<u64>,
     /// What is said of its health.
     pub(super) marks: Marks,
     /// Requests that failed in a row.
@@ -71,6 +73,7 @@ impl<S> Node<S> {
             active: 0,
             berths: None,
             removed: false,
+            leaves_at: None,
             marks: Marks::default(),
             failures: Failures::default(),
             target: None,

@@ -190,7 +190,7 @@ pub(super) fn write<N: Network>(
 ) -> Option<(Buffer, bool)> {
     let mut out = shared.buffer(Use::Answer)?;
     let details = &*refusal.details;
-    let may_keep = about.may_keep && !shared.draining;
+    let may_keep = about.may_keep;
     let hsts = hsts(listener, details.frontend.as_deref().or(about.frontend));
     let cluster = details.cluster.as_ref().and_then(|id| shared.backends.key(id));
     let cluster = cluster.and_then(|key| shared.backends.cluster(key)).map(|config| &**config);

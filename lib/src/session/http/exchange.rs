@@ -76,12 +76,14 @@ pub(super) struct Exchange {
     attempts: u8,
     /// Backends that could not be connected to.
     tried: Tried,
-    /// A stale connection cost a replay already: only fresh connections from now on.
+    /// A connection that ended without an answer cost a replay already: only fresh connections from now on.
     replayed: bool,
     /// Where it waits for room, if it does.
     place: Option<PlaceKey>,
     /// Until when it waits, once it had to.
     waits_until: Option<Instant>,
+    /// That was a fresh one: only to a backend on which the request was not tried.
+    elsewhere: bool,
 }
 
 impl Exchange {
@@ -104,6 +106,7 @@ impl Exchange {
             replayed: false,
             place: None,
             waits_until: None,
+            elsewhere: false,
         }
     }
 
@@ -280,6 +283,13 @@ impl<S: Stream> HttpSession<S> {
                     return Err(Trouble::Answer(refusal.cluster(shared.backends.cluster_id(cluster))));
                 }
             };
+            if exchange.elsewhere && exchange.tried.has(key) {
+                shared.backends.forgo(key);
+                let refusal = Refusal::new(502, "no other backend is left")
+                    .cluster(shared.backends.cluster_id(cluster))
+                    .backend(shared.backends.backend(key).map(|backend| &**backend.backend_id()));
+                return Err(Trouble::Answer(refusal));
+            }
             let reuse = if exchange.facts.idempotent { Reuse::Any } else { Reuse::Lasting };
             let introduces =
                 shared.backends.cluster(cluster).is_some_and(|config| config.sends_proxy_header().is_some());
@@ -493,11 +503,13 @@ impl<S: Stream> HttpSession<S> {
         }
     }
 
-    /// Whether the request could be sent again on another connection: this one was used before, nothing was
-    /// answered on it, and all that was sent is still there.
+    /// Whether the request could be sent again on another connection: nothing was answered on this one, and all
+    /// that was sent is still there.
     pub(super) fn could_replay(&self) -> bool {
         let (Some(back), Some(exchange)) = (&self.back, &self.exchange) else { return false };
-        back.reused && !exchange.answered && !exchange.replayed && self.request.is_repeatable()
+        // That a fresh connection was closed tells of no reason why the request would not have been seen.
+        let excused = back.reused || exchange.facts.idempotent;
+        excused && !exchange.answered && !exchange.replayed && self.request.is_repeatable()
     }
 
     /// Whether it may, now that the back has ended: the method allows it (RFC 9110 §9.2.2), nothing was sent,
@@ -519,25 +531,47 @@ impl<S: Stream> HttpSession<S> {
         &mut self,
         shared: &mut Shared<N>,
     ) -> Result<bool, Trouble> {
-        if self.may_replay() {
-            if let Some(back) = &self.back {
-                shared.backends.was_stale(back.key, shared.now);
-            }
-            self.drop_back(shared);
-            self.request.rewind();
-            if let Some(exchange) = self.exchange.as_mut() {
-                exchange.replayed = true;
-                exchange.sink_failed = false;
-                exchange.request_over = false;
-            }
-            shared.metrics.incr(Metric::BackendRetryStaleUpstream);
-            return self.attach(shared).map(|()| true);
-        }
         if self.back.as_ref().is_some_and(|back| !back.connected) {
             return self.reconnect(shared).map(|()| true);
         }
-        self.note_failure(shared);
-        Err(Trouble::Answer(self.blame(502, "the backend closed the connection without an answer", shared)))
+        let fresh = self.back.as_ref().is_some_and(|back| !back.reused);
+        let unanswered = "the backend closed the connection without an answer";
+        let refusal = Trouble::Answer(self.blame(502, unanswered, shared));
+        let again = self.may_replay();
+        // A kept connection may end at any time.
+        if fresh || !again {
+            self.note_failure(shared);
+        }
+        if !again {
+            return Err(refusal);
+        }
+        let key = self.back.as_ref().map(|back| back.key);
+        self.drop_back(shared);
+        self.request.rewind();
+        if let (Some(exchange), Some(key)) = (self.exchange.as_mut(), key) {
+            exchange.replayed = true;
+            exchange.sink_failed = false;
+            exchange.request_over = false;
+            if fresh {
+                exchange.elsewhere = true;
+                exchange.tried.add(key);
+            } else {
+                shared.backends.was_stale(key, shared.now);
+            }
+        }
+        if !fresh {
+            shared.metrics.incr(Metric::BackendRetryStaleUpstream);
+            return self.attach(shared).map(|()| true);
+        }
+        match self.attach(shared) {
+            Ok(()) => {
+                shared.metrics.incr(Metric::BackendRetryUnanswered);
+                Ok(true)
+            }
+            // What the client is told is what became of its request, not why it was not tried once more.
+            Err(Trouble::Answer(_)) => Err(refusal),
+            Err(other) => Err(other),
+        }
     }
 
     /// The backend did not answer.

@@ -322,7 +322,7 @@ fn answered<N: Network>(
         frontend: None,
         may_keep: head.is_some_and(|head| {
             head.keep_alive && head.framing.is_empty() && head.version == Version::Http11
-        }),
+        }) && !shared.is_leaving(origin.listener),
     };
     match answer::write(refusal, &listener, shared, about, id) {
         Some((answer, keep)) => Begin::Answer { answer, consumed, keep },
