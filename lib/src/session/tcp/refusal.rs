@@ -76,7 +76,9 @@ impl Refusal {
             Self::Hello(Rejection::NotTls) | Self::Left => return None,
             Self::Hello(Rejection::MalformedRecord | Rejection::MalformedHandshake) => 50, // decode_error
             Self::Hello(Rejection::TooLarge) => 22,                                        // record_overflow
-            Self::Late | Self::Evicted | Self::NoBackend | Self::OverLimit | Self::OverRate | Self::Busy => 80, // internal_error
+            Self::Late | Self::Evicted | Self::NoBackend | Self::OverLimit | Self::OverRate | Self::Busy => {
+                80
+            } // internal_error
             // Without a name there is none to be unrecognized (RFC 8446 §9.2).
             Self::NoName | Self::OnlyEncryptedName => 109, // missing_extension
             Self::UnknownName | Self::NoRoute => 112,      // unrecognized_name
