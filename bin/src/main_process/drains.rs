@@ -307,3 +307,113 @@ fn event_of(who: &Leaver, removed: bool) -> Event {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOBODY: [WorkerId; 0] = [];
+    const TWO: [WorkerId; 2] = [WorkerId(1), WorkerId(2)];
+
+    #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+    fn now() -> Instant {
+        Instant::now()
+    }
+
+    fn backend(id: &str) -> Leaver {
+        let address = ([127, 0, 0, 1], 80).into();
+        Leaver::Backend(BackendKey { cluster_id: "a".into(), backend_id: id.into(), address })
+    }
+
+    fn leaves(who: &Leaver, removed: bool) -> Step {
+        Step::Leaves(who.clone(), removed)
+    }
+
+    fn names(left: Vec<Left>) -> Vec<(Leaver, bool)> {
+        left.into_iter().map(|left| (left.who, left.removed)).collect()
+    }
+
+    #[test]
+    fn it_has_left_when_the_last_worker_says_so() {
+        let (mut drains, one) = (Drains::default(), backend("one"));
+        drains.begin(vec![leaves(&one, false)], 7, &TWO, now());
+        drains.departed(WorkerId(1), &one, 7);
+        drains.departed(WorkerId(2), &one, 6);
+        drains.departed(WorkerId(3), &one, 7);
+        assert!(
+            drains.take_left().is_empty() && drains.is_under_way(&one),
+            "an older word, a younger worker"
+        );
+        drains.departed(WorkerId(2), &one, 7);
+        assert_eq!(names(drains.take_left()), [(one, false)]);
+        assert!(drains.take_left().is_empty(), "told once");
+    }
+
+    #[test]
+    fn the_dead_carry_nothing() {
+        let (mut drains, one) = (Drains::default(), backend("one"));
+        drains.begin(vec![leaves(&one, true)], 7, &TWO, now());
+        drains.lose(WorkerId(2));
+        drains.departed(WorkerId(1), &one, 7);
+        assert_eq!(names(drains.take_left()), [(one.clone(), true)]);
+        drains.begin(vec![leaves(&one, true)], 8, &NOBODY, now());
+        assert_eq!(drains.take_left().len(), 1, "nobody carries anything");
+    }
+
+    #[test]
+    fn who_returns_has_not_left_and_who_was_removed_does_not_return() {
+        let (mut drains, one) = (Drains::default(), backend("one"));
+        drains.begin(vec![leaves(&one, false)], 7, &TWO, now());
+        drains.begin(vec![Step::Returns(one.clone())], 8, &TWO, now());
+        assert!(!drains.is_under_way(&one) && drains.take_left().is_empty());
+        drains.begin(vec![leaves(&one, true)], 9, &TWO, now());
+        drains.begin(vec![Step::Returns(one.clone())], 10, &TWO, now());
+        assert!(drains.is_under_way(&one), "another one has its name now");
+    }
+
+    #[test]
+    fn one_that_drains_and_is_removed_leaves_once() {
+        let (mut drains, one) = (Drains::default(), backend("one"));
+        drains.begin(vec![leaves(&one, false)], 7, &TWO, now());
+        drains.departed(WorkerId(1), &one, 7);
+        drains.begin(vec![leaves(&one, true)], 8, &TWO, now());
+        // It left this worker before, and is told of again.
+        drains.departed(WorkerId(1), &one, 8);
+        drains.departed(WorkerId(2), &one, 7);
+        assert_eq!(names(drains.take_left()), [(one, true)]);
+    }
+
+    #[test]
+    fn a_cluster_leaves_with_its_last_backend() {
+        let mut drains = Drains::default();
+        let (one, two, cluster) = (backend("one"), backend("two"), Leaver::Cluster("a".into()));
+        let steps = vec![leaves(&one, true), leaves(&two, true), leaves(&cluster, true)];
+        drains.begin(steps, 7, &[WorkerId(1)], now());
+        assert_eq!(drains.count(), 3);
+        drains.departed(WorkerId(1), &two, 7);
+        assert_eq!(names(drains.take_left()), [(two, true)]);
+        drains.departed(WorkerId(1), &one, 7);
+        assert_eq!(names(drains.take_left()), [(one, true), (cluster.clone(), true)]);
+        drains.begin(vec![leaves(&cluster, true)], 8, &[WorkerId(1)], now());
+        assert_eq!(names(drains.take_left()), [(cluster, true)], "one without backends, at once");
+    }
+
+    #[test]
+    fn what_is_asked_about_is_named_in_one_of_three_ways() {
+        let address = Some(SocketAddr::from(([127, 0, 0, 1], 80)).into());
+        let cluster_id = Some("a".to_owned());
+        let of = |asked| leaver_of(&asked);
+        let none = WaitDrained::default;
+        assert_eq!(
+            of(WaitDrained { cluster_id: cluster_id.clone(), ..none() }),
+            Ok(Leaver::Cluster("a".into()))
+        );
+        let backend_id = Some("one".to_owned());
+        assert_eq!(
+            of(WaitDrained { cluster_id, backend_id: backend_id.clone(), address, ..none() }),
+            Ok(backend("one"))
+        );
+        assert!(matches!(of(WaitDrained { address, ..none() }), Ok(Leaver::Listener(_))));
+        assert!(of(none()).is_err() && of(WaitDrained { backend_id, address, ..none() }).is_err());
+    }
+}
