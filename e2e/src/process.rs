@@ -18,10 +18,11 @@ pub fn resident_bytes(pid: u32) -> Option<u64> {
 }
 
 /// Resident memory that belongs to no file, in bytes: what the process itself has allocated and touched, without its
-/// code. `None` once the process is gone.
+/// code. `None` once the process is gone, or for who may not look into it.
 pub fn private_bytes(pid: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    // Exact, which the status is not.
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss_Anon:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }

@@ -183,7 +183,15 @@ fn response(input: &[u8], asked: Asked<'_>, client: Version, close: bool) {
     let parsed = parse_response(input, &mut storage, &LIMITS, asked);
     let Ok(Parsed::Complete { head, bytes }) = parsed else { return };
     check_response(&head, &input[..bytes]);
-    let reply = Reply { sozu_id_header: ID_HEADER, request_id: ID, client, close, edits: &[], hsts: None };
+    let reply = Reply {
+        sozu_id_header: ID_HEADER,
+        request_id: ID,
+        client,
+        close,
+        edits: &[],
+        hsts: None,
+        set_cookie: None,
+    };
     let written = written_response(&head, &reply, bytes);
     let mut storage = FieldStorage::new();
     let parsed = parse_response(&written, &mut storage, &LIMITS_WRITTEN, asked);

@@ -84,6 +84,14 @@ impl Stream for Wire {
         Ok(())
     }
 
+    fn peek(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let incoming = self.incoming.borrow();
+        if incoming.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(into.iter_mut().zip(incoming.iter()).map(|(slot, byte)| *slot = *byte).count())
+    }
+
     fn is_quiet(&mut self) -> bool {
         self.incoming.borrow().is_empty()
     }

@@ -38,6 +38,7 @@ pub fn forward(trusted: bool, forwarded: ForwardedHeaders) -> Forward<'static> {
         subject: None,
         edits: &[],
         early: false,
+        sticky_name: None,
         prepared: &[],
     }
 }
@@ -51,6 +52,7 @@ pub fn reply() -> Reply<'static> {
         close: false,
         edits: &[],
         hsts: None,
+        set_cookie: None,
     }
 }
 
