@@ -161,8 +161,7 @@ fn a_probe_that_has_no_descriptor_says_nothing_of_its_backend() {
     let check = "health_check = { uri = \"/up\", interval = 1, timeout = 1, healthy_threshold = 1, \
                  unhealthy_threshold = 1, jitter_percent = 0 }";
     let frontend = ["hostname = \"a.test\", path = \"/\""];
-    let proxy =
-        Proxy::builder().workers(1).cluster_with("a", check, &frontend, &[backend.address()]).start();
+    let proxy = Proxy::builder().workers(1).cluster_with("a", check, &frontend, &[backend.address()]).start();
     let worker = proxy.worker_pids()[0];
     let mut command = proxy.command();
     await_true("it is probed", || command.metric("health_check.success") > 0);

@@ -105,7 +105,10 @@ pub(crate) fn fit(config: &mut Config, listeners: u64, limit: u64) -> Result<Vec
             value: &mut config.max_connections,
             is_default: config.max_connections_is_default,
             each: PER_CONNECTION,
-            others: pipes.saturating_add(config.max_probes as u64).saturating_add(listeners).saturating_add(OWN),
+            others: pipes
+                .saturating_add(config.max_probes as u64)
+                .saturating_add(listeners)
+                .saturating_add(OWN),
             whom: "each worker",
             formula: "2 x max_connections + 2 x max_splice_pipes + max_probes + listeners + 32",
         },
