@@ -345,6 +345,7 @@ impl Supervisor {
             state: self.configuration.state.clone(),
             revision: self.configuration.revision,
             unix_sockets: self.settings.unix_sockets,
+            buffer_bytes: self.settings.buffer_bytes(),
         }
     }
 

@@ -87,6 +87,13 @@ pub(super) struct Settings {
     pub(super) source: Source,
 }
 
+impl Settings {
+    /// Bytes of a worker's buffers.
+    pub(super) fn buffer_bytes(&self) -> usize {
+        usize::try_from(self.server.buffer_size).unwrap_or(usize::MAX)
+    }
+}
+
 /// The configuration being served, or about to be.
 #[derive(Debug)]
 pub(super) struct Configuration {
@@ -185,6 +192,7 @@ impl Supervisor {
         register(poll.registry(), &prepared.signals, SIGNALS).map_err(failed("watch signals"))?;
         register(poll.registry(), prepared.command_socket.listener(), COMMAND_SOCKET)
             .map_err(failed("watch the command socket"))?;
+        let soundness = Soundness::new(prepared.settings.buffer_bytes());
         Ok(Self {
             poll,
             signals: prepared.signals,
@@ -201,7 +209,7 @@ impl Supervisor {
             tickets: Tickets::new(now),
             sessions: prepared.sessions,
             limits: prepared.limits,
-            soundness: Soundness::default(),
+            soundness,
             health,
             drains: Drains::default(),
             stopping: None,

@@ -80,6 +80,8 @@ pub struct Config {
     pub command_allowed_uids: Option<Vec<u32>>,
     /// Controllers connected at a time. Ours: Sōzu has no limit.
     pub max_command_clients: usize,
+    /// Nobody has written it.
+    pub max_command_clients_is_default: bool,
     /// How long the CLI waits for an answer; `None`: for ever (0 in the file).
     pub ctl_command_timeout: Option<Duration>,
     /// State file to load after the orders.
@@ -102,6 +104,8 @@ pub struct Config {
     pub worker_unix_sockets: UnixSockets,
     /// Sessions a worker holds at a time.
     pub max_connections: usize,
+    /// Nobody has written it.
+    pub max_connections_is_default: bool,
     /// Buffers a worker may hold.
     pub max_buffers: usize,
     /// Buffers a worker allocates when it starts; at most `max_buffers`.

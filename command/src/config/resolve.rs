@@ -50,6 +50,7 @@ pub(super) fn settings(
             .integers("command_allowed_uids")
             .map(|uids| uids.into_iter().filter_map(|uid| u32::try_from(uid).ok()).collect()),
         max_command_clients: size(top, "max_command_clients"),
+        max_command_clients_is_default: !top.has("max_command_clients"),
         ctl_command_timeout: Some(top.integer_or_default("ctl_command_timeout"))
             .filter(|milliseconds| *milliseconds > 0)
             .map(Duration::from_millis),
@@ -66,6 +67,7 @@ pub(super) fn settings(
             .and_then(|text| text.parse().ok())
             .unwrap_or_default(),
         max_connections: size(top, "max_connections"),
+        max_connections_is_default: !top.has("max_connections"),
         max_buffers,
         min_buffers: size(top, "min_buffers").min(max_buffers),
         buffer_size: size(top, "buffer_size"),

@@ -507,6 +507,7 @@ fn any_health_check() -> impl Strategy<Value = RequestType> {
             uri: "/up".into(),
             interval,
             jitter_percent: jitter,
+            port: jitter.filter(|jitter| *jitter == 1).map(|_| 81),
             ..Default::default()
         };
         RequestType::SetHealthCheck(proto::SetHealthCheck { cluster_id, config })

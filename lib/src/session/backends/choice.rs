@@ -237,6 +237,10 @@ impl<S> Candidates<'_, S> {
         let mut draws = Draws::new(ask.random);
         let metric = self.cluster.load_metric();
         match policy {
+            // Each client's shard is another one, and backups are not primaries that are down.
+            Policy::RoundRobin(rotation) if self.backup || self.shard.is_some() => {
+                rotation.pick_of_some(count, |index| self.weight(index))
+            }
             Policy::RoundRobin(rotation) => rotation.pick(count, |index| self.weight(index)),
             Policy::Random(weight_max) => {
                 let weight_max = *weight_max.get_or_insert_with(|| self.weight_max());
