@@ -58,7 +58,8 @@ impl Intro {
 
     /// Whether it counts as wrong: all that is not good, but for who says nothing and goes.
     pub(super) fn is_wrong(self) -> bool {
-        !self.is_good() && !matches!(self, Self::Gone | Self::Half { percent: 0, .. })
+        let quiet = matches!(self, Self::Half { .. } | Self::Gone) && self.header().is_empty();
+        !self.is_good() && !quiet
     }
 
     /// Whether nothing, or nothing more, comes of it.
