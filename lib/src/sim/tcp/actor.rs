@@ -46,6 +46,10 @@ impl Actor {
     /// Does one thing, if there is one to do. None once it is over.
     pub(super) fn step(&mut self, world: &mut World, book: &mut Book) -> Result<Option<bool>, String> {
         let sent = world.sent_by_actor(self.connection);
+        // A socket that was reset sends nothing any more, no end either.
+        if world.connections[self.connection].actor_reset {
+            self.script.clear();
+        }
         let first = world.rng.percent(50);
         let mut moved = first && self.script.step(self.connection, true, world);
         if !moved && self.receive(world, book)? {
@@ -65,7 +69,7 @@ impl Actor {
         if !over {
             return Ok(Some(moved));
         }
-        if self.script.left != Left::Closed {
+        if self.script.left != Left::Closed && !world.connections[self.connection].actor_reset {
             world.close(self.connection);
         }
         book.ends[self.id].over = Some(world.now);
