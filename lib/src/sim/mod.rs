@@ -88,6 +88,7 @@ trait Tally: Default + Send {
 }
 
 /// A panic is a finding like any other.
+#[expect(clippy::needless_pass_by_value, reason = "what catch_unwind gives")]
 fn panicked<T>(panic: Box<dyn std::any::Any + Send>) -> Result<T, String> {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();

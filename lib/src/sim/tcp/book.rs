@@ -241,9 +241,10 @@ impl Book {
             return Err(format!("end {id}: given up after {idle:?} without a byte"));
         }
         // Who can tell an end from a cut is told of the whole alone.
-        // Who vanished may close in the middle, as if that were all.
-        let vanished = matches!(theirs.plan.last, Last::Vanish { .. });
-        let given_up = timed_out || vanished || self.drained.is_some();
+        // Who vanished may close in the middle, as if that were all. Who left and is sent more resets the connection
+        // behind its end: here, that may take away what came before the end.
+        let left = matches!(theirs.plan.last, Last::Vanish { .. } | Last::Leave);
+        let given_up = timed_out || left || self.drained.is_some();
         if seen == Seen::End && end.secured && !whole && !given_up {
             return Err(format!("end {id}: an end that looks whole, after {} bytes", end.received));
         }
