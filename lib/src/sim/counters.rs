@@ -40,7 +40,8 @@ fn is_front(connection: &Connection) -> bool {
     connection.to == orders::front_address()
 }
 
-fn same(metric: Metric, metrics: &Metrics, seen: u64) -> Result<(), String> {
+/// The worker's count is what the network saw.
+pub(super) fn same(metric: Metric, metrics: &Metrics, seen: u64) -> Result<(), String> {
     let counted = metrics.get(metric);
     if u64::try_from(counted) != Ok(seen) {
         return Err(format!("{metric:?}: {counted} counted, {seen} seen"));

