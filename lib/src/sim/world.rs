@@ -152,6 +152,8 @@ pub(super) struct Connection {
     pub(super) actor_left: bool,
     /// Reset on purpose, or held up by the network.
     pub(super) torn: bool,
+    /// Held up by the network: its ends do not agree on when something moved last.
+    pub(super) frozen: bool,
     /// What its client speaks TLS with.
     pub(super) tls: Option<Box<Tls>>,
     /// The proxy closed it before it had read its client's farewell.
@@ -187,6 +189,7 @@ impl Connection {
             closed_unread: false,
             actor_left: false,
             torn: false,
+            frozen: false,
             tls: None,
             unheard: false,
             accepted_at: None,
@@ -514,7 +517,7 @@ impl World {
         if faults.freeze_per_myriad > 0 && self.rng.below(10_000) < faults.freeze_per_myriad {
             let ms = u64::try_from(self.rng.within(1..=faults.freeze_ms_max)).expect("fits");
             self.connections[id].frozen_until = Some(now + Duration::from_millis(ms));
-            self.connections[id].torn = true;
+            (self.connections[id].torn, self.connections[id].frozen) = (true, true);
             self.note(|| format!("c{id} freezes for {ms} ms"));
             return true;
         }

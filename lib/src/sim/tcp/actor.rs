@@ -107,7 +107,7 @@ impl Actor {
             book.ends[self.id].seen = Some(seen);
             return Ok(true);
         }
-        book.end(self.id, seen, world.now)?;
+        book.end(self.id, seen, world)?;
         let second = book.ends[self.id].plan.last == Last::FinishSecond;
         if second && seen == Seen::End && self.script.left == Left::No && book.ends[self.id].intro.is_good() {
             self.script.push(Act::Finish);

@@ -3,6 +3,7 @@
 //! What an end sends begins with its number ([`Entry::stream`]): that tells who met whom, of which nobody else here knows
 //! anything. Everything behind it is different for every end, at every offset.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use super::super::model::{Side, content};
@@ -226,7 +227,7 @@ impl Book {
     }
 
     /// Nothing more comes.
-    pub(super) fn end(&mut self, id: usize, seen: Seen, now: Instant) -> Result<(), String> {
+    pub(super) fn end(&mut self, id: usize, seen: Seen, world: &World) -> Result<(), String> {
         self.ends[id].seen.get_or_insert(seen);
         let Some(other) = self.other(id) else { return Ok(()) };
         let end = &self.ends[id];
@@ -234,7 +235,7 @@ impl Book {
         let theirs = &self.ends[other];
         let second = |end: &Entry| end.plan.last == Last::FinishSecond;
         let alive = second(end) && second(theirs) && theirs.seen.is_none() && !self.is_tolerant(id);
-        let idle = now.saturating_duration_since(end.moved.max(theirs.moved));
+        let idle = world.now.saturating_duration_since(end.moved.max(theirs.moved));
         // Timers have their grain.
         let timed_out = idle + Duration::from_millis(50) >= self.rules.idle;
         if alive && whole && !timed_out {
@@ -244,7 +245,8 @@ impl Book {
         // Who vanished may close in the middle, as if that were all. Who left and is sent more resets the connection
         // behind its end: here, that may take away what came before the end.
         let left = matches!(theirs.plan.last, Last::Vanish { .. } | Last::Leave);
-        let given_up = timed_out || left || self.drained.is_some();
+        let frozen = [end, theirs].iter().any(|end| world.connections[end.connection].frozen);
+        let given_up = timed_out || frozen || left || self.drained.is_some();
         if seen == Seen::End && end.secured && !whole && !given_up {
             return Err(format!("end {id}: an end that looks whole, after {} bytes", end.received));
         }
@@ -256,6 +258,19 @@ impl Book {
         let over = self.ends[id].over;
         let drained = self.drained.is_some_and(|at| over.is_none_or(|over| over >= at));
         self.rules.faults || self.rules.scarce || drained
+    }
+
+    /// Clients whose PROXY headers were wrong: as many at least, and at most, since a reset may cut a good one.
+    pub(super) fn wrong_intros(&self) -> RangeInclusive<i64> {
+        let count = |is_such: fn(&Entry) -> bool| {
+            i64::try_from(self.ends.iter().filter(|end| is_such(end)).count()).expect("few")
+        };
+        let wrong = count(|end| end.intro.is_wrong());
+        let resets = |end: &Entry| {
+            let named = end.intro.is_good() && end.intro != Intro::None;
+            named && matches!(end.plan.last, Last::Reset { .. })
+        };
+        wrong..=wrong + count(resets)
     }
 
     /// Whether clients may be lost for no fault of theirs.
