@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use kakehi_e2e::Proxy;
 use kakehi_e2e::http::{Backend, Client, Response};
+use kakehi_e2e::{Proxy, requests};
 
 const HOST: &str = "app.test";
 const FRONTEND: &str = "hostname = \"app.test\", path = \"/\"";
@@ -45,9 +45,8 @@ fn a_cookie_keeps_a_client_at_its_backend_while_that_lasts() {
     assert_eq!(alone.text(), first.text());
     assert_eq!(backends[home].next_request().fields.get("Cookie"), None);
 
-    let [zero, one, two] = backends;
-    let mut rest = vec![zero, one, two];
-    drop(rest.remove(home));
+    let id = cookie.split_once('=').expect("a name").1;
+    proxy.command().ok(requests::remove_backend("app", id, backends[home].address()));
     let mut other = Client::connect(proxy.address());
     let moved = ask(&mut other, &format!("Cookie: {cookie}\r\n"));
     assert_eq!(moved.status(), 200);
