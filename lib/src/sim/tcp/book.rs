@@ -17,6 +17,9 @@ use super::orders::PREREAD_SECONDS;
 /// Bytes of a number.
 const NUMBER_BYTES: usize = 8;
 
+/// For how long a backend is barred that failed twice in a row.
+const BARRED_MAX: Duration = Duration::from_secs(4);
+
 /// What an end does behind its last byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Last {
@@ -107,6 +110,16 @@ pub(super) struct Rules {
     pub(super) scarce: bool,
     /// For how long nothing may move.
     pub(super) idle: Duration,
+}
+
+/// Whether a backend may have been barred when a client came: one that resets a connection before it has taken the
+/// PROXY header counts as one that can't be connected to.
+fn barred(back: &Entry, client: &Entry) -> bool {
+    let silent = back.plan.side == Side::Down && back.number.is_empty();
+    let reset = silent && matches!(back.plan.last, Last::Reset { .. });
+    let before =
+        |over: Instant| client.over.is_none_or(|end| over <= end) && client.began <= over + BARRED_MAX;
+    reset && back.over.is_some_and(before)
 }
 
 /// See the module.
@@ -322,7 +335,7 @@ impl Book {
         let overlaps = |&(from, until): &(Instant, Option<Instant>)| {
             end.over.is_none_or(|over| from <= over) && until.is_none_or(|until| until >= end.began)
         };
-        self.absences.iter().any(overlaps)
+        self.absences.iter().any(overlaps) || self.ends.iter().any(|back| barred(back, end))
     }
 
     /// Everything is over: what was promised was done. Gives how many clients met a backend.
