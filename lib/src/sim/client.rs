@@ -526,16 +526,16 @@ fn judge(
         }
         let checked = plan.check_response(head, informed, body, trailers);
         checked.map_err(|error| format!("request {id}: {error}"))?;
-        if head.closes() && !plan.may_close() && !ledger.rules.draining && !ledger.rules.faults {
+        if head.closes() && !plan.may_close() && !ledger.ends_early(id) {
             return Err(format!("request {id}: closes without need"));
         }
         return Ok(Outcome::Planned);
     }
-    judge_own(plan, head, &ledger.rules).map_err(|error| format!("request {id}: {error}: {head:?}"))
+    judge_own(plan, head, &ledger.rules, ledger.ends_early(id)).map_err(|error| format!("request {id}: {error}: {head:?}"))
 }
 
 /// Whether an answer of the proxy's own may be what it is.
-fn judge_own(plan: &Plan, head: &Head, rules: &Rules) -> Result<Outcome, String> {
+fn judge_own(plan: &Plan, head: &Head, rules: &Rules, may_close: bool) -> Result<Outcome, String> {
     let status = head.status()?;
     let site = plan.request.site;
     let is_its_own = site.own_status() == Some(status);
@@ -560,7 +560,7 @@ fn judge_own(plan: &Plan, head: &Head, rules: &Rules) -> Result<Outcome, String>
     if !usable && !head.closes() {
         return Err("does not close".to_owned());
     }
-    if usable && head.closes() && !rules.draining && !rules.faults {
+    if usable && head.closes() && !may_close {
         return Err("closes without need".to_owned());
     }
     Ok(Outcome::Own(status))

@@ -121,6 +121,8 @@ pub(super) struct Ledger {
     pub(super) era: Era,
     /// When the worker was told to stop.
     pub(super) drained_at: Option<Instant>,
+    /// Until when the listener was gone last.
+    pub(super) gone_until: Option<Instant>,
     /// Pooled connections whose backend closed within the head of the next request.
     pub(super) races: usize,
     /// Pooled connections that a backend closed without a word. A race too, if the proxy was sending.
@@ -139,6 +141,7 @@ impl Ledger {
             rules,
             era: Era::default(),
             drained_at: None,
+            gone_until: None,
             races: 0,
             closed_silently: Vec::new(),
             removals: Removals::default(),
@@ -148,6 +151,13 @@ impl Ledger {
 
     pub(super) fn handshakes_mut(&mut self) -> Result<&mut Handshakes, String> {
         self.handshakes.as_mut().ok_or_else(|| "handshakes where there is no TLS".to_owned())
+    }
+
+    /// Whether connections ended with what they carried at some time since a request was asked.
+    pub(super) fn ends_early(&self, id: usize) -> bool {
+        let asked = self.seen[id].asked.map(|(_, at)| at);
+        let gone = self.gone_until.is_some_and(|until| asked.is_none_or(|at| at <= until));
+        gone || self.rules.draining || self.rules.faults
     }
 
     /// The client begins to ask.

@@ -33,6 +33,9 @@ use crate::session::Settings;
 /// Back connections are given up after this.
 const BACK_IDLE: Duration = Duration::from_secs(55);
 
+/// Longer than any run.
+const FOR_EVER: Duration = Duration::from_secs(100_000_000);
+
 /// What a run is, besides its seed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Options {
@@ -443,7 +446,7 @@ impl Run {
         Ok(true)
     }
 
-    /// Takes the listener away, or puts it there again. Connections that stand are not touched by that.
+    /// Takes the listener away, or puts it there again. Connections that stand end with what they carry.
     fn turn_listener(&mut self) -> Result<(), String> {
         let paused = self.engine.world.borrow().paused;
         self.engine.world.borrow_mut().note(|| format!("the listener goes: {}", !paused));
@@ -465,6 +468,8 @@ impl Run {
             }
             self.apply(&requests)?;
         }
+        let now = self.engine.world.borrow().now;
+        self.ledger.gone_until = Some(if paused { now } else { now + FOR_EVER });
         self.engine.world.borrow_mut().paused = !paused;
         self.engine.worker.check_invariants();
         Ok(())
