@@ -8,6 +8,7 @@
 
 mod backoff;
 mod clients;
+mod closed;
 mod command_socket;
 mod dispatch;
 mod drains;

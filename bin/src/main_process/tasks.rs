@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use kakehi_command::order::SessionsOf;
 use kakehi_command::proto::response_content::ContentType;
 use kakehi_command::proto::supervision::Answer;
 use kakehi_command::proto::{Event, QueryMetricsOptions, WaitDrained};
@@ -95,6 +96,8 @@ pub(super) enum QueryKind {
     Metrics(QueryMetricsOptions),
     /// Whether everybody has changed what it logs.
     Logging,
+    /// How many of these sessions were closed.
+    Closed(SessionsOf),
     /// How many connections are left of what was waited for so long.
     Left {
         /// What leaves.

@@ -22,6 +22,7 @@ mod limit;
 mod listener;
 mod passive_health;
 mod rate_limit;
+mod sessions;
 mod unix_path;
 mod verb;
 
@@ -70,6 +71,7 @@ pub use listener::{
 };
 pub use passive_health::PassiveHealth;
 pub use rate_limit::{RATE_LIMITS_MAX, RATE_MAX, RateKey, RateLimit};
+pub use sessions::SessionsOf;
 pub use unix_path::{UNIX_PATH_BYTES_MAX, UnixPath};
 pub use verb::verb_of;
 

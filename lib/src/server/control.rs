@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use kakehi_command::channel::{Channel, ChannelError, Flushed, Received};
-use kakehi_command::order::{ListenerKey, OrderError};
+use kakehi_command::order::{ListenerKey, OrderError, SessionsOf};
 use kakehi_command::proto::request::RequestType;
 use kakehi_command::proto::response_content::ContentType;
 use kakehi_command::proto::supervision as proto;
@@ -272,6 +272,10 @@ impl Control {
             && !options.list
         {
             return Ok(Some(ContentType::WorkerMetrics(worker.metrics().to_proto(&options.metric_names))));
+        }
+        if let RequestType::CloseSessions(wire) = &request {
+            let sessions = SessionsOf::from_wire(wire).map_err(|error| error.to_string())?;
+            return Ok(Some(ContentType::ClosedSessions(worker.close_sessions(&sessions))));
         }
         let (state, _) = worker.state();
         Ok(Some(match request {

@@ -564,6 +564,7 @@ fn is_held_up<S: Stream>(sessions: &Sessions<S>, hold: Hold, (index, since): (us
 }
 
 mod accept;
+mod closing;
 mod departures;
 mod entry;
 mod eviction;

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use slab::Slab;
 
+use super::backends::BackendKey;
 use super::counted::Counted;
 use super::http::HttpSession;
 use super::http::request::Prepared;
@@ -152,6 +153,18 @@ impl<S: Stream> Session<'_, S> {
     /// Its buffers are needed for others.
     pub fn evict<N: Network<Stream = S>>(&mut self, hold: Hold, shared: &mut Shared<N>) -> Drive {
         of_either!(self, evict(hold, shared))
+    }
+
+    /// An operator closes what goes to its backend. What goes on is in flight, and ends with its answer.
+    pub fn close<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Drive {
+        match self {
+            Self::Http(session) => session.close(shared),
+            Self::Tcp(session) => {
+                session.finish(shared);
+                Drive::Finished
+            }
+            Self::Opening(_) => Drive::Waiting,
+        }
     }
 
     /// Gives back all that the session holds. Nothing may be done with it afterwards.
@@ -326,6 +339,15 @@ impl<S: Stream> Sessions<S> {
             Slot::Tcp(session) => Some(session.listener()),
             Slot::Opening(session) => Some(session.listener()),
             Slot::Turning => None,
+        }
+    }
+
+    /// The backend to which a connection is tied now.
+    pub fn backend_of(&self, index: usize) -> Option<BackendKey> {
+        match self.slots.get(index)? {
+            Slot::Awake(session) => session.backend(),
+            Slot::Tcp(session) => session.backend(),
+            Slot::Resting(_) | Slot::Opening(_) | Slot::Turning => None,
         }
     }
 

@@ -25,6 +25,7 @@ use crate::limits::SharedTables;
 use crate::net::{Peer, Stream, Token};
 
 mod choice;
+mod closing;
 mod concurrency;
 mod health;
 mod idle_limit;

@@ -84,6 +84,8 @@ pub(super) struct Exchange {
     waits_until: Option<Instant>,
     /// That was a fresh one: only to a backend on which the request was not tried.
     elsewhere: bool,
+    /// Nothing may follow it: no request, and no tunnel.
+    last: bool,
 }
 
 impl Exchange {
@@ -107,7 +109,20 @@ impl Exchange {
             place: None,
             waits_until: None,
             elsewhere: false,
+            last: false,
         }
+    }
+
+    /// Nothing may follow it, on either side.
+    pub(super) fn make_last(&mut self) {
+        self.last = true;
+        self.keep_front = false;
+        self.keep_back = false;
+    }
+
+    /// Whether a tunnel may follow it.
+    pub(super) fn may_switch(&self) -> bool {
+        !self.last && self.is_request_sent()
     }
 
     /// Whether it was on its way to a backend before.

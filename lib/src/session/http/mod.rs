@@ -38,6 +38,7 @@ use super::{Drive, Owner, STEPS_PER_TURN_MAX, Shared, Step, secured};
 
 mod affinity;
 pub(crate) mod answer;
+mod closing;
 mod deadline;
 mod decide;
 mod early;

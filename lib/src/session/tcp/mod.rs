@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::back::Back;
-use super::backends::{ClusterKey, Tried};
+use super::backends::{BackendKey, ClusterKey, Tried};
 use super::counted::Counted;
 use super::flow::{self, Flow, take_buffer};
 use super::opening::Told;
@@ -168,6 +168,11 @@ impl<S: Stream> TcpSession<S> {
     /// Whether its TLS handshake is under way.
     pub fn is_handshaking(&self) -> bool {
         self.front.is_handshaking()
+    }
+
+    /// The backend that it has a connection to.
+    pub fn backend(&self) -> Option<BackendKey> {
+        self.back.as_ref().map(|back| back.key)
     }
 
     /// The listener that accepted it.
