@@ -193,7 +193,7 @@ fn a_killed_worker_carries_nothing() {
 }
 
 #[test]
-fn a_listener_that_goes_closes_its_idle_connections_and_waits_for_the_others() {
+fn a_listener_that_goes_answers_each_connection_once_more() {
     let slow = slow_backend();
     let proxy = Proxy::builder().workers(2).cluster("a", "a.test", &[slow.address()]).start();
     let mut events = Events::of(&proxy);
@@ -208,6 +208,9 @@ fn a_listener_that_goes_closes_its_idle_connections_and_waits_for_the_others() {
     let at = proxy.address().to_string();
     proxy.cli().ok(&["listener", "http", "deactivate", "-a", &at]);
     for client in &mut idle {
+        let answer = client.get("a.test", "/");
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.field("connection"), Some("close"));
         let mut rest = Vec::new();
         (&mut client.stream()).read_to_end(&mut rest).expect("an orderly end");
         assert_eq!(rest, b"");
@@ -219,9 +222,15 @@ fn a_listener_that_goes_closes_its_idle_connections_and_waits_for_the_others() {
     let event = events.next();
     assert_eq!(event.kind(), EventKind::ListenerDrained);
     assert_eq!(event.address, Some(requests::wire_address(proxy.address())));
-    // It comes back, and is removed with nothing on it.
+    // It comes back, and is removed: who stands has a last answer still.
     proxy.cli().ok(&["listener", "http", "activate", "-a", &at]);
-    assert_eq!(get(proxy.address(), "a.test", "/").text(), "done");
+    let mut last = Client::connect(proxy.address());
+    assert_eq!(last.get("a.test", "/").text(), "done");
+    proxy.cli().ok(&["listener", "http", "remove", "-a", &at]);
+    let answer = last.get("a.test", "/");
+    assert_eq!((answer.status(), answer.field("connection")), (200, Some("close")));
+    let event = events.next();
+    assert_eq!(event.kind(), EventKind::ListenerDrained);
     let said = proxy.cli().ok(&["listener", "http", "remove", "-a", &at, "--wait"]);
     assert!(said.contains("has drained") || said.contains("carries nothing"), "{said}");
     proxy.stop();

@@ -425,7 +425,7 @@ impl<L> Listeners<L> {
         leaving.filter(|(_, it)| it.config().key() == key).map(|(_, it)| it.sessions).sum()
     }
 
-    /// Whether the listener accepts no more: its connections end as soon as they carry nothing.
+    /// Whether the listener accepts no more: its connections end with the next answer.
     pub fn is_leaving(&self, index: ListenerIndex) -> bool {
         self.entries.get(index).is_none_or(|listener| listener.socket.is_none())
     }

@@ -259,12 +259,6 @@ impl<S: Stream> Sessions<S> {
         self.slots.iter().map(|(index, _)| index).collect()
     }
 
-    /// Indexes of the connections of one listener.
-    pub fn indexes_of(&self, listener: ListenerIndex) -> Vec<usize> {
-        let of_it = self.slots.iter().filter(|(_, slot)| slot.listener() == Some(listener));
-        of_it.map(|(index, _)| index).collect()
-    }
-
     /// The session at this index, woken if it rests.
     pub fn wake(&mut self, index: usize) -> Option<Session<'_, S>> {
         let slot = self.slots.get_mut(index)?;
@@ -371,18 +365,6 @@ impl<S: Stream> Sessions<S> {
                 assert!(!session.is_dozing() || self.dozing.contains(&index), "who dozes is known");
                 assert!(session.is_dozing() || !session.could_rest(), "who could rest does, or dozes");
             }
-        }
-    }
-}
-
-impl<S: Stream> Slot<S> {
-    fn listener(&self) -> Option<ListenerIndex> {
-        match self {
-            Self::Resting(resting) => Some(resting.listener),
-            Self::Awake(session) => Some(session.listener()),
-            Self::Tcp(session) => Some(session.listener()),
-            Self::Opening(session) => Some(session.listener()),
-            Self::Turning => None,
         }
     }
 }

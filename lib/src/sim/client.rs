@@ -40,6 +40,7 @@ pub(super) struct Client {
 #[derive(Debug)]
 struct Live {
     id: ConnectionId,
+    since: Instant,
     script: Script,
     awaiting: VecDeque<usize>,
     reader: Reader,
@@ -117,6 +118,7 @@ impl Client {
             Some(id) => {
                 self.live = Some(Live {
                     id,
+                    since: world.now,
                     script: Script::new(),
                     awaiting: VecDeque::new(),
                     reader: Reader::default(),
@@ -169,7 +171,7 @@ impl Client {
             // What came behind an upgrade might belong to the other protocol.
             live.last_asked = !plan.request.keep_alive || plan.request.upgrade;
             let (switches, sound) = (plan.switches(), plan.fault.is_none());
-            ledger.ask(id, world);
+            ledger.ask(id, world, live.since);
             write_request(&mut live.script, id, ledger, &mut self.rng);
             if switches && sound {
                 let early = ledger.plans[id].tunnel.early(id, Side::Up).len();
@@ -531,7 +533,8 @@ fn judge(
         }
         return Ok(Outcome::Planned);
     }
-    judge_own(plan, head, &ledger.rules, ledger.ends_early(id)).map_err(|error| format!("request {id}: {error}: {head:?}"))
+    judge_own(plan, head, &ledger.rules, ledger.ends_early(id))
+        .map_err(|error| format!("request {id}: {error}: {head:?}"))
 }
 
 /// Whether an answer of the proxy's own may be what it is.

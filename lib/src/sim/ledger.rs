@@ -31,11 +31,13 @@ pub(super) enum Outcome {
 /// What was seen of one request.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
-    /// When its head reached a backend: whether that connection had served another request before.
-    pub(super) arrivals: Vec<bool>,
+    /// When its head reached a backend: which one, and whether that connection had served another request before.
+    pub(super) arrivals: Vec<(SocketAddr, bool)>,
     pub(super) outcome: Option<Outcome>,
     /// The era in which the client began to ask, and when that was.
     pub(super) asked: Option<(usize, Instant)>,
+    /// Since when the connection stands on which it was asked.
+    pub(super) connected: Option<Instant>,
     /// Both ends of its tunnel.
     pub(super) tunnel: Tunnelled,
     /// The client was refused with its handshake.
@@ -153,22 +155,24 @@ impl Ledger {
         self.handshakes.as_mut().ok_or_else(|| "handshakes where there is no TLS".to_owned())
     }
 
-    /// Whether connections ended with what they carried at some time since a request was asked.
+    /// Whether a request may be the last on its connection though both sides would go on: the listener was gone since.
+    /// One that was removed and comes back is another listener.
     pub(super) fn ends_early(&self, id: usize) -> bool {
-        let asked = self.seen[id].asked.map(|(_, at)| at);
-        let gone = self.gone_until.is_some_and(|until| asked.is_none_or(|at| at <= until));
+        let connected = self.seen[id].connected;
+        let gone = self.gone_until.is_some_and(|until| connected.is_none_or(|at| at <= until));
         gone || self.rules.draining || self.rules.faults
     }
 
     /// The client begins to ask.
-    pub(super) fn ask(&mut self, id: usize, world: &World) {
+    pub(super) fn ask(&mut self, id: usize, world: &World, connected: Instant) {
+        self.seen[id].connected = Some(connected);
         let late = Duration::from_secs(u64::from(world.sabotage == Some(Sabotage::ForgetBeginnings)));
         self.seen[id].asked = Some((self.era.number, world.now + late));
     }
 
     /// A request reached a backend.
     pub(super) fn arrive(&mut self, id: usize, at: SocketAddr, again: bool) -> Result<(), String> {
-        self.seen[id].arrivals.push(again);
+        self.seen[id].arrivals.push((at, again));
         let cluster = self.plans[id].request.site.cluster();
         let removed = self.removals.since(cluster, at);
         if let (Some(removed), Some((_, asked))) = (removed, self.seen[id].asked)
@@ -279,8 +283,10 @@ impl Ledger {
                     plan.request.method
                 ));
             }
-            if arrivals > 1 && !seen.arrivals[0] {
-                return Err(format!("request {id}: sent again after a fresh connection failed"));
+            if let [(first, false), (second, _)] = seen.arrivals[..]
+                && first == second
+            {
+                return Err(format!("request {id}: sent again to {first}, whose fresh connection failed"));
             }
             if (seen.misdirected || seen.turned_away) && arrivals > 0 {
                 return Err(format!("request {id}: reached a backend past a refusal of TLS"));

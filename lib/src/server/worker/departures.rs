@@ -13,13 +13,11 @@ use crate::net::Network;
 use crate::session::Shared;
 
 impl<N: Network> Worker<N> {
-    /// Accepts no more; connections end that carry nothing.
+    /// Accepts no more. Connections that stand stay until their clients have sent what they are about to send: a
+    /// connection that is closed in between would lose a request.
     pub(in crate::server) fn retire_listener(&mut self, index: ListenerIndex, revision: u64) {
         self.close_listener(index);
         self.shared.listeners.leave(index, revision);
-        for session in self.sessions.indexes_of(index) {
-            self.dispatch(session, |session, shared| session.drive(shared));
-        }
     }
 
     /// What was removed, deactivated or drained and has nothing left since the last call, for main.

@@ -380,11 +380,7 @@ impl<S: Stream> HttpSession<S> {
             if let Some(step) = self.begin_early(shared) {
                 return step;
             }
-            return if shared.is_leaving(self.listener) && self.is_idle() {
-                self.retire()
-            } else {
-                Step::Wait
-            };
+            return if shared.draining && self.is_idle() { self.retire() } else { Step::Wait };
         }
         let was_early = self.front.is_handshaking();
         if was_early && !shared.begin_handshake_step() {
@@ -413,7 +409,7 @@ impl<S: Stream> HttpSession<S> {
                 } else if was_early && !self.front.is_handshaking() {
                     return Step::Again;
                 }
-                if shared.is_leaving(self.listener) && self.is_idle() { self.retire() } else { Step::Wait }
+                if shared.draining && self.is_idle() { self.retire() } else { Step::Wait }
             }
             Read::Thirsty => {
                 self.thirst(Use::Record, shared);
