@@ -222,6 +222,7 @@ fn a_listener_that_goes_answers_each_connection_once_more() {
     let event = events.next();
     assert_eq!(event.kind(), EventKind::ListenerDrained);
     assert_eq!(event.address, Some(requests::wire_address(proxy.address())));
+    proxy.cli().ok(&["listener", "http", "deactivate", "-a", &at, "--wait"]);
     // It comes back, and is removed: who stands has a last answer still.
     proxy.cli().ok(&["listener", "http", "activate", "-a", &at]);
     let mut last = Client::connect(proxy.address());
@@ -231,7 +232,5 @@ fn a_listener_that_goes_answers_each_connection_once_more() {
     assert_eq!((answer.status(), answer.field("connection")), (200, Some("close")));
     let event = events.next();
     assert_eq!(event.kind(), EventKind::ListenerDrained);
-    let said = proxy.cli().ok(&["listener", "http", "remove", "-a", &at, "--wait"]);
-    assert!(said.contains("has drained") || said.contains("carries nothing"), "{said}");
     proxy.stop();
 }

@@ -144,6 +144,7 @@ fn what_is_too_many_may_be_closed_without_a_word() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the passing of time is what is tested")]
 fn connections_beyond_the_accept_rate_wait() {
     let backend = Backend::named("hello");
     let proxy = Proxy::builder()

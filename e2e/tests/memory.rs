@@ -79,7 +79,7 @@ fn requests_under_way_up_to_the_limit() {
         return;
     }
     let backend = Backend::hanging();
-    let (proxy, worker) = proxy(&["max_connections = 1000"], backend.address());
+    let (proxy, worker) = proxy(&["max_connections = 1000", "max_buffers = 400"], backend.address());
     let clients: Vec<Client> = (0..CONNECTIONS)
         .map(|_| {
             let mut client = Client::connect(proxy.address());
@@ -90,12 +90,17 @@ fn requests_under_way_up_to_the_limit() {
         })
         .collect();
     await_metric(&proxy, "http.active_requests", CONNECTIONS);
-    // Who waits for an answer holds no buffer.
-    await_metric(&proxy, "buffer.in_use", 0);
+    // Who waits for an answer keeps the head, to ask another backend, while fewer than a quarter of the buffers are used.
+    const KEPT: usize = 99;
+    await_metric(&proxy, "buffer.in_use", KEPT);
     check(
         worker,
         "under way",
-        &[(CONNECTIONS, "a connection at rest"), (CONNECTIONS, "a request under way, besides")],
+        &[
+            (CONNECTIONS, "a connection at rest"),
+            (CONNECTIONS, "a request under way, besides"),
+            (KEPT, "a buffer"),
+        ],
     );
     drop(clients);
 }

@@ -459,10 +459,12 @@ impl World {
         let connection = &mut self.connections[id];
         connection.actor_closed = true;
         connection.actor_left |= !connection.to_actor.fin_arrived;
-        connection.closed_unread |= !connection.to_actor.arrived.is_empty();
-        connection.sent_to_closed |=
-            !connection.to_actor.flying.is_empty() || !connection.to_actor.arrived.is_empty();
-        if connection.to_actor.arrived.is_empty() {
+        let on_its_way = !connection.to_actor.flying.is_empty();
+        // What is written to a Unix socket is in the queue of the other end at once.
+        let unread = !connection.to_actor.arrived.is_empty() || (connection.local && on_its_way);
+        connection.closed_unread |= unread;
+        connection.sent_to_closed |= on_its_way || unread;
+        if !unread {
             connection.to_proxy.fin_sent = true;
         } else {
             connection.reset_to_proxy = true;
