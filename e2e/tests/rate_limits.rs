@@ -25,6 +25,7 @@ fn ask_with(proxy: SocketAddr, host: &str, key: &str) -> u16 {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the passing of time is what is tested")]
 fn a_flood_of_one_source_is_cut_to_its_rate_over_all_workers() {
     const RATE: usize = 20;
     let backend = Backend::named("hello");
