@@ -1,13 +1,18 @@
 //! The backend: one thread, answers made beforehand, every request checked and counted.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use slab::Slab;
 
 use crate::content::{self, pattern};
@@ -16,7 +21,8 @@ use crate::wire::{Asked, RequestReader};
 
 /// Tokens above any connection's.
 const WAKER: Token = Token(usize::MAX);
-const LISTENERS_FROM: usize = usize::MAX - 1_000;
+const TIMER: Token = Token(usize::MAX - 1);
+const LISTENERS_FROM: usize = usize::MAX - 1_001;
 /// Bytes per read; uploads come in few of them.
 const READ_BYTES: usize = 256 * 1024;
 
@@ -36,12 +42,15 @@ pub(crate) struct Backend {
 }
 
 impl Backend {
-    /// Starts it with `count` addresses, on the calling thread's core.
+    /// Starts it with `count` addresses, on the calling thread's core. It takes `service` for each answer, however many
+    /// it has under way.
     ///
     /// # Errors
     /// If the kernel gives no sockets or no thread.
-    pub(crate) fn start(count: usize) -> Result<Backend, Failure> {
+    pub(crate) fn start(count: usize, service: Duration) -> Result<Backend, Failure> {
         let poll = Poll::new()?;
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK).context("a timer")?;
+        poll.registry().register(&mut SourceFd(&timer.as_fd().as_raw_fd()), TIMER, Interest::READABLE)?;
         let waker = Waker::new(poll.registry(), WAKER)?;
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
@@ -56,6 +65,9 @@ impl Backend {
             poll,
             listeners,
             connections: Slab::new(),
+            service,
+            timer,
+            due: VecDeque::new(),
             counters: Arc::clone(&counters),
             answers: Answers {
                 small: answer(content::SMALL_BYTES),
@@ -130,12 +142,18 @@ struct Connection {
     reader: RequestReader,
     /// The answer that does not fit the socket yet, and how much of it is gone.
     sending: Option<(Asked, usize)>,
+    /// The answer is not to begin yet.
+    waits: bool,
 }
 
 struct Worker {
     poll: Poll,
     listeners: Vec<TcpListener>,
     connections: Slab<Connection>,
+    service: Duration,
+    timer: TimerFd,
+    /// Whose answer is to begin, and when; in order of time.
+    due: VecDeque<(Instant, usize)>,
     counters: Arc<Counters>,
     answers: Answers,
     upload: Vec<u8>,
@@ -157,6 +175,7 @@ impl Worker {
             for event in &events {
                 match event.token() {
                     WAKER => return,
+                    TIMER => self.answer_due(),
                     Token(token) if token >= LISTENERS_FROM => self.accept(token - LISTENERS_FROM),
                     Token(key) => self.serve(key),
                 }
@@ -175,7 +194,12 @@ impl Worker {
                         .set_nodelay(true)
                         .and_then(|()| self.poll.registry().register(&mut stream, Token(entry.key()), both));
                     if ready.is_ok() {
-                        entry.insert(Connection { stream, reader: RequestReader::default(), sending: None });
+                        entry.insert(Connection {
+                            stream,
+                            reader: RequestReader::default(),
+                            sending: None,
+                            waits: false,
+                        });
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -186,16 +210,60 @@ impl Worker {
 
     fn serve(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if !connection.advance(&mut self.buffer, &self.upload, &self.answers, &self.counters) {
+        let waited = connection.waits;
+        if !connection.advance(&mut self.buffer, &self.upload, &self.answers, &self.counters, self.service) {
             self.connections.remove(key);
+        } else if connection.waits && !waited {
+            if self.due.is_empty() {
+                set(&self.timer, self.service);
+            }
+            self.due.push_back((Instant::now() + self.service, key));
         }
+    }
+
+    /// Begins the answers whose time has come.
+    fn answer_due(&mut self) {
+        // Read, so that it tells of the next time, too.
+        let _told = self.timer.wait();
+        let now = Instant::now();
+        while let Some(&(at, key)) = self.due.front() {
+            if at > now {
+                set(&self.timer, at - now);
+                return;
+            }
+            self.due.pop_front();
+            // Gone meanwhile, it is nobody's, or another's that waits for nothing.
+            if let Some(connection) = self.connections.get_mut(key)
+                && std::mem::take(&mut connection.waits)
+            {
+                self.serve(key);
+            }
+        }
+    }
+}
+
+/// Once, after this time.
+fn set(timer: &TimerFd, after: Duration) {
+    let after = after.max(Duration::from_nanos(1));
+    if let Err(error) = timer.set(Expiration::OneShot(after.into()), TimerSetTimeFlags::empty()) {
+        eprintln!("the backend's timer: {error}");
     }
 }
 
 impl Connection {
     /// Writes what is left, reads what has come, answers; false when the connection is over.
-    fn advance(&mut self, buffer: &mut [u8], upload: &[u8], answers: &Answers, counters: &Counters) -> bool {
+    fn advance(
+        &mut self,
+        buffer: &mut [u8],
+        upload: &[u8],
+        answers: &Answers,
+        counters: &Counters,
+        service: Duration,
+    ) -> bool {
         loop {
+            if self.waits {
+                return true;
+            }
             match self.flush(answers) {
                 Ok(true) => {}
                 Ok(false) => return true,
@@ -213,6 +281,7 @@ impl Connection {
                 Ok(Some(asked)) => {
                     counters.requests.fetch_add(1, Ordering::AcqRel);
                     self.sending = Some((asked, 0));
+                    self.waits = !service.is_zero();
                 }
                 Err(wrong) => {
                     if counters.wrong.fetch_add(1, Ordering::AcqRel) == 0 {

@@ -17,7 +17,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use crate::content::Exchange;
 use crate::failure::{Context, Failure};
 use crate::stream::{Came, Stream, not_now};
-use crate::wire::AnswerReader;
+use crate::wire::{AnswerReader, Verdict};
 
 /// Nothing comes for this long: something hangs.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
@@ -30,6 +30,8 @@ const TIMER: Token = Token(usize::MAX);
 pub(crate) struct Times {
     /// From when a request was due until its answer was whole.
     pub latency: Vec<Duration>,
+    /// The same of those that were refused.
+    pub refused: Vec<Duration>,
     /// From when it was due until it was begun: what the load generator, or a proxy that keeps all connections
     /// busy, is to blame for.
     pub late: Vec<Duration>,
@@ -47,6 +49,8 @@ pub(crate) struct Paced<'e> {
     buffer: Vec<u8>,
     /// The next of the exchange's requests.
     turn: usize,
+    /// A 503 is no failure.
+    may_be_refused: bool,
 }
 
 struct Client {
@@ -77,7 +81,15 @@ impl<'e> Paced<'e> {
         };
         let clients = (0..connections).map(client).collect::<Result<_, _>>()?;
         let idle = (0..connections).collect();
-        Ok(Paced { exchange, poll, timer, clients, idle, buffer: vec![0; READ_BYTES], turn: 0 })
+        let buffer = vec![0; READ_BYTES];
+        Ok(Paced { exchange, poll, timer, clients, idle, buffer, turn: 0, may_be_refused: false })
+    }
+
+    /// Requests may be refused from now on.
+    #[must_use]
+    pub(crate) fn or_refused(mut self) -> Self {
+        self.may_be_refused = true;
+        self
     }
 
     /// Sends `count` requests, `per_second` of them in a second, and awaits all answers.
@@ -113,8 +125,11 @@ impl<'e> Paced<'e> {
                         Ok(()) | Err(Errno::EAGAIN | Errno::EINTR) => {}
                         Err(error) => return Err(error.into()),
                     }
-                } else if let Some(latency) = self.advance(event.token().0)? {
-                    times.latency.push(latency);
+                } else if let Some((latency, verdict)) = self.advance(event.token().0)? {
+                    match verdict {
+                        Verdict::Served => times.latency.push(latency),
+                        Verdict::Refused => times.refused.push(latency),
+                    }
                     answered += 1;
                     heard = Instant::now();
                 }
@@ -136,7 +151,7 @@ impl<'e> Paced<'e> {
     }
 
     /// How long its request took, if the answer is whole now.
-    fn advance(&mut self, key: usize) -> Result<Option<Duration>, Failure> {
+    fn advance(&mut self, key: usize) -> Result<Option<(Duration, Verdict)>, Failure> {
         let Some(client) = self.clients.get_mut(key) else { return Ok(None) };
         client.send(&self.exchange.requests)?;
         let mut took = None;
@@ -144,8 +159,14 @@ impl<'e> Paced<'e> {
             let Client { stream, reader, due, .. } = client;
             let came = stream.read(&mut self.buffer, |bytes| {
                 let since = due.context("bytes that nobody asked for")?;
-                if reader.feed(bytes, &self.exchange.answer_body).context("a wrong answer")? {
-                    took = Some(since.elapsed());
+                let expected = &self.exchange.answer_body;
+                let verdict = if self.may_be_refused {
+                    reader.feed_or_refusal(bytes, expected)
+                } else {
+                    reader.feed(bytes, expected).map(|whole| whole.then_some(Verdict::Served))
+                };
+                if let Some(verdict) = verdict.context("a wrong answer")? {
+                    took = Some((since.elapsed(), verdict));
                     *due = None;
                 }
                 Ok(())

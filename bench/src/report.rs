@@ -26,6 +26,8 @@ pub(crate) struct Row {
     pub values: Vec<(Peer, Vec<f64>)>,
     /// Us against whom, at most.
     pub targets: Vec<(Peer, f64)>,
+    /// What our own figure may be at most, where it is a ratio to something else of ours: to what.
+    pub bound: Option<(&'static str, f64)>,
     /// Requests per second and the like, for information.
     pub notes: Vec<String>,
     /// System calls per request.
@@ -50,6 +52,7 @@ impl Row {
             unit,
             values: Vec::new(),
             targets: targets.to_vec(),
+            bound: None,
             notes: Vec::new(),
             calls: Vec::new(),
             disturbance: 0.0,
@@ -112,8 +115,17 @@ fn render_into(text: &mut String, machine: &[(&str, String)], rows: &[Row]) -> s
         "| scenario | against | at most | measured | pairs from..to | met |\n|---|---|---|---|---|---|"
     )?;
     for row in rows {
+        if let Some((to, most)) = row.bound {
+            let found = median(row.of(Peer::Kakehi)).map(|median| Ratio {
+                median,
+                min: row.of(Peer::Kakehi).iter().copied().fold(f64::INFINITY, f64::min),
+                max: row.of(Peer::Kakehi).iter().copied().fold(0.0, f64::max),
+                pairs: row.of(Peer::Kakehi).len(),
+            });
+            writeln!(text, "{}", ratio_line(row, to, found, most))?;
+        }
         for (peer, target) in &row.targets {
-            writeln!(text, "{}", ratio_line(row, *peer, *target))?;
+            writeln!(text, "{}", ratio_line(row, peer.name(), row.against(*peer), *target))?;
         }
     }
     for row in rows.iter().filter(|row| row.disturbance > DISTURBANCE_MAX) {
@@ -156,9 +168,9 @@ fn render_into(text: &mut String, machine: &[(&str, String)], rows: &[Row]) -> s
     Ok(())
 }
 
-fn ratio_line(row: &Row, peer: Peer, target: f64) -> String {
-    let (title, name) = (&row.title, peer.name());
-    match (&row.void, row.against(peer)) {
+fn ratio_line(row: &Row, name: &str, found: Option<Ratio>, target: f64) -> String {
+    let title = &row.title;
+    match (&row.void, found) {
         (Some(reason), _) => format!("| {title} | {name} | {target:.2} | void | {reason} | no |"),
         (None, None) => format!("| {title} | {name} | {target:.2} | not measured | - | no |"),
         (None, Some(found)) => {
@@ -221,6 +233,20 @@ mod tests {
         check_contains(&text, "| a GET | nginx | 0.50 | 0.592 | 0.583..0.667 of 3 | **no** |");
         check_contains(&text, "| a GET | us | 7.10 | 10.0 | 12.0 |  |");
         check_contains(&text, "| a GET | Kakehi | 2.00 | recvfrom 2.00 |");
+    }
+
+    #[test]
+    fn a_figure_may_be_held_against_our_own() {
+        let mut row = Row { bound: Some(("Kakehi at rest", 2.0)), ..row() };
+        check_contains(
+            &render(&[], &[row.clone()], None),
+            "| a GET | Kakehi at rest | 2.00 | 7.100 | 7.000..8.000 of 3 | **no** |",
+        );
+        row.bound = Some(("Kakehi at rest", 7.1));
+        check_contains(
+            &render(&[], &[row], None),
+            "| a GET | Kakehi at rest | 7.10 | 7.100 | 7.000..8.000 of 3 | yes |",
+        );
     }
 
     #[test]

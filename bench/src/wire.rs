@@ -42,9 +42,42 @@ pub(crate) struct AnswerReader {
     head: Vec<u8>,
     /// Bytes of the body that have come; `None` while the head has not.
     body_seen: Option<usize>,
+    /// Bytes of a refusal's body that are still to come.
+    refusal_left: usize,
+}
+
+/// How a request ended that may be refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Served,
+    /// By a 503, whatever is in it.
+    Refused,
 }
 
 impl AnswerReader {
+    /// As [`Self::feed`], but a 503 is an answer, too.
+    ///
+    /// # Errors
+    /// If it is neither.
+    pub(crate) fn feed_or_refusal(&mut self, bytes: &[u8], body: &[u8]) -> Result<Option<Verdict>, Wrong> {
+        if self.refusal_left > 0 {
+            self.refusal_left = self.refusal_left.checked_sub(bytes.len()).ok_or(Wrong::Extra)?;
+            return Ok((self.refusal_left == 0).then_some(Verdict::Refused));
+        }
+        if self.body_seen.is_none() {
+            self.head.extend_from_slice(bytes);
+            if let Some((head_length, body_length)) = refusal_head(&self.head)? {
+                let came = self.head.len() - head_length;
+                self.head.clear();
+                self.refusal_left = body_length.checked_sub(came).ok_or(Wrong::Extra)?;
+                return Ok((self.refusal_left == 0).then_some(Verdict::Refused));
+            }
+            let all = std::mem::take(&mut self.head);
+            return Ok(self.feed(&all, body)?.then_some(Verdict::Served));
+        }
+        Ok(self.feed(bytes, body)?.then_some(Verdict::Served))
+    }
+
     /// Takes in all of `bytes`; true when the answer is complete.
     ///
     /// # Errors
@@ -93,6 +126,17 @@ fn answer_head(bytes: &[u8], body_length: usize) -> Result<Option<usize>, Wrong>
         return Err(Wrong::Framing);
     }
     Ok(Some(length))
+}
+
+/// Lengths of a refusal's head and body, if that is what it is, and its head is complete.
+fn refusal_head(bytes: &[u8]) -> Result<Option<(usize, usize)>, Wrong> {
+    let mut fields = [EMPTY_HEADER; FIELDS_MAX];
+    let mut answer = httparse::Response::new(&mut fields);
+    let Status::Complete(length) = answer.parse(bytes).map_err(Wrong::Head)? else { return Ok(None) };
+    if answer.code != Some(503) {
+        return Ok(None);
+    }
+    Ok(Some((length, framing(answer.headers)?.ok_or(Wrong::Framing)?)))
 }
 
 /// The one Content-Length there is, if any. A Transfer-Encoding is none of ours.

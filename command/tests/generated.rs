@@ -57,6 +57,21 @@ fn generate(out: &Path) {
             config.field_attribute(field(name), "#[serde(skip_serializing_if = \"Option::is_none\")]");
         }
     }
+    for message in ["HttpListenerConfig", "HttpsListenerConfig", "TcpListenerConfig"] {
+        for name in
+            ["rate_limits", "max_connections", "max_connections_per_source", "max_accept_rate", "over_limit"]
+        {
+            config.field_attribute(
+                format!(".command.{message}.{name}"),
+                "#[serde(skip_serializing_if = \"Option::is_none\")]",
+            );
+        }
+    }
+    config.field_attribute(".command.RateLimits.values", "#[serde(default)]");
+    config.field_attribute(
+        ".command.Cluster.rate_limits",
+        "#[serde(default, skip_serializing_if = \"Vec::is_empty\")]",
+    );
     config.field_attribute(
         ".command.TcpListenerConfig.expect_proxy_from",
         "#[serde(default, skip_serializing_if = \"Vec::is_empty\")]",
@@ -68,6 +83,11 @@ fn generate(out: &Path) {
         "HttpsListenerConfig.max_handshakes_per_source",
         "CertificateAndKey.ocsp_response",
         "Cluster.tls",
+        "Cluster.max_connections",
+        "Cluster.max_connections_per_backend",
+        "Cluster.max_queue",
+        "Cluster.queue_timeout_ms",
+        "AddBackend.max_connections",
         "Cluster.panic_threshold",
         "Cluster.passive_health",
         "Cluster.retry_budget_percent",

@@ -45,7 +45,51 @@ impl Nginx {
         Self::start_with(name, Some(identity), None)
     }
 
+    /// Starts nginx where each connection has to begin with a PROXY header; it answers every request by what that says:
+    /// `CLIENT:PORT to SERVER:PORT`.
+    ///
+    /// # Panics
+    /// If it is installed and does not start.
+    pub fn expecting_headers(identity: Option<&Issued>) -> Option<Nginx> {
+        let answer = "$proxy_protocol_addr:$proxy_protocol_port to \
+                      $proxy_protocol_server_addr:$proxy_protocol_server_port";
+        let words = if identity.is_some() { " ssl proxy_protocol" } else { " proxy_protocol" };
+        Self::run(|address, prefix| {
+            let tls = identity.map(|identity| tls_files(identity, prefix)).unwrap_or_default();
+            http(prefix, &format!("listen {address}{words}; {tls} location / {{ return 200 \"{answer}\"; }}"))
+        })
+    }
+
+    /// Starts nginx as a relay that begins each connection to `server` with a PROXY header.
+    ///
+    /// `None`, and a line that says so, if it has not the module for that.
+    ///
+    /// # Panics
+    /// If it is installed and does not start.
+    pub fn sending_headers(server: SocketAddr) -> Option<Nginx> {
+        const MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+        if !fs::exists(MODULE).is_ok_and(|is| is) {
+            crate::skipped("nginx has no stream module; .ci/run installs it");
+            return None;
+        }
+        let relay = |address| format!("listen {address}; proxy_pass {server}; proxy_protocol on;");
+        Self::run(|address, _| {
+            format!("load_module {MODULE};\nEVENTS\nstream {{ server {{ {} }} }}\n", relay(address))
+        })
+    }
+
     fn start_with(name: &str, identity: Option<&Issued>, unix: Option<&str>) -> Option<Nginx> {
+        let words = if identity.is_some() { " ssl http2" } else { "" };
+        let unix = unix.map(|path| format!("listen unix:{path};")).unwrap_or_default();
+        Self::run(|address, prefix| {
+            let tls = identity.map(|identity| tls_files(identity, prefix)).unwrap_or_default();
+            let answer = format!("location / {{ return 200 \"{name}\"; }}");
+            http(prefix, &format!("listen {address}{words}; {unix} {tls} {answer}"))
+        })
+    }
+
+    /// Runs it with what is said for an address and a directory, `EVENTS` standing for what all have.
+    fn run(config: impl FnOnce(SocketAddr, &str) -> String) -> Option<Nginx> {
         let Some(binary) = find() else {
             crate::skipped("nginx is not installed; .ci/run installs it");
             return None;
@@ -55,27 +99,11 @@ impl Nginx {
         debug_assert_ne!(address.ip(), Ipv4Addr::LOCALHOST);
         let prefix = directory.path().display().to_string();
         let user = if nix::unistd::geteuid().is_root() { "user root;" } else { "" };
-        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .map(|kind| format!("{kind}_temp_path {prefix}/{kind};\n"))
-            .concat();
-        let (protocols, tls) = match identity {
-            None => ("", String::new()),
-            Some(identity) => {
-                for (file, text) in [("cert.pem", &identity.certificate), ("key.pem", &identity.key)] {
-                    fs::write(directory.path().join(file), text).expect("a fresh directory");
-                }
-                let files =
-                    format!("ssl_certificate {prefix}/cert.pem; ssl_certificate_key {prefix}/key.pem;");
-                (" ssl http2", files)
-            }
-        };
-        let unix = unix.map(|path| format!("listen unix:{path};")).unwrap_or_default();
-        let config = format!(
+        let events = format!(
             "{user}\ndaemon off;\nworker_processes 1;\npid {prefix}/pid;\nerror_log {prefix}/error.log;\n\
-             events {{ worker_connections 4096; }}\n\
-             http {{\naccess_log off;\n{temporary}\
-             server {{ listen {address}{protocols}; {unix} {tls} location / {{ return 200 \"{name}\"; }} }}\n}}\n"
+             events {{ worker_connections 4096; }}\n"
         );
+        let config = config(address, &prefix).replace("EVENTS\n", &events);
         let file = directory.path().join("nginx.conf");
         fs::write(&file, config).expect("a fresh directory");
         let mut child = Command::new(binary)
@@ -110,6 +138,22 @@ impl Drop for Nginx {
         crate::send_signal(self.child.id(), nix::sys::signal::Signal::SIGTERM);
         let _reaped = self.child.wait();
     }
+}
+
+/// A server of HTTP.
+fn http(prefix: &str, server: &str) -> String {
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|kind| format!("{kind}_temp_path {prefix}/{kind};\n"))
+        .concat();
+    format!("EVENTS\nhttp {{\naccess_log off;\n{temporary}server {{ {server} }}\n}}\n")
+}
+
+/// Its certificate and key, put into its directory.
+fn tls_files(identity: &Issued, prefix: &str) -> String {
+    for (file, text) in [("cert.pem", &identity.certificate), ("key.pem", &identity.key)] {
+        fs::write(format!("{prefix}/{file}"), text).expect("a fresh directory");
+    }
+    format!("ssl_certificate {prefix}/cert.pem; ssl_certificate_key {prefix}/key.pem;")
 }
 
 fn find() -> Option<&'static str> {

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -13,6 +15,52 @@ pub fn resident_bytes(pid: u32) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
+}
+
+/// Resident memory that belongs to no file, in bytes: what the process itself has allocated and touched, without its
+/// code. `None` once the process is gone, or for who may not look into it.
+pub fn private_bytes(pid: u32) -> Option<u64> {
+    // Exact, which the status is not.
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss_Anon:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// Processor time used so far, to a hundredth of a second; `None` once the process is gone.
+pub fn processor_time(pid: u32) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Fields 14 and 15 of proc_pid_stat(5), of which the third follows the name. A tick is 10 ms on Linux.
+    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    let ticks = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+    Some(Duration::from_millis(10 * (ticks(14)? + ticks(15)?)))
+}
+
+/// Sets the soft limit on the descriptors of a process; by `None` to its hard limit.
+///
+/// # Panics
+/// If prlimit(1) of util-linux is missing, or this user may not.
+pub fn limit_fds(pid: u32, soft: Option<usize>) {
+    let number = |text: &str| text.trim().parse::<usize>().expect("prlimit prints a number");
+    let prlimit = |arguments: &[&str]| {
+        let output = Command::new("prlimit").args(["--pid", &pid.to_string()]).args(arguments).output();
+        let output = output.expect("prlimit runs");
+        assert!(output.status.success(), "prlimit: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let soft = soft.unwrap_or_else(|| number(&prlimit(&["--nofile", "--raw", "--noheadings", "-o", "HARD"])));
+    prlimit(&[&format!("--nofile={soft}:")]);
+}
+
+/// The lowest number that is no open descriptor of a process: it may have no more of them under a limit of that.
+///
+/// # Panics
+/// If the process is gone, or this user may not look into it.
+pub fn lowest_unused_fd(pid: u32) -> usize {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("a process of this user's");
+    let used: Vec<usize> =
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    (0..).find(|number| !used.contains(number)).expect("there are many numbers")
 }
 
 /// Number of open file descriptors; `None` once the process is gone.

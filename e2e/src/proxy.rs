@@ -148,10 +148,23 @@ impl ProxyBuilder {
     /// # Panics
     /// If it cannot be started at all.
     pub fn spawn(&self) -> Proxy {
+        self.spawn_by(Command::new(kakehi_binary()))
+    }
+
+    /// The same where no process may have more descriptors than this: a hard limit.
+    ///
+    /// # Panics
+    /// If it cannot be started at all, or prlimit(1) of util-linux is missing.
+    pub fn spawn_with_fds(&self, limit: usize) -> Proxy {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={limit}:{limit}")).arg(kakehi_binary());
+        self.spawn_by(command)
+    }
+
+    fn spawn_by(&self, mut command: Command) -> Proxy {
         let directory = tempfile::tempdir().expect("a directory for the proxy");
         let config = directory.path().join("config.toml");
         fs::write(&config, self.config_text()).expect("a fresh directory");
-        let mut command = Command::new(kakehi_binary());
         command.arg("start").arg("-c").arg(&config);
         Proxy::spawn(command, directory, Some(config), self.address, "command.sock")
     }

@@ -300,6 +300,36 @@ impl TlsClient {
         Ok(Self { stream })
     }
 
+    /// Opens a connection with `opening`, which is not TLS, and the client's first message right behind it: the first
+    /// `cut` bytes of both in a segment of their own.
+    ///
+    /// # Errors
+    /// The handshake fails.
+    pub fn behind(
+        opening: &[u8],
+        cut: usize,
+        config: &Arc<ClientConfig>,
+        address: SocketAddr,
+        name: &str,
+    ) -> io::Result<Self> {
+        let mut socket = TcpStream::connect_timeout(&address, PATIENCE)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.set_nodelay(true)?;
+        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+        let mut connection = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
+        let mut bytes = opening.to_vec();
+        connection.write_tls(&mut bytes)?;
+        let (first, second) = bytes.split_at(cut.min(bytes.len()));
+        socket.write_all(first)?;
+        socket.write_all(second)?;
+        let mut stream = StreamOwned::new(connection, socket);
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock)?;
+        }
+        Ok(Self { stream })
+    }
+
     /// Sends a GET and reads the answer, which must have a length.
     ///
     /// # Errors

@@ -3,11 +3,13 @@
 use std::fs;
 use std::net::SocketAddr;
 
-use kakehi_e2e::Proxy;
+use kakehi_command::proto::request::RequestType;
+use kakehi_command::proto::{TcpListenerConfig, UpdateTcpListenerConfig};
 use kakehi_e2e::address::free_address;
 use kakehi_e2e::http::{Backend, Client, get};
-use kakehi_e2e::tcp::{TcpBackend, TcpClient};
+use kakehi_e2e::tcp::{TcpBackend, TcpClient, tcp_listener};
 use kakehi_e2e::tls::{Authority, Issued};
+use kakehi_e2e::{Proxy, requests};
 
 fn is_reached(address: SocketAddr, name: &str) -> bool {
     let Ok(mut client) = TcpClient::try_connect(address) else { return false };
@@ -143,4 +145,42 @@ fn a_saved_state_has_it_all() {
     }
     second.cli().ok(&["listener", "tcp", "activate", "-a", &at]);
     assert!(TcpClient::try_connect(address).is_ok());
+}
+
+#[test]
+fn what_is_waited_for_fits_a_buffer_whatever_way_it_is_asked_for() {
+    let preread =
+        |bytes: u32| TcpListenerConfig { sni_preread_max_bytes: Some(bytes), ..tcp_listener(free_address()) };
+    let large = Proxy::builder().workers(1).without_listener().setting("buffer_size = 32768").start();
+    let kept = preread(20_000);
+    large.command().ok(RequestType::AddTcpListener(kept.clone()));
+    let file = large.directory().join("state.json").display().to_string();
+    large.command().ok(RequestType::SaveState(file.clone()));
+
+    let proxy = Proxy::builder().workers(1).start();
+    let mut command = proxy.command();
+    let words = "sni_preread_max_bytes: 20000 does not fit in a buffer: buffer_size is 16393";
+    let refusal = command.refused(RequestType::AddTcpListener(kept.clone()));
+    assert!(refusal.contains(words), "{refusal}");
+    let all = vec![requests::add_cluster("c"), RequestType::AddTcpListener(kept)];
+    let refusal = command.refused(requests::transaction(all, None));
+    assert!(refusal.contains(words) && refusal.contains("nothing has changed"), "{refusal}");
+    // What was there stays as it was.
+    let fits = preread(16_393);
+    command.ok(RequestType::AddTcpListener(fits.clone()));
+    let update = UpdateTcpListenerConfig {
+        address: fits.address,
+        sni_preread_max_bytes: Some(20_000),
+        ..Default::default()
+    };
+    let refusal = command.refused(RequestType::UpdateTcpListener(update));
+    assert!(refusal.contains(words), "{refusal}");
+    // Left out, as all that does not fit into a state, and told in the log.
+    command.request(RequestType::LoadState(file.clone()));
+    assert!(proxy.output().contains(words), "{}", proxy.output());
+    let started = Proxy::builder().workers(1).setting(&format!("saved_state = \"{file}\"")).start();
+    assert!(started.output().contains(words), "{}", started.output());
+    // The default is as much as a buffer holds.
+    let small = Proxy::builder().workers(1).setting("buffer_size = 8192").start();
+    small.command().ok(RequestType::AddTcpListener(tcp_listener(free_address())));
 }

@@ -73,7 +73,11 @@ fn config(site: &Site<'_>, listen: Listen<'_>, buffers: Buffers, map: &str, sock
     );
     for (cluster, backend) in site.backends.iter().enumerate() {
         // Writing into a string cannot fail.
-        let _ = write!(text, "backend b{cluster}\n  server s {backend}\n");
+        let _ = writeln!(text, "backend b{cluster}");
+        if let Some(most) = site.in_flight_max {
+            let _ = writeln!(text, "  http-request return status 503 if {{ be_conn gt {most} }}");
+        }
+        let _ = writeln!(text, "  server s {backend}");
     }
     text
 }
@@ -86,8 +90,14 @@ mod tests {
     fn many_hosts_are_a_map_and_one_is_not() {
         let backends = ["127.0.0.1:1".parse().expect("an address")];
         let listen = Listen { address: "127.0.0.1:80".parse().expect("an address"), tls: None };
-        let site =
-            |hosts| Site { hosts, backends: &backends, connections_max: 9, identity: None, tunnel: false };
+        let site = |hosts| Site {
+            hosts,
+            backends: &backends,
+            connections_max: 9,
+            identity: None,
+            tunnel: false,
+            in_flight_max: None,
+        };
         let one = config(&site(1), listen, Buffers::Default, "m", "s");
         assert!(one.contains("default_backend b0") && !one.contains("map_str"));
         let many = config(&site(2), listen, Buffers::Default, "m", "s");
@@ -98,7 +108,14 @@ mod tests {
     fn a_tunnel_is_told_nothing_of_http() {
         let backends = ["127.0.0.1:1".parse().expect("an address")];
         let listen = Listen { address: "127.0.0.1:80".parse().expect("an address"), tls: None };
-        let site = Site { hosts: 1, backends: &backends, connections_max: 9, identity: None, tunnel: true };
+        let site = Site {
+            hosts: 1,
+            backends: &backends,
+            connections_max: 9,
+            identity: None,
+            tunnel: true,
+            in_flight_max: None,
+        };
         let text = config(&site, listen, Buffers::Default, "m", "s");
         assert!(text.contains("mode tcp\n") && !text.contains("http"));
         assert!(text.contains("option splice-response\n"));

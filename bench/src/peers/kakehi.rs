@@ -78,6 +78,9 @@ fn config(site: &Site<'_>, wrapper: &Wrapper, listen: Listen<'_>) -> String {
              backends = [{{ address = \"{backend}\", backend_id = \"s\" }}]\n",
             frontends.join(",\n  ")
         );
+        if let Some(most) = site.in_flight_max {
+            let _ = writeln!(text, "max_connections = {most}");
+        }
     }
     text
 }
@@ -92,7 +95,14 @@ mod tests {
             ["127.0.0.1:1".parse().expect("an address"), "127.0.0.1:2".parse().expect("an address")];
         let listen = Listen { address: "127.0.0.1:80".parse().expect("an address"), tls: None };
         let text = config(
-            &Site { hosts: 5, backends: &backends, connections_max: 9, identity: None, tunnel: false },
+            &Site {
+                hosts: 5,
+                backends: &backends,
+                connections_max: 9,
+                identity: None,
+                tunnel: false,
+                in_flight_max: None,
+            },
             &Wrapper::default(),
             listen,
         );
@@ -107,7 +117,14 @@ mod tests {
     fn a_tunnel_knows_no_hosts() {
         let backends = ["127.0.0.1:1".parse().expect("an address")];
         let listen = Listen { address: "127.0.0.1:80".parse().expect("an address"), tls: None };
-        let site = Site { hosts: 1, backends: &backends, connections_max: 9, identity: None, tunnel: true };
+        let site = Site {
+            hosts: 1,
+            backends: &backends,
+            connections_max: 9,
+            identity: None,
+            tunnel: true,
+            in_flight_max: None,
+        };
         let text = config(&site, &Wrapper::default(), listen);
         assert_eq!(text.matches("protocol = \"tcp\"").count(), 2);
         assert!(!text.contains("hostname"));

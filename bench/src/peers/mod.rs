@@ -58,6 +58,8 @@ pub(crate) struct Site<'a> {
     pub identity: Option<&'a Identity>,
     /// A tunnel to the first backend: bytes both ways, of which the proxy understands nothing.
     pub tunnel: bool,
+    /// Requests that the first cluster may have in flight: others are refused at once, by a 503.
+    pub in_flight_max: Option<usize>,
 }
 
 impl Site<'_> {

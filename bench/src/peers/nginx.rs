@@ -139,7 +139,14 @@ mod tests {
         let backends =
             ["127.0.0.1:1".parse().expect("an address"), "127.0.0.1:2".parse().expect("an address")];
         let listen = Listen { address: "127.0.0.1:80".parse().expect("an address"), tls: None };
-        let site = Site { hosts: 4, backends: &backends, connections_max: 9, identity: None, tunnel: false };
+        let site = Site {
+            hosts: 4,
+            backends: &backends,
+            connections_max: 9,
+            identity: None,
+            tunnel: false,
+            in_flight_max: None,
+        };
         let text = config(&site, listen, Buffers::Default);
         assert_eq!(text.matches("server_name ").count(), 2);
         assert_eq!(text.matches(".bench.test").count(), 4);
@@ -150,7 +157,14 @@ mod tests {
     fn a_tunnel_is_a_stream() {
         let backends = ["127.0.0.1:1".parse().expect("an address")];
         let listen = Listen { address: "127.0.0.1:80".parse().expect("an address"), tls: None };
-        let site = Site { hosts: 1, backends: &backends, connections_max: 9, identity: None, tunnel: true };
+        let site = Site {
+            hosts: 1,
+            backends: &backends,
+            connections_max: 9,
+            identity: None,
+            tunnel: true,
+            in_flight_max: None,
+        };
         let text = tunnel(&site, listen, Buffers::Large);
         assert!(text.contains("stream {") && !text.contains("http"));
         assert!(text.contains("proxy_pass 127.0.0.1:1;") && text.contains("proxy_buffer_size 256k;"));

@@ -1,5 +1,7 @@
 //! One backend added and removed at run time: processor time of all processes of a proxy.
 
+use std::time::Duration;
+
 use super::{CONNECTIONS_MAX, Effort, SLICES, start_all};
 use crate::backend::Backend;
 use crate::control::Controller;
@@ -25,13 +27,14 @@ pub(super) fn measure(stage: &Stage, effort: Effort) -> Row {
 }
 
 fn measure_into(row: &mut Row, stage: &Stage, effort: Effort) -> Result<(), Failure> {
-    let backend = Backend::start(1)?;
+    let backend = Backend::start(1, Duration::ZERO)?;
     let site = Site {
         hosts: 1,
         backends: backend.addresses(),
         connections_max: CONNECTIONS_MAX,
         identity: None,
         tunnel: false,
+        in_flight_max: None,
     };
     let peers = stage.present(&PEERS);
     for pair in 0..effort.pairs {

@@ -4,6 +4,7 @@ mod changes;
 mod instructions;
 mod latency;
 mod memory;
+mod overload;
 mod setting;
 mod traffic;
 
@@ -65,6 +66,8 @@ pub(crate) enum Scenario {
     TlsMemory,
     /// How long a keep-alive GET takes at 4,000 requests/s, whatever the proxy could do.
     Latency,
+    /// How long answers take that are served while four times as many are asked for, against four fifths as many.
+    Overload,
     /// A tunnel: messages of some hundred bytes, each way in turn.
     TcpMessages,
     /// A tunnel: 16 MiB at a time.
@@ -115,6 +118,7 @@ pub(crate) fn measure(scenario: Scenario, stage: &Stage, effort: Effort) -> Vec<
         }
         Scenario::Changes => vec![changes::measure(stage, effort)],
         Scenario::Latency => latency::measure(&KEEPALIVE, stage, effort),
+        Scenario::Overload => vec![overload::measure(stage, effort)],
         Scenario::Keepalive
         | Scenario::Hosts
         | Scenario::Connections
@@ -151,6 +155,10 @@ pub(crate) struct Shape {
     pub tunnel: bool,
     /// Over TLS, and with which handshakes.
     pub tls: Option<Handshakes>,
+    /// How long the backend takes for an answer.
+    pub service: Duration,
+    /// How many requests may be in flight at a time; others are refused.
+    pub in_flight_max: Option<usize>,
     /// Requests in one measurement: about a second or more of a proxy's time.
     pub requests: u64,
     pub peers: &'static [Peer],
@@ -261,6 +269,7 @@ fn traffic_shape(scenario: Scenario) -> Option<Shape> {
         | Scenario::Memory
         | Scenario::Changes
         | Scenario::Latency
+        | Scenario::Overload
         | Scenario::TlsInstructions
         | Scenario::TlsMemory => return None,
     };
@@ -278,6 +287,8 @@ const KEEPALIVE: Shape = Shape {
     clusters: 1,
     tunnel: false,
     tls: None,
+    service: Duration::ZERO,
+    in_flight_max: None,
     requests: 60_000,
     peers: ALL_AND_RELAY,
     targets: &[(Peer::Haproxy, 0.72), (Peer::Nginx, 0.78), (Peer::Relay, 1.25)],

@@ -16,6 +16,7 @@ pub(super) struct Setting {
     hosts: usize,
     connections: usize,
     tunnel: bool,
+    in_flight_max: Option<usize>,
     tls: Option<(Identity, Handshakes)>,
 }
 
@@ -23,12 +24,13 @@ impl Setting {
     pub(super) fn new(shape: &Shape) -> Result<Setting, Failure> {
         let identity = |handshakes| Ok::<_, Failure>((Identity::make()?, handshakes));
         Ok(Setting {
-            backend: Backend::start(shape.clusters)?,
+            backend: Backend::start(shape.clusters, shape.service)?,
             exchange: Exchange::new(shape.kind, shape.hosts),
             reuse: shape.reuse,
             hosts: shape.hosts,
             connections: shape.connections,
             tunnel: shape.tunnel,
+            in_flight_max: shape.in_flight_max,
             tls: shape.tls.map(identity).transpose()?,
         })
     }
@@ -41,6 +43,7 @@ impl Setting {
             connections_max,
             identity: self.tls.as_ref().map(|(identity, _)| identity),
             tunnel: self.tunnel,
+            in_flight_max: self.in_flight_max,
         }
     }
 

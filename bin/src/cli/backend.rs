@@ -7,6 +7,7 @@ use kakehi_command::proto::{AddBackend, LoadBalancingParams, RemoveBackend};
 
 use super::CliError;
 use super::client::Proxy;
+use super::wait::Wait;
 
 mod drain;
 
@@ -20,6 +21,8 @@ pub(super) enum Backend {
     Drain {
         #[command(flatten)]
         key: Key,
+        #[command(flatten)]
+        wait: Wait,
     },
     /// Send new requests and connections to a backend again that was drained
     Undrain {
@@ -30,6 +33,8 @@ pub(super) enum Backend {
     Remove {
         #[command(flatten)]
         key: Key,
+        #[command(flatten)]
+        wait: Wait,
     },
 }
 
@@ -62,6 +67,10 @@ pub(super) struct Add {
     /// but a name, of its own in the cluster
     #[arg(long, value_name = "PATH|@NAME")]
     unix_path: Option<String>,
+    /// Requests (over TCP: connections) that it may have at a time; 0: no limit [default: the cluster's
+    /// max_connections_per_backend]
+    #[arg(long, value_name = "N")]
+    max_connections: Option<u32>,
 }
 
 impl Backend {
@@ -70,11 +79,12 @@ impl Backend {
         proxy.tell(match self {
             // By the verb's variant: whoever does not know of Unix sockets must not dial the address.
             Self::Add(add) if add.unix_path.is_some() => RequestType::AddUnixBackend(add.backend()),
-            Self::Drain { key } => return drain::set_draining(proxy, key, true),
-            Self::Undrain { key } => return drain::set_draining(proxy, key, false),
+            Self::Drain { key, wait } => return drain::drain(proxy, key, wait),
+            Self::Undrain { key } => return drain::undrain(proxy, key),
             Self::Add(add) => RequestType::AddBackend(add.backend()),
-            Self::Remove { key: Key { id: cluster_id, backend_id, address } } => {
-                RequestType::RemoveBackend(RemoveBackend { cluster_id, backend_id, address: address.into() })
+            Self::Remove { key: Key { id: cluster_id, backend_id, address }, wait } => {
+                let it = RemoveBackend { cluster_id, backend_id, address: address.into() };
+                return wait.tell(proxy, RequestType::RemoveBackend(it));
             }
         })
     }
@@ -92,6 +102,7 @@ impl Add {
             backup: self.backup,
             unix_path: self.unix_path,
             draining: None,
+            max_connections: self.max_connections,
         }
     }
 }

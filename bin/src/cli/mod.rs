@@ -13,6 +13,7 @@ mod certificate;
 mod client;
 mod cluster;
 mod config;
+mod connection_attempts;
 mod connection_limit;
 mod error;
 mod events;
@@ -33,6 +34,7 @@ mod table;
 mod tls;
 mod unserved;
 mod values;
+mod wait;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -130,11 +132,12 @@ enum Verb {
     /// Limit the connections of one network to one cluster
     #[command(subcommand)]
     SubnetConnectionLimit(connection_limit::ConnectionLimit),
+    /// Change how many connects to backends there are for one request
+    #[command(subcommand)]
+    ConnectionAttempts(connection_attempts::ConnectionAttempts),
 
     #[command(hide = true)]
     Upgrade(Unserved),
-    #[command(hide = true)]
-    ConnectionAttempts(Unserved),
     #[command(hide = true)]
     Top(Unserved),
 
@@ -182,7 +185,7 @@ impl Verb {
             Self::SubnetConnectionLimit(verb) => {
                 verb.run(ConnectionLimit::PerSubnet, &mut Proxy::new(globals)?).map(done)
             }
-            Self::ConnectionAttempts(unserved) => Err(unserved.refuse("connection-attempts")),
+            Self::ConnectionAttempts(verb) => verb.run(&mut Proxy::new(globals)?).map(done),
             Self::Top(unserved) => Err(unserved.refuse("top")),
             Self::Shutdown(shutdown) => shutdown.run(&mut Proxy::new(globals)?).map(done),
             Self::Status => status::run(&mut Proxy::new(globals)?).map(done),

@@ -84,7 +84,9 @@ fn tables(content: &ContentType, width: Option<usize>) -> String {
         ContentType::ListenersList(list) => listener::render(list, width),
         ContentType::RequestCounts(counts) => state::render(counts, width),
         ContentType::WorkerResponses(responses) => {
-            certificate::render_workers(responses, width).unwrap_or_else(|| cluster::render(responses, width))
+            let known = certificate::render_workers(responses, width);
+            let known = known.or_else(|| cluster::render_closed(responses, width));
+            known.unwrap_or_else(|| cluster::render(responses, width))
         }
         ContentType::CertificatesWithFingerprints(list) => certificate::render(list, width),
         ContentType::Metrics(aggregated) => metrics::render(aggregated, width),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use kakehi_command::proto::SocketAddress;
+use kakehi_command::proto::{RateLimit, SocketAddress};
 
 use super::CliError;
 
@@ -52,6 +52,17 @@ pub(super) fn tags_text(tags: &BTreeMap<String, String>) -> String {
     tags.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", ")
 }
 
+/// Parser of `KEY=RATE[/BURST]`.
+pub(super) fn rate_limit(text: &str) -> Result<RateLimit, String> {
+    let number = |number: &str| number.parse().map_err(|_| format!("`{number}` is not a number"));
+    let (key, rate) = split_pair(text)?;
+    let (rate, burst) = match rate.split_once('/') {
+        Some((rate, burst)) => (number(rate)?, Some(number(burst)?)),
+        None => (number(&rate)?, None),
+    };
+    Ok(RateLimit { key, rate, burst })
+}
+
 /// Parser of `NAME=VALUE`; the value may contain more of the signs.
 pub(super) fn split_pair(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not NAME=VALUE"))?;
@@ -65,6 +76,16 @@ mod tests {
     fn check(text: &str, expected: &[(&str, &str)]) {
         let expected = expected.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
         assert_eq!(tags(text), Ok(expected));
+    }
+
+    #[test]
+    fn rate_limits_are_read() {
+        let limit = |key: &str, rate, burst| Ok(RateLimit { key: key.to_owned(), rate, burst });
+        assert_eq!(rate_limit("source=100"), limit("source", 100, None));
+        assert_eq!(rate_limit("header:X-Key=1/20"), limit("header:X-Key", 1, Some(20)));
+        for text in ["source", "source=", "source=a", "source=1/", "source=-1"] {
+            assert!(rate_limit(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use kakehi_command::order::{ConnectionLimit, Order, OrderError, verb_of};
+use kakehi_command::order::{ConnectionLimit, Order, OrderError, SessionsOf, verb_of};
 use kakehi_command::proto::request::RequestType;
 use kakehi_command::proto::{
     FrontendFilters, QueryCertificatesFilters, QueryClusterByDomain, QueryMetricsOptions, Request,
-    SetProtectedHealthCheck,
+    SetProtectedHealthCheck, WaitDrained,
 };
 
 /// What is to be done for a request.
@@ -38,6 +38,8 @@ pub(super) enum Route {
     Logging(String),
     /// Get events.
     Subscribe,
+    /// Hear when something has drained.
+    WaitDrained(WaitDrained),
     /// Ask main alone.
     Ask(Question),
     /// Ask the workers, too.
@@ -82,6 +84,8 @@ pub(super) enum FanOut {
     Certificates,
     /// Numbers.
     Metrics(QueryMetricsOptions),
+    /// End sessions.
+    CloseSessions(SessionsOf),
 }
 
 /// Why a request is answered with FAILURE right away. Shown to the client.
@@ -141,10 +145,12 @@ pub(super) fn route(request: &Request) -> Result<Route, Refusal> {
         R::QueryClustersByDomain(query) => Route::AskWorkers(FanOut::ClustersByDomain(query.clone())),
         R::QueryClustersHashes(_) => Route::AskWorkers(FanOut::ClusterHashes),
         R::QueryMetrics(options) => Route::AskWorkers(FanOut::Metrics(options.clone())),
+        R::CloseSessions(wire) => Route::AskWorkers(FanOut::CloseSessions(SessionsOf::from_wire(wire)?)),
         R::SoftStop(_) => Route::Stop { hard: false },
         R::HardStop(_) => Route::Stop { hard: true },
         R::Logging(filter) => Route::Logging(filter.clone()),
         R::SubscribeEvents(_) => Route::Subscribe,
+        R::WaitDrained(asked) => Route::WaitDrained(asked.clone()),
         R::Transaction(transaction) => Route::Transaction {
             orders: orders(&transaction.requests)?,
             if_revision: transaction.if_revision,

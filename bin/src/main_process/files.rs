@@ -66,6 +66,8 @@ pub(super) struct Snapshot {
     pub(super) revision: u64,
     /// The Unix sockets that workers may connect to.
     pub(super) unix_sockets: UnixSockets,
+    /// Bytes of a worker's buffers.
+    pub(super) buffer_bytes: usize,
 }
 
 /// Where a configuration to be reloaded is.
@@ -218,8 +220,8 @@ pub(super) fn load(path: &Path, base: Snapshot, record_bytes_max: usize) -> Resu
     refuse_irregular(path).map_err(|error| failed(&error))?;
     let file = File::open(path).map_err(|error| failed(&error))?;
     let records = read_state(BufReader::new(file), record_bytes_max.max(STATE_RECORD_BYTES_MIN));
-    let Snapshot { mut state, revision, unix_sockets } = base;
-    let soundness = Soundness::default();
+    let Snapshot { mut state, revision, unix_sockets, buffer_bytes } = base;
+    let soundness = Soundness::new(buffer_bytes);
     let (mut orders, mut refused) = (Vec::new(), 0);
     for (index, record) in records.enumerate() {
         let request = record.map_err(|error| failed(&error))?;
@@ -258,7 +260,7 @@ fn reload(source: &Source, base: &Snapshot) -> Result<Prepared, String> {
     orders.iter().try_for_each(vet_keys)?;
     let mut target = ConfigState::default();
     let changes = target.transact(&orders).map_err(|error| error.to_string())?;
-    Soundness::default().check_or_undo(&mut target, changes)?;
+    Soundness::new(base.buffer_bytes).check_or_undo(&mut target, changes)?;
     let orders = base.state.diff(&target);
     Ok(Prepared { base: base.revision, state: target, orders, refused: 0, notes, probe_secrets })
 }
@@ -295,7 +297,7 @@ mod tests {
     }
 
     fn at(revision: u64, clusters: &[&str]) -> Snapshot {
-        Snapshot { state: state(clusters), revision, unix_sockets: UnixSockets::Any }
+        Snapshot { state: state(clusters), revision, unix_sockets: UnixSockets::Any, buffer_bytes: 16_393 }
     }
 
     #[test]

@@ -8,8 +8,10 @@
 
 mod backoff;
 mod clients;
+mod closed;
 mod command_socket;
 mod dispatch;
+mod drains;
 mod expiry;
 mod feed;
 mod files;

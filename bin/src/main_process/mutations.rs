@@ -21,6 +21,7 @@ use kakehi_command::proto::{
 use kakehi_command::state::{Change, ConfigState, Effect};
 
 use super::clients::{ClientId, failure};
+use super::drains::{Leaver, Step, steps_of};
 use super::feed::Feed;
 use super::files::{Finding, Finished, Job, Prepared, Snapshot, Source};
 use super::gather::Gather;
@@ -276,8 +277,9 @@ impl Supervisor {
         let touched = listeners_that_differ(&self.configuration.state, &state);
         match plan_sockets(&mut self.sockets, &state, &touched, &orders) {
             Ok(plan) => {
+                let steps = steps_of_orders(&self.configuration.state, &orders);
                 self.configuration.state = state;
-                self.send_out(client, verb, &orders.into(), &plan, done);
+                self.send_out(client, verb, &orders.into(), &plan, steps, done);
             }
             Err(error) => self.refuse(client, verb, format!("nothing has changed: {error}")),
         }
@@ -294,7 +296,7 @@ impl Supervisor {
     ) {
         let touched = changes.iter().flat_map(Change::effects).filter_map(listener_of).collect();
         match plan_sockets(&mut self.sockets, &self.configuration.state, &touched, orders) {
-            Ok(plan) => self.send_out(client, verb, orders, &plan, done),
+            Ok(plan) => self.send_out(client, verb, orders, &plan, steps_of(&changes), done),
             Err(error) => {
                 for change in changes.into_iter().rev() {
                     self.configuration.state.undo(change);
@@ -311,6 +313,7 @@ impl Supervisor {
         verb: &'static str,
         orders: &Rc<[Order]>,
         plan: &SocketPlan,
+        mut steps: Vec<Step>,
         done: Done,
     ) {
         self.configuration.revision += 1;
@@ -323,7 +326,10 @@ impl Supervisor {
         }
         for key in &plan.close {
             self.sockets.let_go(key, revision);
+            let removed = !self.configuration.state.has_listener(key);
+            steps.push(Step::Leaves(Leaver::Listener(key.clone()), removed));
         }
+        self.drains.begin(steps, revision, &self.fleet.ids(), self.now);
         self.sockets.close_applied(self.fleet.applied_by_all());
         if let Some(peer) = self.clients.peer(client) {
             log::info!("{verb} by {peer}: accepted as revision {revision}, {} orders", orders.len());
@@ -339,6 +345,7 @@ impl Supervisor {
             state: self.configuration.state.clone(),
             revision: self.configuration.revision,
             unix_sockets: self.settings.unix_sockets,
+            buffer_bytes: self.settings.buffer_bytes(),
         }
     }
 
@@ -346,6 +353,20 @@ impl Supervisor {
         log::info!("client {client}: {verb} refused: {text}");
         self.clients.answer(client, &failure(text), self.now);
     }
+}
+
+/// What orders mean for those that leave, applied to the state from before them.
+fn steps_of_orders(before: &ConfigState, orders: &[Order]) -> Vec<Step> {
+    let matters = |order: &Order| {
+        matches!(order, Order::RemoveBackend(_) | Order::RemoveCluster(_) | Order::AddBackend(_))
+            || matches!(order, Order::ActivateListener { .. })
+    };
+    if !orders.iter().any(matters) {
+        return Vec::new();
+    }
+    let mut state = before.clone();
+    let changes: Vec<Change> = orders.iter().filter_map(|order| state.apply(order).ok()).collect();
+    steps_of(&changes)
 }
 
 /// Opens the sockets of the listeners that are active after a change, and finds those to close. If one
@@ -513,6 +534,7 @@ fn event_of(order: &Order) -> Option<Event> {
         Order::ReplaceCertificate { new, .. } => certificate(EventKind::CertificateReplaced, new.address()),
         Order::AddBackend(_)
         | Order::SetConnectionLimit { .. }
+        | Order::SetConnectionAttempts(_)
         | Order::RemoveBackend(_)
         | Order::SetHealthCheck { .. }
         | Order::RemoveHealthCheck(_) => return None,

@@ -15,6 +15,7 @@ use kakehi_command::proto::{
 };
 
 use super::clients::{ClientId, failure};
+use super::closed::closed;
 use super::dispatch::{FanOut, Question};
 use super::expiry;
 use super::gather::{Gather, WorkerId};
@@ -120,6 +121,7 @@ impl Supervisor {
                 let kind = QueryKind::Views(Some(ContentType::ClusterHashes(hashes)));
                 ("Querying cluster hashes...", kind, timeout)
             }
+            FanOut::CloseSessions(of) => ("Closing sessions...", QueryKind::Closed(of), timeout),
             // What main knows is another question's: a worker is asked for what it serves.
             FanOut::Certificates => ("Querying certificates...", QueryKind::Views(None), timeout),
         };
@@ -162,6 +164,14 @@ impl Supervisor {
             QueryKind::Views(main) => views(main, gather),
             QueryKind::Metrics(options) if options.list => available(gather),
             QueryKind::Metrics(options) => self.metrics(&options, gather),
+            QueryKind::Left { who, after } => {
+                let left = gather.answers().values().filter_map(|answer| answer.message.parse::<u64>().ok());
+                failure(format!(
+                    "{who} has not drained after {after:.1?}: connections left: {}",
+                    left.sum::<u64>()
+                ))
+            }
+            QueryKind::Closed(of) => closed(&of, gather),
             QueryKind::Logging => {
                 self.publish("main", event(EventKind::LoggingLevelChanged));
                 match troubles(&gather) {
@@ -174,7 +184,7 @@ impl Supervisor {
         }
     }
 
-    fn fan_out(
+    pub(super) fn fan_out(
         &mut self,
         client: ClientId,
         verb: &'static str,
@@ -256,6 +266,7 @@ impl Supervisor {
             ("configuration.clusters", gauge(counts.clusters)),
             ("configuration.certificates", gauge(counts.certificates)),
             ("configuration.frontends", gauge(counts.http_frontends + counts.tcp_frontends)),
+            ("configuration.draining", gauge(self.drains.count())),
             ("process.uptime_seconds", Inner::Gauge(uptime.as_secs())),
         ]
         .into_iter()
@@ -310,7 +321,7 @@ fn available(gather: Gather<supervision::Answer>) -> Response {
 }
 
 /// Which workers failed or did not answer, in words; `None` if all is well.
-fn troubles(gather: &Gather<supervision::Answer>) -> Option<String> {
+pub(super) fn troubles(gather: &Gather<supervision::Answer>) -> Option<String> {
     let lost = gather.lost().iter().map(|(worker, lost)| format!("worker {worker} {lost}"));
     let failed = gather.answers().iter().filter(|(_, answer)| !is_ok(answer));
     let failed = failed.map(|(worker, answer)| format!("worker {worker}: {}", answer.message));

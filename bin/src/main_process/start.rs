@@ -110,17 +110,21 @@ pub(crate) enum StartError {
 ///
 /// # Errors
 /// The start failed, and nothing of it is left; or, rarely, the loop lost what it cannot do without.
-pub(crate) fn run(config: Config, options: StartOptions) -> Result<ExitCode, StartError> {
+pub(crate) fn run(mut config: Config, options: StartOptions) -> Result<ExitCode, StartError> {
     let worker_log = install_logger(&config)?;
     if let Err(error) = descriptors::close_inherited_on_exec() {
         log::debug!("inherited descriptors stay open in workers: {error}");
     }
-    let limit = descriptors::raise_limit(config.max_connections as u64)?;
-    log::debug!("{limit} file descriptors per process");
+    let descriptors = descriptors::raise_limit()?;
+    log::debug!("{descriptors} file descriptors per process");
     // Before the first thread is started: threads inherit the mask.
     let signals = Signals::open()
         .map_err(|error| StartError::Io { step: "take over signals", source: error.into() })?;
     let configuration = initial_state(&config)?;
+    let listeners = configuration.state.active_listeners().count() as u64;
+    for lowered in descriptors::fit(&mut config, listeners, descriptors)? {
+        log::warn!("{lowered}");
+    }
     let command_socket = CommandSocket::open(&config.command_socket, config.command_socket_mode)?;
     let workers = usize::from(config.worker_count);
     let sockets = bind_listeners(&configuration.state, &config, workers)?;
@@ -204,6 +208,7 @@ fn initial_state(config: &Config) -> Result<Configuration, StartError> {
             state: configuration.state,
             revision: configuration.revision,
             unix_sockets: config.worker_unix_sockets,
+            buffer_bytes: config.buffer_size,
         };
         let loaded =
             files::load(path, base, config.max_command_buffer_size).map_err(StartError::SavedState)?;
@@ -232,7 +237,7 @@ fn sound_state(config: &Config) -> Result<ConfigState, StartError> {
     config.orders.iter().try_for_each(vet_keys).map_err(StartError::Certificate)?;
     let mut state = ConfigState::default();
     let changes = state.transact(&config.orders)?;
-    Soundness::default().check_or_undo(&mut state, changes).map_err(StartError::Unsound)?;
+    Soundness::new(config.buffer_size).check_or_undo(&mut state, changes).map_err(StartError::Unsound)?;
     Ok(state)
 }
 

@@ -25,6 +25,7 @@ use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use super::clients::{ClientId, ClientLimits, Clients, Turn, failure};
 use super::command_socket::CommandSocket;
 use super::dispatch::{self, Question, Route};
+use super::drains::Drains;
 use super::expiry::Expiry;
 use super::files::{FileThread, Source};
 use super::gather::Lost;
@@ -84,6 +85,13 @@ pub(super) struct Settings {
     pub(super) limits: LimitsConfig,
     /// What a reload without a path reads.
     pub(super) source: Source,
+}
+
+impl Settings {
+    /// Bytes of a worker's buffers.
+    pub(super) fn buffer_bytes(&self) -> usize {
+        usize::try_from(self.server.buffer_size).unwrap_or(usize::MAX)
+    }
 }
 
 /// The configuration being served, or about to be.
@@ -148,6 +156,7 @@ pub(super) struct Supervisor {
     pub(super) limits: LimitMemory,
     pub(super) soundness: Soundness,
     pub(super) health: Health,
+    pub(super) drains: Drains,
     pub(super) stopping: Option<Stopping>,
     pub(super) expiry: Expiry,
     /// How the last process ended, for the error if the start fails.
@@ -183,6 +192,7 @@ impl Supervisor {
         register(poll.registry(), &prepared.signals, SIGNALS).map_err(failed("watch signals"))?;
         register(poll.registry(), prepared.command_socket.listener(), COMMAND_SOCKET)
             .map_err(failed("watch the command socket"))?;
+        let soundness = Soundness::new(prepared.settings.buffer_bytes());
         Ok(Self {
             poll,
             signals: prepared.signals,
@@ -199,8 +209,9 @@ impl Supervisor {
             tickets: Tickets::new(now),
             sessions: prepared.sessions,
             limits: prepared.limits,
-            soundness: Soundness::default(),
+            soundness,
             health,
+            drains: Drains::default(),
             stopping: None,
             expiry: Expiry::new(now),
             last_end: String::new(),
@@ -238,6 +249,7 @@ impl Supervisor {
             self.settle();
             self.serve_clients();
             self.settle_health();
+            self.settle_drains();
             self.clients.tidy(self.now);
             self.announce();
             if self.is_stopped() {
@@ -338,7 +350,7 @@ impl Supervisor {
         let response = match task.work {
             Work::Apply(apply) => self.finish_apply(apply),
             Work::Query(query) => self.finish_query(query),
-            Work::Files => failure("the request was given up"),
+            Work::Files | Work::Drained { .. } => failure("the request was given up"),
         };
         log::debug!("client {client}: {verb} answered {:?} after {took:?}", response.status());
         self.clients.answer(client, &response, self.now);
@@ -408,6 +420,7 @@ impl Supervisor {
             Route::Stop { hard } => self.stop(hard, Some(client)),
             Route::Logging(filter) => self.change_logging(client, verb, &filter, request),
             Route::Subscribe => self.subscribe(client),
+            Route::WaitDrained(asked) => self.wait_drained(client, verb, asked),
             Route::Ask(question) => self.answer_question(client, &question),
             Route::AskWorkers(question) => self.ask_workers(client, verb, question, request),
         }

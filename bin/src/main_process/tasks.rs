@@ -1,13 +1,15 @@
 //! Requests that wait for workers or for the file thread, and what is told to the client meanwhile.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use kakehi_command::order::SessionsOf;
 use kakehi_command::proto::response_content::ContentType;
 use kakehi_command::proto::supervision::Answer;
-use kakehi_command::proto::{Event, QueryMetricsOptions};
+use kakehi_command::proto::{Event, QueryMetricsOptions, WaitDrained};
 
 use super::clients::ClientId;
+use super::drains::Leaver;
 use super::gather::{Gather, Lost, WorkerId};
 
 /// A request being worked on. Also the id of the query that workers are sent for it; never reused.
@@ -39,6 +41,15 @@ pub(super) enum Work {
     Query(Query),
     /// The file thread.
     Files,
+    /// The last connection of something that leaves.
+    Drained {
+        /// What leaves.
+        who: Leaver,
+        /// As it was asked.
+        asked: WaitDrained,
+        /// Who asked waits no longer.
+        is_late: bool,
+    },
 }
 
 /// A change on its way to the workers.
@@ -85,6 +96,15 @@ pub(super) enum QueryKind {
     Metrics(QueryMetricsOptions),
     /// Whether everybody has changed what it logs.
     Logging,
+    /// How many of these sessions were closed.
+    Closed(SessionsOf),
+    /// How many connections are left of what was waited for so long.
+    Left {
+        /// What leaves.
+        who: String,
+        /// How long was waited.
+        after: Duration,
+    },
 }
 
 /// All tasks.
@@ -137,7 +157,7 @@ impl Tasks {
             match &mut task.work {
                 Work::Apply(apply) => apply.gather.lose(worker, why.clone()),
                 Work::Query(query) => query.gather.lose(worker, why.clone()),
-                Work::Files => false,
+                Work::Files | Work::Drained { .. } => false,
             };
         }
     }
@@ -153,6 +173,7 @@ impl Tasks {
                 Work::Query(Query { gather, kind: QueryKind::Status }) => drop(gather.expire()),
                 Work::Query(query) => astray.extend(query.gather.expire()),
                 Work::Files => {}
+                Work::Drained { is_late, .. } => *is_late = true,
             }
         }
         astray.sort_unstable();
@@ -165,9 +186,20 @@ impl Tasks {
         let is_complete = |task: &Task| match &task.work {
             Work::Apply(apply) => apply.gather.is_complete(),
             Work::Query(query) => query.gather.is_complete(),
-            Work::Files => false,
+            Work::Files | Work::Drained { .. } => false,
         };
         self.tasks.iter().filter(|(_, task)| is_complete(task)).map(|(id, _)| *id).collect()
+    }
+
+    /// Takes out those that waited for something to drain, and wait no longer.
+    pub(super) fn drained(&mut self, has_ended: impl Fn(&Leaver) -> bool) -> Vec<Task> {
+        let is_over = |task: &Task| match &task.work {
+            Work::Drained { who, is_late, .. } => *is_late || has_ended(who),
+            _ => false,
+        };
+        let over: Vec<TaskId> =
+            self.tasks.iter().filter(|(_, task)| is_over(task)).map(|(id, _)| *id).collect();
+        over.into_iter().filter_map(|id| self.tasks.remove(&id)).collect()
     }
 
     /// Clients to be told that their request is still being worked on, and what it waits for.
@@ -200,6 +232,7 @@ impl Task {
             Work::Apply(apply) => list(apply.gather.waiting().collect()),
             Work::Query(query) => list(query.gather.waiting().collect()),
             Work::Files => "Still working on files...".to_owned(),
+            Work::Drained { who, .. } => format!("Still waiting for {who}..."),
         }
     }
 }

@@ -101,6 +101,7 @@ impl Supervisor {
                 }
             }
             Message::Drained(_) => log::info!("worker {id} (pid {}) has drained", worker.pid()),
+            Message::Departures(departures) => self.take_departures(id, departures.departures),
             Message::Verdicts(verdicts) => self.take_verdicts(id, &verdicts.verdicts),
             Message::Event(event) => self.publish(&id.to_string(), event),
         }
@@ -111,6 +112,7 @@ impl Supervisor {
     pub(super) fn lose_worker(&mut self, id: WorkerId, lost: &Lost, why: &str) -> Result<(), StartError> {
         let Some(loss) = self.fleet.lose(id, self.now) else { return Ok(()) };
         self.tasks.lose(id, lost);
+        self.drains.lose(id);
         self.sockets.close_applied(self.fleet.applied_by_all());
         if self.stopping.is_some() {
             log::info!("worker {id} (pid {}) has ended", loss.pid);

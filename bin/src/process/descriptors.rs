@@ -1,5 +1,5 @@
-//! The limit on open file descriptors, raised to what the configured number of connections needs; and
-//! what becomes of those that were open before us.
+//! The limit on open file descriptors, raised as far as it may be, and held against what the configured limits
+//! need; and what becomes of those that were open before us.
 //!
 //! Workers inherit the limit of the main process, so it is raised once, before they are spawned.
 
@@ -7,34 +7,50 @@ use std::fs;
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
 
+use kakehi_command::config::Config;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// A proxied connection is two descriptors: its front and its back.
-const DESCRIPTORS_PER_CONNECTION_MIN: u64 = 2;
+/// A client connection has a back at most; those that are kept idle are among the backs, of which there are no more
+/// than client connections may be. Which kind a back is, TCP or a Unix socket, does not matter.
+const PER_CONNECTION: u64 = 2;
 
-/// What is asked for if the hard limit allows it: pipes and pooled back connections need their own.
-const DESCRIPTORS_PER_CONNECTION: u64 = 4;
+/// A pipe has two ends.
+const PER_PIPE: u64 = 2;
 
-/// Why the limit could not be raised far enough.
+/// Of a worker, in main: its channel, and one that is about to take its place.
+const PER_WORKER: u64 = 2;
+
+/// What a process has besides: standard streams, log, poll, channel, signals, timers, locks, files that are read or
+/// written, what came with an order and is not at its place yet, a connection that is refused. With one listener and two
+/// workers 6 were open in a worker at rest, and 13 in main.
+const OWN: u64 = 32;
+
+/// Why the configured limits do not fit.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum DescriptorError {
-    /// The operator asks for more connections than the process may hold.
+    /// The operator asks for more than a process may hold.
     #[error(
-        "max_connections = {max_connections} needs {needed} file descriptors, and the hard limit of this process \
-         is {hard}: raise it (ulimit -Hn, LimitNOFILE= in systemd) or lower max_connections to {possible}"
+        "{key} = {value} needs {needed} file descriptors in {whom} ({formula}), and the hard limit of this process is \
+         {hard}: raise it (LimitNOFILE= in systemd, ulimit -Hn in a shell) or {remedy}"
     )]
     HardLimit {
-        /// Connections asked for, per worker.
-        max_connections: u64,
-        /// Descriptors they need.
+        /// The setting that asks for most of them.
+        key: &'static str,
+        /// Its value.
+        value: u64,
+        /// Descriptors needed.
         needed: u64,
+        /// The process that needs them.
+        whom: &'static str,
+        /// How that comes about.
+        formula: &'static str,
         /// Descriptors the process may have at most.
         hard: u64,
-        /// The highest `max_connections` that would fit.
-        possible: u64,
+        /// What else would help.
+        remedy: String,
     },
-    /// The kernel refused a limit below the hard one.
+    /// The kernel refused a limit that is not above the hard one.
     #[error("cannot raise the limit on file descriptors to {wanted}: {source}")]
     Kernel {
         /// The limit asked for.
@@ -64,50 +80,150 @@ pub(crate) fn close_inherited_on_exec() -> io::Result<()> {
     Ok(())
 }
 
-/// Raises the soft limit for `max_connections` connections per worker. Gives the limit now in force.
-pub(crate) fn raise_limit(max_connections: u64) -> Result<u64, DescriptorError> {
-    let kernel = |source| DescriptorError::Kernel { wanted: 0, source };
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(kernel)?;
-    let wanted = wanted_limit(max_connections, soft, hard)?;
-    if wanted > soft {
-        setrlimit(Resource::RLIMIT_NOFILE, wanted, hard)
-            .map_err(|source| DescriptorError::Kernel { wanted, source })?;
+/// Raises the soft limit to the hard one, which is given. Nothing here goes through all descriptors there could be,
+/// so that a high limit costs nothing.
+pub(crate) fn raise_limit() -> Result<u64, DescriptorError> {
+    let kernel = |wanted| move |source| DescriptorError::Kernel { wanted, source };
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(kernel(0))?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(kernel(hard))?;
     }
-    Ok(wanted)
+    Ok(hard)
 }
 
-/// The soft limit to set: never lower than it was, never above the hard one.
-fn wanted_limit(max_connections: u64, soft: u64, hard: u64) -> Result<u64, DescriptorError> {
-    let needed = max_connections.saturating_mul(DESCRIPTORS_PER_CONNECTION_MIN);
-    if needed > hard {
-        let possible = hard / DESCRIPTORS_PER_CONNECTION_MIN;
-        return Err(DescriptorError::HardLimit { max_connections, needed, hard, possible });
+/// Holds what the configuration needs against the `limit`, with so many listeners. What the operator has written and
+/// can't be had is an error; what nobody has written is lowered to what fits, of which the texts tell.
+///
+/// # Errors
+/// A written value needs more than there is, or nothing at all would fit.
+pub(crate) fn fit(config: &mut Config, listeners: u64, limit: u64) -> Result<Vec<String>, DescriptorError> {
+    let workers = u64::from(config.worker_count);
+    let pipes = PER_PIPE.saturating_mul(config.max_splice_pipes as u64);
+    let demands = [
+        Demand {
+            key: "max_connections",
+            value: &mut config.max_connections,
+            is_default: config.max_connections_is_default,
+            each: PER_CONNECTION,
+            others: pipes
+                .saturating_add(config.max_probes as u64)
+                .saturating_add(listeners)
+                .saturating_add(OWN),
+            whom: "each worker",
+            formula: "2 x max_connections + 2 x max_splice_pipes + max_probes + listeners + 32",
+        },
+        Demand {
+            key: "max_command_clients",
+            value: &mut config.max_command_clients,
+            is_default: config.max_command_clients_is_default,
+            each: 1,
+            others: workers.saturating_mul(listeners.saturating_add(PER_WORKER)).saturating_add(OWN),
+            whom: "the main process",
+            formula: "max_command_clients + worker_count x (listeners + 2) + 32",
+        },
+    ];
+    let mut lowered = Vec::new();
+    for demand in demands {
+        lowered.extend(demand.fit(limit)?);
     }
-    Ok(soft.max(hard.min(max_connections.saturating_mul(DESCRIPTORS_PER_CONNECTION))))
+    Ok(lowered)
+}
+
+/// What one setting asks for in one process.
+struct Demand<'a> {
+    key: &'static str,
+    value: &'a mut usize,
+    is_default: bool,
+    each: u64,
+    /// Descriptors for all else.
+    others: u64,
+    whom: &'static str,
+    formula: &'static str,
+}
+
+impl Demand<'_> {
+    /// What it has become, if it was lowered.
+    fn fit(self, hard: u64) -> Result<Option<String>, DescriptorError> {
+        let Self { key, whom, formula, .. } = self;
+        let value = *self.value as u64;
+        let needed = self.each.saturating_mul(value).saturating_add(self.others);
+        if needed <= hard {
+            return Ok(None);
+        }
+        let possible = hard.saturating_sub(self.others) / self.each;
+        match usize::try_from(possible) {
+            Ok(fitting) if self.is_default && fitting > 0 => {
+                *self.value = fitting;
+                Ok(Some(format!(
+                    "{key} is {possible}, not {value}: that needs {needed} file descriptors in {whom} ({formula}), \
+                     and the hard limit of this process is {hard}: raise it (LimitNOFILE= in systemd, ulimit -Hn in a \
+                     shell), or write {key} = {possible} to have this unsaid"
+                )))
+            }
+            _ => {
+                let remedy = match possible {
+                    0 => format!("lower what else there is: that alone needs {}", self.others),
+                    _ => format!("lower {key} to {possible}"),
+                };
+                Err(DescriptorError::HardLimit { key, value, needed, whom, formula, hard, remedy })
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use kakehi_command::config::{Origin, parse_alone};
+
     use super::*;
 
-    #[test]
-    fn the_soft_limit_follows_the_connections() {
-        assert_eq!(wanted_limit(10_000, 1024, 1_048_576), Ok(40_000));
-        assert_eq!(wanted_limit(10_000, 1024, 20_000), Ok(20_000), "the hard limit caps it");
-        assert_eq!(wanted_limit(10, 1024, 4096), Ok(1024), "never lowered");
+    /// What becomes of `max_connections` and `max_command_clients`, and what is said.
+    fn check(settings: &str, limit: u64, expected: Result<(usize, usize, &[&str]), &str>) {
+        let text = format!("command_socket = \"/run/x.sock\"\nworker_count = 3\n{settings}");
+        let origin = Origin::File(Path::new("/x.toml").to_owned());
+        let mut config = parse_alone(&text, &origin).expect("a configuration");
+        match (fit(&mut config, 10, limit), expected) {
+            (Ok(said), Ok((connections, clients, words))) => {
+                assert_eq!((config.max_connections, config.max_command_clients), (connections, clients));
+                assert_eq!(said.len(), words.len(), "{said:?}");
+                for (said, words) in said.iter().zip(words) {
+                    assert!(said.starts_with(words), "{said}");
+                }
+            }
+            (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{error}"),
+            (got, _) => panic!("{settings} within {limit}: {got:?}"),
+        }
     }
 
     #[test]
-    fn a_hard_limit_too_low_names_what_would_fit() {
-        let error = wanted_limit(10_000, 1024, 4096).unwrap_err();
-        assert_eq!(
-            error,
-            DescriptorError::HardLimit {
-                max_connections: 10_000,
-                needed: 20_000,
-                hard: 4096,
-                possible: 2048
-            }
-        );
+    fn what_fits_is_left_alone() {
+        // 2 x 10000 + 2 x 256 + 256 + 10 + 32.
+        check("", 20_810, Ok((10_000, 1_024, &[])));
+        check("max_connections = 500", 1_810, Ok((500, 1_024, &[])));
+        check("max_connections = 500\nmax_splice_pipes = 0", 1_298, Ok((500, 1_024, &[])));
+        // 1024 + 3 x (10 + 2) + 32.
+        check("max_connections = 100", 1_092, Ok((100, 1_024, &[])));
+    }
+
+    #[test]
+    fn what_is_written_is_kept_or_refused() {
+        let words = "max_connections = 500 needs 1810 file descriptors in each worker (2 x max_connections + 2 x \
+                     max_splice_pipes + max_probes + listeners + 32), and the hard limit of this process is 1809: \
+                     raise it (LimitNOFILE= in systemd, ulimit -Hn in a shell) or lower max_connections to 499";
+        check("max_connections = 500", 1_809, Err(words));
+        let words = "max_command_clients = 1024 needs 1092 file descriptors in the main process";
+        check("max_connections = 9\nmax_command_clients = 1024", 1_091, Err(words));
+        let words = "lower what else there is: that alone needs 810";
+        check("max_connections = 1", 810, Err(words));
+    }
+
+    #[test]
+    fn what_nobody_has_written_is_lowered() {
+        check("", 4_096, Ok((1_643, 1_024, &["max_connections is 1643, not 10000: that needs 20810 "])));
+        let both: &[&str] = &["max_connections is 107, not 10000", "max_command_clients is 956, not 1024"];
+        check("", 1_024, Ok((107, 956, both)));
+        check("", 811, Err("that alone needs 810"));
     }
 }

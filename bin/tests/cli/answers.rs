@@ -77,6 +77,12 @@ fn cluster_cases() -> Vec<Case> {
              --shard-strict --max-connection-attempts 3",
         ),
         plain("cluster_remove", "cluster remove --id app"),
+        case("cluster_close_sessions", "cluster close-sessions -i app", canned::closed_sessions()),
+        case(
+            "cluster_close_sessions_json",
+            "cluster close-sessions --id app --backend-id app-1 -a 10.0.0.1:80 --json",
+            canned::closed_sessions(),
+        ),
         case("cluster_list", "cluster list", canned::cluster_hashes()),
         case("cluster_list_id", "cluster list --id app", canned::cluster_in_full()),
         case("cluster_list_id_json", "cluster list --id app --json", canned::cluster_in_full()),

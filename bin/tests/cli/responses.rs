@@ -67,6 +67,12 @@ pub(crate) fn cluster_hashes() -> Response {
     worker_responses([("main", hashes(7)), ("10", hashes(8)), ("2", hashes(7))])
 }
 
+/// What each worker has closed.
+pub(crate) fn closed_sessions() -> Response {
+    let counts = |closed, draining| ContentType::ClosedSessions(ClosedSessions { closed, draining });
+    worker_responses([("2", counts(7, 0)), ("10", counts(0, 1))])
+}
+
 /// One cluster in full; worker 1 lacks a backend.
 pub(crate) fn cluster_in_full() -> Response {
     let main = cluster_information();

@@ -4,7 +4,7 @@
 //! is here cannot be forgotten in the embedded `config.toml` (a test compares them, defaults included),
 //! and serving one more is a change of one word. Ranges that only hold between keys are in `resolve`.
 
-use crate::order::MAX_EARLY_DATA_MAX;
+use crate::order::{MAX_EARLY_DATA_MAX, RATE_MAX};
 
 /// One key of a table.
 #[derive(Debug)]
@@ -87,6 +87,8 @@ const fn from_one(max: u64) -> Shape {
 const U8: u64 = u8::MAX as u64;
 const U16: u64 = u16::MAX as u64;
 const U32: u64 = u32::MAX as u64;
+/// So many a second.
+const RATE: u64 = RATE_MAX as u64;
 /// TOML's own limit: its integers are signed.
 const I64: u64 = i64::MAX as u64;
 
@@ -145,7 +147,7 @@ pub(super) static TOP: &[Key] = &[
     key("subnet_ipv6_prefix", up_to(128), "128", Yes),
     key("max_connection_attempts", from_one(U8), "5", Yes),
     key("retry_after", up_to(U32), "60", Yes),
-    key("evict_on_queue_full", Flag, "false", NotYet),
+    key("evict_on_queue_full", Flag, "false", Yes),
     // 0: twice max_connections for each worker.
     key("max_limit_entries", up_to(1 << 24), "0", Yes),
     key("basic_auth_max_credential_bytes", up_to(BUFFER_BYTES_MAX), "4096", Yes),
@@ -206,6 +208,11 @@ pub(super) static LISTENER: &[Key] = &[
     key("max_request_line", Integer { min: 256, max: U32 }, "8192", Yes),
     key("max_body_bytes", up_to(I64), "0", Yes),
     key("min_transfer_rate", up_to(U32), "240", Yes),
+    key("rate_limits", Tables(RATE_LIMIT), "[]", Yes),
+    key("max_connections", up_to(I64), "0", Yes),
+    key("max_connections_per_source", up_to(I64), "0", Yes),
+    key("max_accept_rate", up_to(RATE), "0", Yes),
+    key("over_limit", OneOf(&["answer", "close"]), "\"answer\"", Yes),
     key("sticky_name", Text, "\"SOZUBALANCEID\"", Yes),
     key("answer_301", Text, "", Yes),
     key("answer_400", Text, "", Yes),
@@ -294,6 +301,10 @@ pub(super) static CLUSTER: &[Key] = &[
     key("load_balancing", OneOf(&["ROUND_ROBIN", "RANDOM", "LEAST_LOADED", "POWER_OF_TWO", "HRW", "MAGLEV"]), "\"ROUND_ROBIN\"", Yes),
     key("load_metric", OneOf(&["CONNECTIONS", "REQUESTS", "CONNECTION_TIME"]), "\"CONNECTIONS\"", Yes),
     key("max_connection_attempts", from_one(U8), "5", Yes),
+    key("max_connections", up_to(U32), "0", Yes),
+    key("max_connections_per_backend", up_to(U32), "0", Yes),
+    key("max_queue", up_to(U32), "0", Yes),
+    key("queue_timeout_ms", Integer { min: 1, max: 600_000 }, "1000", Yes),
     key("sticky_session", Flag, "false", Yes),
     key("sticky_secure", Flag, "false", Yes),
     key("sticky_http_only", Flag, "false", Yes),
@@ -321,6 +332,7 @@ pub(super) static CLUSTER: &[Key] = &[
     key("passive_health", Table(PASSIVE_HEALTH), "", Yes),
     key("panic_threshold", up_to(100), "", Yes),
     key("retry_budget_percent", up_to(100), "", Yes),
+    key("rate_limits", Tables(RATE_LIMIT), "[]", Yes),
     key("udp", Table(UDP), "", OnlyFor("udp")),
 ];
 
@@ -372,6 +384,7 @@ pub(super) static BACKEND: &[Key] = &[
     key("weight", up_to(U8), "100", Yes),
     key("backup", Flag, "false", Yes),
     key("draining", Flag, "false", Yes),
+    key("max_connections", up_to(U32), "", Yes),
     key("sticky_id", Text, "", Yes),
     key("unix_path", Text, "", Yes),
 ];
@@ -396,6 +409,13 @@ pub(super) static HEALTH_CHECK: &[Key] = &[
 pub(super) static HEALTH_HEADER: &[Key] = &[
     key("name", Text, "", Yes),
     key("value_file", Text, "", Yes),
+];
+
+#[rustfmt::skip]
+pub(super) static RATE_LIMIT: &[Key] = &[
+    key("key", Text, "", Yes),
+    key("rate", from_one(RATE), "", Yes),
+    key("burst", from_one(RATE), "", Yes),
 ];
 
 #[rustfmt::skip]
@@ -446,4 +466,5 @@ pub(super) static SECTIONS: &[(&str, &[Key])] = &[
     ("a frontend's header_predicates", HEADER_PREDICATE),
     ("a health_check's headers", HEALTH_HEADER),
     ("a cluster's passive_health", PASSIVE_HEALTH),
+    ("rate_limits", RATE_LIMIT),
 ];

@@ -9,6 +9,7 @@ use super::answers::Answers;
 use super::diagnostic::Diagnostics;
 use super::file::Section;
 use super::health;
+use super::limits;
 use super::pem_files::{PemFiles, Unreadable};
 use crate::order::SEND_TLS13_TICKETS_DEFAULT;
 use crate::proto;
@@ -21,6 +22,7 @@ pub(super) fn http_listener(
     diagnostics: &mut Diagnostics,
 ) -> proto::HttpListenerConfig {
     let number = |name: &str| section.integer(name).and_then(|value| u32::try_from(value).ok());
+    let limits = limits::of_listener(section, diagnostics);
     proto::HttpListenerConfig {
         public_address: section.address("public_address").map(|address| address.value.into()),
         sticky_name: section.text("sticky_name").map_or(defaults.sticky_name, str::to_owned),
@@ -43,6 +45,11 @@ pub(super) fn http_listener(
         min_transfer_rate: number("min_transfer_rate"),
         trace_context: section.choice("trace_context").map(|choice| trace_context(choice).into()),
         interface: section.text("interface").map(str::to_owned),
+        rate_limits: limits.rate_limits,
+        max_connections: limits.max_connections,
+        max_connections_per_source: limits.max_connections_per_source,
+        max_accept_rate: limits.max_accept_rate,
+        over_limit: limits.over_limit,
         ..defaults
     }
 }
@@ -92,8 +99,10 @@ pub(super) fn tcp_listener(
     section: &Section<'_>,
     defaults: &proto::TcpListenerConfig,
     tls: Option<proto::HttpsListenerConfig>,
+    diagnostics: &mut Diagnostics,
 ) -> proto::TcpListenerConfig {
     let number = |name: &str| section.integer(name).and_then(|value| u32::try_from(value).ok());
+    let limits = limits::of_listener(section, diagnostics);
     proto::TcpListenerConfig {
         public_address: section.address("public_address").map(|address| address.value.into()),
         front_timeout: number("front_timeout").unwrap_or(defaults.front_timeout),
@@ -105,6 +114,11 @@ pub(super) fn tcp_listener(
         sni_preread_max_bytes: number("sni_preread_max_bytes"),
         interface: section.text("interface").map(str::to_owned),
         tls,
+        rate_limits: limits.rate_limits,
+        max_connections: limits.max_connections,
+        max_connections_per_source: limits.max_connections_per_source,
+        max_accept_rate: limits.max_accept_rate,
+        over_limit: limits.over_limit,
         ..defaults.clone()
     }
 }
@@ -219,9 +233,14 @@ pub(super) fn cluster(
         shard_min_backends: number("shard_min_backends"),
         shard_mode: section.choice("shard_mode").map(|mode| shard_mode(mode).into()),
         max_connection_attempts: number("max_connection_attempts"),
+        max_connections: number("max_connections"),
+        max_connections_per_backend: number("max_connections_per_backend"),
+        max_queue: number("max_queue"),
+        queue_timeout_ms: number("queue_timeout_ms"),
         passive_health: section.table("passive_health").map(|table| health::passive_health(&table)),
         panic_threshold: number("panic_threshold"),
         retry_budget_percent: number("retry_budget_percent"),
+        rate_limits: limits::rate_limits(section, diagnostics),
         proxy_protocol: (section.flag("send_proxy") == Some(true))
             .then_some(proto::ProxyProtocolConfig::SendHeader.into()),
         send_proxy_version: number("send_proxy_version"),

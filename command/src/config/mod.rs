@@ -15,6 +15,7 @@ mod diagnostic;
 mod file;
 mod health;
 mod keys;
+mod limits;
 mod messages;
 mod objects;
 mod pem_files;
@@ -79,6 +80,8 @@ pub struct Config {
     pub command_allowed_uids: Option<Vec<u32>>,
     /// Controllers connected at a time. Ours: Sōzu has no limit.
     pub max_command_clients: usize,
+    /// Nobody has written it.
+    pub max_command_clients_is_default: bool,
     /// How long the CLI waits for an answer; `None`: for ever (0 in the file).
     pub ctl_command_timeout: Option<Duration>,
     /// State file to load after the orders.
@@ -101,6 +104,8 @@ pub struct Config {
     pub worker_unix_sockets: UnixSockets,
     /// Sessions a worker holds at a time.
     pub max_connections: usize,
+    /// Nobody has written it.
+    pub max_connections_is_default: bool,
     /// Buffers a worker may hold.
     pub max_buffers: usize,
     /// Buffers a worker allocates when it starts; at most `max_buffers`.
@@ -113,6 +118,8 @@ pub struct Config {
     pub max_idle_back_connections: usize,
     /// How long an idle back connection is kept. Ours.
     pub back_idle_timeout: Duration,
+    /// At `max_connections`, whether idle connections make room for new ones.
+    pub evict_on_queue_full: bool,
     /// Connects tried per request, the first included, 1 to 255.
     pub max_connection_attempts: u8,
     /// Bytes that a pipe for splicing may hold.
@@ -333,6 +340,7 @@ impl Config {
             access_log_format: proto::ProtobufAccessLogFormat::Ascii.into(),
             log_colored: false,
             max_connection_attempts: Some(self.max_connection_attempts.into()),
+            evict_on_queue_full: Some(self.evict_on_queue_full),
             retry_after: Some(self.retry_after),
             subnet_ipv4_prefix: Some(self.subnet_ipv4_prefix.into()),
             subnet_ipv6_prefix: Some(self.subnet_ipv6_prefix.into()),

@@ -424,6 +424,9 @@ impl Builder<'_, '_> {
                 backup: section.flag("backup"),
                 unix_path: unix_path.map(str::to_owned),
                 draining: section.flag("draining"),
+                max_connections: section
+                    .integer("max_connections")
+                    .and_then(|count| u32::try_from(count).ok()),
             };
             let Some(backend) = self.checked(section, Backend::from_wire(&wire)) else { return };
             if !self.may_dial(section, &backend) {

@@ -16,6 +16,9 @@ const SOCKET_NAME_DEFAULT: &str = "kakehi.sock";
 /// Bytes of a decoded credential when the file says 0.
 const BASIC_AUTH_BYTES_DEFAULT: usize = 4096;
 
+/// At `max_connections` one of so many makes room, with `evict_on_queue_full`.
+const EVICTED_DIVISOR: u64 = 100;
+
 /// Longest path of a Unix socket: `sun_path` less its final NUL, unix(7). Bytes.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
@@ -47,6 +50,7 @@ pub(super) fn settings(
             .integers("command_allowed_uids")
             .map(|uids| uids.into_iter().filter_map(|uid| u32::try_from(uid).ok()).collect()),
         max_command_clients: size(top, "max_command_clients"),
+        max_command_clients_is_default: !top.has("max_command_clients"),
         ctl_command_timeout: Some(top.integer_or_default("ctl_command_timeout"))
             .filter(|milliseconds| *milliseconds > 0)
             .map(Duration::from_millis),
@@ -63,12 +67,14 @@ pub(super) fn settings(
             .and_then(|text| text.parse().ok())
             .unwrap_or_default(),
         max_connections: size(top, "max_connections"),
+        max_connections_is_default: !top.has("max_connections"),
         max_buffers,
         min_buffers: size(top, "min_buffers").min(max_buffers),
         buffer_size: size(top, "buffer_size"),
         max_header_fields: size(top, "max_header_fields"),
         max_idle_back_connections: size(top, "max_idle_back_connections"),
         back_idle_timeout: timeout(top, "back_idle_timeout"),
+        evict_on_queue_full: evicts(top, diagnostics),
         max_connection_attempts: u8::try_from(top.integer_or_default("max_connection_attempts"))
             .expect("the declared range is that of u8"),
         splice_pipe_capacity_bytes: size(top, "splice_pipe_capacity_bytes"),
@@ -93,6 +99,19 @@ pub(super) fn settings(
         warnings: Vec::new(),
         listener_places: HashMap::new(),
     }
+}
+
+/// Whether idle connections make room for new ones. Of few connections each that goes is missed.
+fn evicts(top: &Section<'_>, diagnostics: &mut Diagnostics) -> bool {
+    let name = "evict_on_queue_full";
+    let evicts = top.flag(name).unwrap_or(false);
+    let most = top.integer_or_default("max_connections");
+    if evicts && most < EVICTED_DIVISOR {
+        let text =
+            format!("with max_connections = {most} each connection that makes room is more than 1 % of them");
+        diagnostics.warning(top.place_of(name), top.key_path(name), text);
+    }
+    evicts
 }
 
 /// Says, for each key of a section that is used and not served, what comes of it. `protocol` is that of the

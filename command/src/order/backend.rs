@@ -1,6 +1,6 @@
 //! Backends: the addresses, and the Unix sockets, that serve a cluster.
 
-use std::{borrow::Cow, fmt, net::SocketAddr, sync::Arc};
+use std::{borrow::Cow, fmt, net::SocketAddr, num::NonZeroU32, sync::Arc};
 
 use super::{BackendId, ClusterId, OrderError, UnixPath, address};
 use crate::proto;
@@ -24,6 +24,7 @@ pub struct Backend {
     backup: Option<bool>,
     unix_path: Option<UnixPath>,
     draining: Option<bool>,
+    max_connections: Option<u32>,
 }
 
 /// Where connections to a backend go.
@@ -74,6 +75,7 @@ impl Backend {
             backup: wire.backup,
             unix_path: wire.unix_path.as_deref().map(UnixPath::parse).transpose()?,
             draining: wire.draining,
+            max_connections: wire.max_connections,
         })
     }
 
@@ -132,6 +134,13 @@ impl Backend {
         self.draining == Some(true)
     }
 
+    /// Requests in flight (with TCP frontends: connections) that it may have, over all workers; none: no limit.
+    /// `of_cluster` is for those that have no limit of their own.
+    #[must_use]
+    pub fn max_connections(&self, of_cluster: Option<NonZeroU32>) -> Option<NonZeroU32> {
+        self.max_connections.map_or(of_cluster, NonZeroU32::new)
+    }
+
     /// The value of the sticky cookie that leads here, if not the backend's id.
     #[must_use]
     pub fn sticky_id(&self) -> Option<&str> {
@@ -184,6 +193,7 @@ impl From<&Backend> for proto::AddBackend {
             backup: backend.backup,
             unix_path: backend.unix_path.as_ref().map(|path| path.as_str().to_owned()),
             draining: backend.draining,
+            max_connections: backend.max_connections,
         }
     }
 }
@@ -248,6 +258,7 @@ mod tests {
             backup: Some(false),
             unix_path: None,
             draining: Some(true),
+            max_connections: Some(0),
         }
     }
 
@@ -280,6 +291,19 @@ mod tests {
         assert_eq!(weight(Some(-3)), 1);
         assert_eq!(weight(Some(7)), 7);
         assert_eq!(weight(Some(i32::MAX)), WEIGHT_MAX);
+    }
+
+    #[test]
+    fn a_backend_has_its_own_limit_or_its_cluster_s() {
+        let limit = |max_connections, of_cluster| {
+            let wire = proto::AddBackend { max_connections, ..wire() };
+            let backend = Backend::from_wire(&wire).expect("accepted");
+            backend.max_connections(NonZeroU32::new(of_cluster)).map(NonZeroU32::get)
+        };
+        assert_eq!(limit(None, 0), None);
+        assert_eq!(limit(None, 4), Some(4));
+        assert_eq!(limit(Some(7), 4), Some(7));
+        assert_eq!(limit(Some(0), 4), None, "none, whatever its cluster says");
     }
 
     #[test]

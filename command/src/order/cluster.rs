@@ -8,13 +8,17 @@ use super::{
     AnswerTemplate, BackendTls, ClusterId, ConnectionLimit, Credential, HealthCheck, OrderError,
     PassiveHealth,
     answer::{self, Answers},
-    credential, is_field_value, wire_enum,
+    credential, is_field_value,
+    rate_limit::{self, RateLimit},
+    wire_enum,
 };
 use crate::proto;
 
 mod balancing;
+mod concurrency;
 
 pub use balancing::{Affinity, LoadMetric, SHARD_MIN_BACKENDS_DEFAULT, SameSite, Sharding, StickyAttributes};
+pub use concurrency::QUEUE_TIMEOUT_DEFAULT;
 
 /// A named service, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +42,7 @@ struct Rest {
     tls: Option<BackendTls>,
     health_check: Option<HealthCheck>,
     passive_health: Option<PassiveHealth>,
+    rate_limits: Box<[RateLimit]>,
 }
 
 /// All else is made of the message.
@@ -88,6 +93,7 @@ impl Cluster {
         let load_balancing = LoadBalancing::from_wire(wire.load_balancing)?;
         let max_connection_attempts = wire.max_connection_attempts.map(check_attempts).transpose()?;
         balancing::check(&wire)?;
+        concurrency::check(&wire)?;
         check_known_numbers(&wire)?;
         check_challenge(wire.www_authenticate.as_deref())?;
         let older = iter::once(("answer_503", 503, wire.answer_503.as_deref().unwrap_or_default()));
@@ -97,6 +103,7 @@ impl Cluster {
         let https_redirect_port = wire.https_redirect_port.map(check_port).transpose()?;
         let health_check = wire.health_check.clone().map(HealthCheck::from_wire).transpose()?;
         let passive_health = wire.passive_health.as_ref().map(PassiveHealth::from_wire).transpose()?;
+        let rate_limits = rate_limit::rate_limits(&wire.rate_limits)?;
         check_percent("panic_threshold", wire.panic_threshold)?;
         check_percent("retry_budget_percent", wire.retry_budget_percent)?;
         // What the fields above already say is blanked; the rest is kept only if it says anything.
@@ -116,6 +123,7 @@ impl Cluster {
                 tls,
                 health_check,
                 passive_health,
+                rate_limits,
             })
         });
         Ok(Self { id, load_balancing, max_connection_attempts, rest })
@@ -159,6 +167,12 @@ impl Cluster {
             ConnectionLimit::PerSource => wire.max_connections_per_ip,
             ConnectionLimit::PerSubnet => wire.max_connections_per_subnet,
         }
+    }
+
+    /// How many requests a second it is given, beyond what listeners say; of TCP, connections.
+    #[must_use]
+    pub fn rate_limits(&self) -> &[RateLimit] {
+        self.rest.as_ref().map_or(&[], |rest| &rest.rate_limits)
     }
 
     /// After how many seconds who was over a limit of it may come again, where it says so; 0: untold.
@@ -255,7 +269,8 @@ impl Cluster {
 
     /// Whether TCP frontends can lead to it: what it asks for has a meaning without HTTP, and is served there.
     pub(crate) fn check_fit_for_tcp(&self) -> Result<(), OrderError> {
-        let Some(Rest { wire, .. }) = self.rest.as_deref() else { return Ok(()) };
+        let Some(Rest { wire, rate_limits, .. }) = self.rest.as_deref() else { return Ok(()) };
+        rate_limit::check_fit_for_tcp(rate_limits)?;
         for (field, name) in
             [("affinity_header", &wire.affinity_header), ("affinity_cookie", &wire.affinity_cookie)]
         {
@@ -306,6 +321,7 @@ impl Rest {
             tls: None,
             health_check: None,
             passive_health: None,
+            rate_limits: Box::default(),
         }
     }
 }

@@ -57,6 +57,19 @@ pub enum OrderError {
         /// The one that is there.
         present: super::BackendId,
     },
+    /// A Unix socket has no other port that could be probed.
+    #[error(
+        "cluster `{cluster}` has health_check.port = {port}, and its backend `{backend}` a unix_path, which has no \
+         port: leave one of them out"
+    )]
+    ProbePortOfUnixSocket {
+        /// The cluster.
+        cluster: super::ClusterId,
+        /// The port that its probes go to.
+        port: u16,
+        /// A backend on a Unix socket.
+        backend: super::BackendId,
+    },
     /// The frontend exists, but it leads to another cluster than the one named.
     #[error("{noun} {key} belongs to {owner}, not to {named}")]
     OtherCluster {

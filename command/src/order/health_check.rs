@@ -137,10 +137,16 @@ impl HealthCheck {
         self.wire.unhealthy_threshold
     }
 
+    /// The port that is probed, if it is not the backend's own.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.wire.port.and_then(|port| u16::try_from(port).ok())
+    }
+
     /// Where the backend at `address` is probed.
     #[must_use]
     pub fn target(&self, mut address: SocketAddr) -> SocketAddr {
-        if let Some(port) = self.wire.port.and_then(|port| u16::try_from(port).ok()) {
+        if let Some(port) = self.port() {
             address.set_port(port);
         }
         address

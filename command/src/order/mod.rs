@@ -21,6 +21,8 @@ mod ids;
 mod limit;
 mod listener;
 mod passive_health;
+mod rate_limit;
+mod sessions;
 mod unix_path;
 mod verb;
 
@@ -36,8 +38,8 @@ pub use certificate::{
     Fingerprint, NAMES_MAX, OCSP_RESPONSE_BYTES_MAX, PrivateKey, date, fingerprint_of,
 };
 pub use cluster::{
-    Affinity, Cluster, LoadBalancing, LoadMetric, ProxyVersion, SHARD_MIN_BACKENDS_DEFAULT, SameSite,
-    Sharding, StickyAttributes, WWW_AUTHENTICATE_BYTES_MAX,
+    Affinity, Cluster, LoadBalancing, LoadMetric, ProxyVersion, QUEUE_TIMEOUT_DEFAULT,
+    SHARD_MIN_BACKENDS_DEFAULT, SameSite, Sharding, StickyAttributes, WWW_AUTHENTICATE_BYTES_MAX,
 };
 pub use credential::{CREDENTIAL_USER_BYTES_MAX, CREDENTIALS_MAX, Credential};
 pub use error::{EXCERPT_BYTES_MAX, Excerpt, Noun, OrderError};
@@ -60,13 +62,16 @@ pub use limit::ConnectionLimit;
 pub use listener::{
     ALPN_NAME_BYTES_MAX, ALPN_NAMES_MAX, Alpn, CipherSuite, ClientAuth, Crl, ForwardedHeaders, Group,
     HANDSHAKE_TIMEOUT_DEFAULT, HttpListener, HttpListenerPatch, INTERFACE_BYTES_MAX, ListenerKey,
-    ListenerKind, MAX_EARLY_DATA_MAX, MAX_HANDSHAKES_PER_SOURCE_DEFAULT, MAX_REQUEST_LINE_DEFAULT,
-    MIN_TRANSFER_RATE_DEFAULT, NAME_BYTES_MAX, SEND_TLS13_TICKETS_DEFAULT, SEND_TLS13_TICKETS_MAX,
-    SNI_PREREAD_MAX_BYTES_DEFAULT, SNI_PREREAD_MAX_BYTES_MIN, SNI_PREREAD_TIMEOUT_DEFAULT,
-    SOZU_ID_HEADER_DEFAULT, STICKY_NAME_DEFAULT, TRUSTED_PROXIES_MAX, TUNNEL_TIMEOUT_DEFAULT, TcpListener,
-    TcpListenerPatch, TlsSettings, TlsVersion, TraceContext, TrustedProxies,
+    ListenerKind, ListenerLimits, MAX_EARLY_DATA_MAX, MAX_HANDSHAKES_PER_SOURCE_DEFAULT,
+    MAX_REQUEST_LINE_DEFAULT, MIN_TRANSFER_RATE_DEFAULT, NAME_BYTES_MAX, OverLimit,
+    SEND_TLS13_TICKETS_DEFAULT, SEND_TLS13_TICKETS_MAX, SNI_PREREAD_MAX_BYTES_DEFAULT,
+    SNI_PREREAD_MAX_BYTES_MIN, SNI_PREREAD_TIMEOUT_DEFAULT, SOZU_ID_HEADER_DEFAULT, STICKY_NAME_DEFAULT,
+    TRUSTED_PROXIES_MAX, TUNNEL_TIMEOUT_DEFAULT, TcpListener, TcpListenerPatch, TlsSettings, TlsVersion,
+    TraceContext, TrustedProxies,
 };
 pub use passive_health::PassiveHealth;
+pub use rate_limit::{RATE_LIMITS_MAX, RATE_MAX, RateKey, RateLimit};
+pub use sessions::SessionsOf;
 pub use unix_path::{UNIX_PATH_BYTES_MAX, UnixPath};
 pub use verb::verb_of;
 
@@ -147,6 +152,8 @@ pub enum Order {
         /// The most connections; 0: as many as come.
         value: u64,
     },
+    /// Changes how many connects there are for one request at most, 1 to 255; none: as configured.
+    SetConnectionAttempts(Option<u8>),
 }
 
 impl Order {
@@ -238,6 +245,7 @@ impl Order {
             R::SetMaxConnectionsPerSubnet(value) => {
                 Self::SetConnectionLimit { limit: ConnectionLimit::PerSubnet, value: *value }
             }
+            R::SetMaxConnectionAttempts(value) => Self::SetConnectionAttempts(limit::attempts(*value)?),
             other => return Err(verb::refusal(other)),
         })
     }
@@ -319,6 +327,9 @@ impl Order {
             Self::SetConnectionLimit { limit: ConnectionLimit::PerSubnet, value } => {
                 RequestType::SetMaxConnectionsPerSubnet(*value)
             }
+            Self::SetConnectionAttempts(value) => {
+                RequestType::SetMaxConnectionAttempts(value.map_or(0, u32::from))
+            }
         }
         .into()
     }
@@ -378,6 +389,7 @@ impl Order {
             Self::SetConnectionLimit { limit: ConnectionLimit::PerSubnet, .. } => {
                 "set_max_connections_per_subnet"
             }
+            Self::SetConnectionAttempts(_) => "set_max_connection_attempts",
         }
     }
 

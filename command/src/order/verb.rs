@@ -4,7 +4,6 @@ use super::OrderError;
 use crate::proto::{Request, request::RequestType};
 
 pub(super) const UDP: &str = "UDP listeners and frontends are";
-const LIMITS: &str = "connection limits set at run time are";
 
 enum Refusal {
     /// Asks, or does something else than changing the configuration.
@@ -90,7 +89,7 @@ fn describe(request_type: &RequestType) -> (&'static str, Refusal) {
         R::RemoveUdpFrontend(_) => ("remove_udp_frontend", NotServed(UDP)),
         R::SetMaxConnectionsPerSubnet(_) => ("set_max_connections_per_subnet", Order),
         R::QueryMaxConnectionsPerSubnet(_) => ("query_max_connections_per_subnet", NoMutation),
-        R::SetMaxConnectionAttempts(_) => ("set_max_connection_attempts", NotServed(LIMITS)),
+        R::SetMaxConnectionAttempts(_) => ("set_max_connection_attempts", Order),
         R::AddHttpsListenerWithClientAuth(_) => ("add_https_listener_with_client_auth", Order),
         R::UpdateHttpsListenerWithClientAuth(_) => ("update_https_listener_with_client_auth", Order),
         R::CloseSessions(_) => ("close_sessions", NoMutation),
@@ -110,5 +109,6 @@ fn describe(request_type: &RequestType) -> (&'static str, Refusal) {
         R::ProtectedHealthCheckOrder(_) => ("protected_health_check_order", NoMutation),
         R::Transaction(_) => ("transaction", NoMutation),
         R::QueryRevision(_) => ("query_revision", NoMutation),
+        R::WaitDrained(_) => ("wait_drained", NoMutation),
     }
 }

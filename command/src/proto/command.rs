@@ -2,7 +2,7 @@
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Request {
-    #[prost(oneof = "request::RequestType", tags = "1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 1000, 1001")]
+    #[prost(oneof = "request::RequestType", tags = "1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 1000, 1001, 1004")]
     pub request_type: ::core::option::Option<request::RequestType>,
 }
 /// Nested message and enum types in `Request`.
@@ -158,7 +158,27 @@ pub mod request {
         Transaction(super::Transaction),
         #[prost(message, tag = "1001")]
         QueryRevision(super::QueryRevision),
+        #[prost(message, tag = "1004")]
+        WaitDrained(super::WaitDrained),
     }
+}
+/// Ours: answered once what was removed, deactivated or drained carries nothing any more. With cluster_id alone it is
+/// about a cluster, with backend_id and address about a backend, with address alone about a listener.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WaitDrained {
+    #[prost(string, optional, tag = "1")]
+    pub cluster_id: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "2")]
+    pub backend_id: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "3")]
+    pub address: ::core::option::Option<SocketAddress>,
+    /// of a listener
+    #[prost(string, optional, tag = "4")]
+    pub interface: ::core::option::Option<::prost::alloc::string::String>,
+    /// then FAILURE, with how many are left; absent: no limit
+    #[prost(uint32, optional, tag = "5")]
+    pub timeout_ms: ::core::option::Option<u32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -274,6 +294,28 @@ pub struct AlpnProtocols {
     #[prost(string, repeated, tag = "1")]
     pub values: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// Ours. How much may come a second, of each value that the key has.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RateLimit {
+    /// source, host, header:NAME
+    #[prost(string, required, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// a second, 1 to 1000000
+    #[prost(uint32, required, tag = "2")]
+    pub rate: u32,
+    /// at once, 1 to 1000000; absent: as many as a second
+    #[prost(uint32, optional, tag = "3")]
+    pub burst: ::core::option::Option<u32>,
+}
+/// Ours. A message of its own, so that an update can empty the list.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RateLimits {
+    #[prost(message, repeated, tag = "1")]
+    #[serde(default)]
+    pub values: ::prost::alloc::vec::Vec<RateLimit>,
+}
 /// Ours. A message of its own, so that an update can empty the list.
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -369,6 +411,19 @@ pub struct UpdateHttpListenerConfig {
     pub trace_context: ::core::option::Option<i32>,
     #[prost(message, optional, tag = "1110")]
     pub expect_proxy_from: ::core::option::Option<TrustedProxies>,
+    #[prost(message, optional, tag = "1100")]
+    pub rate_limits: ::core::option::Option<RateLimits>,
+    /// by all workers together, 0: no limit
+    #[prost(uint64, optional, tag = "1101")]
+    pub max_connections: ::core::option::Option<u64>,
+    /// likewise
+    #[prost(uint64, optional, tag = "1102")]
+    pub max_connections_per_source: ::core::option::Option<u64>,
+    /// a second, by all workers together, 0: no limit
+    #[prost(uint32, optional, tag = "1103")]
+    pub max_accept_rate: ::core::option::Option<u32>,
+    #[prost(enumeration = "OverLimit", optional, tag = "1104")]
+    pub over_limit: ::core::option::Option<i32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -480,6 +535,19 @@ pub struct UpdateHttpsListenerConfig {
     pub max_handshakes_per_source: ::core::option::Option<u32>,
     #[prost(message, optional, tag = "1110")]
     pub expect_proxy_from: ::core::option::Option<TrustedProxies>,
+    #[prost(message, optional, tag = "1100")]
+    pub rate_limits: ::core::option::Option<RateLimits>,
+    /// by all workers together, 0: no limit
+    #[prost(uint64, optional, tag = "1101")]
+    pub max_connections: ::core::option::Option<u64>,
+    /// likewise
+    #[prost(uint64, optional, tag = "1102")]
+    pub max_connections_per_source: ::core::option::Option<u64>,
+    /// a second, by all workers together, 0: no limit
+    #[prost(uint32, optional, tag = "1103")]
+    pub max_accept_rate: ::core::option::Option<u32>,
+    #[prost(enumeration = "OverLimit", optional, tag = "1104")]
+    pub over_limit: ::core::option::Option<i32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -518,6 +586,19 @@ pub struct UpdateTcpListenerConfig {
     pub sni_preread_max_bytes: ::core::option::Option<u32>,
     #[prost(message, optional, tag = "1110")]
     pub expect_proxy_from: ::core::option::Option<TrustedProxies>,
+    #[prost(message, optional, tag = "1100")]
+    pub rate_limits: ::core::option::Option<RateLimits>,
+    /// by all workers together, 0: no limit
+    #[prost(uint64, optional, tag = "1101")]
+    pub max_connections: ::core::option::Option<u64>,
+    /// likewise
+    #[prost(uint64, optional, tag = "1102")]
+    pub max_connections_per_source: ::core::option::Option<u64>,
+    /// a second, by all workers together, 0: no limit
+    #[prost(uint32, optional, tag = "1103")]
+    pub max_accept_rate: ::core::option::Option<u32>,
+    #[prost(enumeration = "OverLimit", optional, tag = "1104")]
+    pub over_limit: ::core::option::Option<i32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -636,6 +717,24 @@ pub struct HttpListenerConfig {
     #[prost(string, repeated, tag = "1110")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expect_proxy_from: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "1100")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limits: ::core::option::Option<RateLimits>,
+    /// by all workers together, 0: no limit
+    #[prost(uint64, optional, tag = "1101")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: ::core::option::Option<u64>,
+    /// likewise
+    #[prost(uint64, optional, tag = "1102")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections_per_source: ::core::option::Option<u64>,
+    /// a second, by all workers together, 0: no limit
+    #[prost(uint32, optional, tag = "1103")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_accept_rate: ::core::option::Option<u32>,
+    #[prost(enumeration = "OverLimit", optional, tag = "1104")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub over_limit: ::core::option::Option<i32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -790,6 +889,24 @@ pub struct HttpsListenerConfig {
     #[prost(string, repeated, tag = "1110")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expect_proxy_from: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "1100")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limits: ::core::option::Option<RateLimits>,
+    /// by all workers together, 0: no limit
+    #[prost(uint64, optional, tag = "1101")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: ::core::option::Option<u64>,
+    /// likewise
+    #[prost(uint64, optional, tag = "1102")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections_per_source: ::core::option::Option<u64>,
+    /// a second, by all workers together, 0: no limit
+    #[prost(uint32, optional, tag = "1103")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_accept_rate: ::core::option::Option<u32>,
+    #[prost(enumeration = "OverLimit", optional, tag = "1104")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub over_limit: ::core::option::Option<i32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -822,6 +939,24 @@ pub struct TcpListenerConfig {
     #[prost(string, repeated, tag = "1110")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expect_proxy_from: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "1100")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limits: ::core::option::Option<RateLimits>,
+    /// by all workers together, 0: no limit
+    #[prost(uint64, optional, tag = "1101")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: ::core::option::Option<u64>,
+    /// likewise
+    #[prost(uint64, optional, tag = "1102")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections_per_source: ::core::option::Option<u64>,
+    /// a second, by all workers together, 0: no limit
+    #[prost(uint32, optional, tag = "1103")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_accept_rate: ::core::option::Option<u32>,
+    #[prost(enumeration = "OverLimit", optional, tag = "1104")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub over_limit: ::core::option::Option<i32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1215,6 +1350,21 @@ pub struct Cluster {
     #[prost(message, optional, tag = "1000")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: ::core::option::Option<BackendTls>,
+    /// Ours, over all workers; 0 and absent: no limit. Requests in flight (with TCP frontends: connections) of all its
+    /// backends together, and of each that has no limit of its own.
+    #[prost(uint32, optional, tag = "1001")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "1002")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections_per_backend: ::core::option::Option<u32>,
+    /// Ours: how many may wait for one of them to end, over all workers, and for how long; absent: none, and 1000 ms.
+    #[prost(uint32, optional, tag = "1003")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_queue: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "1004")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_timeout_ms: ::core::option::Option<u32>,
     /// seconds, 0: none
     #[prost(uint32, optional, tag = "1010")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -1246,6 +1396,9 @@ pub struct Cluster {
     #[prost(uint32, optional, tag = "1040")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub send_proxy_version: ::core::option::Option<u32>,
+    #[prost(message, repeated, tag = "1030")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rate_limits: ::prost::alloc::vec::Vec<RateLimit>,
 }
 /// Ours.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -1371,6 +1524,11 @@ pub struct AddBackend {
     #[prost(bool, optional, tag = "1000")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub draining: ::core::option::Option<bool>,
+    /// Ours: requests in flight (with TCP frontends: connections) over all workers; 0: no limit; absent: the cluster's
+    /// max_connections_per_backend.
+    #[prost(uint32, optional, tag = "1001")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: ::core::option::Option<u32>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2737,6 +2895,11 @@ pub enum EventKind {
     MetricDetailChanged = 30,
     /// Ours: certificates at the address are about to expire, or have.
     CertificateExpiring = 1000,
+    /// Ours: what was drained, or was removed, or was deactivated, carries nothing any more. A removed backend's is
+    /// REMOVED_BACKEND_HAS_NO_CONNECTIONS.
+    BackendDrained = 1004,
+    ClusterDrained = 1005,
+    ListenerDrained = 1006,
 }
 impl EventKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -2777,6 +2940,9 @@ impl EventKind {
             Self::ClusterRecovered => "CLUSTER_RECOVERED",
             Self::MetricDetailChanged => "METRIC_DETAIL_CHANGED",
             Self::CertificateExpiring => "CERTIFICATE_EXPIRING",
+            Self::BackendDrained => "BACKEND_DRAINED",
+            Self::ClusterDrained => "CLUSTER_DRAINED",
+            Self::ListenerDrained => "LISTENER_DRAINED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -2814,6 +2980,9 @@ impl EventKind {
             "CLUSTER_RECOVERED" => Some(Self::ClusterRecovered),
             "METRIC_DETAIL_CHANGED" => Some(Self::MetricDetailChanged),
             "CERTIFICATE_EXPIRING" => Some(Self::CertificateExpiring),
+            "BACKEND_DRAINED" => Some(Self::BackendDrained),
+            "CLUSTER_DRAINED" => Some(Self::ClusterDrained),
+            "LISTENER_DRAINED" => Some(Self::ListenerDrained),
             _ => None,
         }
     }
@@ -2937,6 +3106,35 @@ impl ProtobufAccessLogFormat {
         match value {
             "Ascii" => Some(Self::Ascii),
             "Protobuf" => Some(Self::Protobuf),
+            _ => None,
+        }
+    }
+}
+/// Ours. What becomes of connections that a listener may not have.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum OverLimit {
+    /// They are told: 503, an alert, or closed where there are no words.
+    Answer = 0,
+    Close = 1,
+}
+impl OverLimit {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Answer => "OVER_LIMIT_ANSWER",
+            Self::Close => "OVER_LIMIT_CLOSE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "OVER_LIMIT_ANSWER" => Some(Self::Answer),
+            "OVER_LIMIT_CLOSE" => Some(Self::Close),
             _ => None,
         }
     }

@@ -206,7 +206,7 @@ pub struct ProbeSecret {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FromWorker {
-    #[prost(oneof = "from_worker::Message", tags = "1, 2, 3, 4, 5, 6, 40")]
+    #[prost(oneof = "from_worker::Message", tags = "1, 2, 3, 4, 5, 6, 40, 20")]
     pub message: ::core::option::Option<from_worker::Message>,
 }
 /// Nested message and enum types in `FromWorker`.
@@ -227,6 +227,8 @@ pub mod from_worker {
         Event(super::super::command::Event),
         #[prost(message, tag = "40")]
         Verdicts(super::Verdicts),
+        #[prost(message, tag = "20")]
+        Departures(super::Departures),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -260,6 +262,41 @@ pub struct Answer {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Drained {
+}
+/// What was removed, deactivated or drained, and has nothing left to finish in this worker.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Departures {
+    #[prost(message, repeated, tag = "1")]
+    pub departures: ::prost::alloc::vec::Vec<Departure>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Departure {
+    #[prost(message, optional, tag = "1")]
+    pub backend: ::core::option::Option<departure::Backend>,
+    #[prost(message, optional, tag = "2")]
+    pub listener: ::core::option::Option<departure::Listener>,
+    /// which made it leave
+    #[prost(uint64, required, tag = "3")]
+    pub revision: u64,
+}
+/// Nested message and enum types in `Departure`.
+pub mod departure {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Backend {
+        #[prost(string, required, tag = "1")]
+        pub cluster_id: ::prost::alloc::string::String,
+        #[prost(string, required, tag = "2")]
+        pub backend_id: ::prost::alloc::string::String,
+        #[prost(message, required, tag = "3")]
+        pub address: super::super::command::SocketAddress,
+    }
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Listener {
+        #[prost(message, required, tag = "1")]
+        pub address: super::super::command::SocketAddress,
+        #[prost(string, optional, tag = "2")]
+        pub interface: ::core::option::Option<::prost::alloc::string::String>,
+    }
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

@@ -95,6 +95,7 @@ impl ConfigState {
             Order::SetConnectionLimit { limit, value } => {
                 self.set_connection_limit(*limit, *value, &mut change);
             }
+            Order::SetConnectionAttempts(value) => self.set_connection_attempts(*value, &mut change),
         }
         Ok(change)
     }
@@ -118,6 +119,7 @@ impl ConfigState {
                 (Effect::ConnectionLimitSet { limit, .. }, Before::ConnectionLimit(value)) => {
                     self.limits.set(limit, value);
                 }
+                (_, Before::ConnectionAttempts(value)) => self.limits.restore_attempts(value),
                 (_, Before::TcpFrontend(frontend)) => self.tcp_frontends.insert(&frontend),
                 (_, Before::Certificate(certificate)) => {
                     self.certificates.set(&certificate);
@@ -161,6 +163,7 @@ impl ConfigState {
             | Effect::TcpFrontendRemoved(_)
             | Effect::CertificateRemoved(_)
             | Effect::ConnectionLimitSet { .. }
+            | Effect::ConnectionAttemptsSet(_)
             | Effect::HttpFrontendRemoved(_) => debug_assert!(false, "a removal records what it removed"),
         }
     }
@@ -318,6 +321,11 @@ impl ConfigState {
         if self.tcp_frontends.of(cluster.id()).next().is_some() {
             cluster.check_fit_for_tcp()?;
         }
+        if self.unix_backends > 0 {
+            for BackendEntry(backend) in of_cluster(&self.backends, cluster.id()) {
+                check_probe_port(cluster, backend)?;
+            }
+        }
         let before = self.clusters.insert(cluster.id().clone(), cluster.clone());
         change.push(Effect::ClusterSet(cluster.clone()), before.map_or(Before::Nothing, Before::Cluster));
         Ok(())
@@ -405,13 +413,12 @@ impl ConfigState {
 
     fn add_backend(&mut self, backend: &Arc<Backend>, change: &mut Change) -> Result<(), OrderError> {
         let id = backend.cluster_id();
-        if !self.clusters.contains_key(id) {
-            return Err(not_found(Noun::Cluster, &format!("`{id}`")));
-        }
+        let cluster = self.clusters.get(id).ok_or_else(|| not_found(Noun::Cluster, &format!("`{id}`")))?;
         let entry = BackendEntry(backend.clone());
         if self.backends.get(&entry).is_some_and(|present| present.0 == *backend) {
             return Ok(());
         }
+        check_probe_port(cluster, backend)?;
         self.check_address_of(backend)?;
         let before = self.file_backend(backend.clone()).map_or(Before::Nothing, Before::Backend);
         change.push(Effect::BackendSet(backend.clone()), before);
@@ -494,6 +501,18 @@ impl ConfigState {
             self.ordered_frontends.remove(&turn);
         }
         Some(entry)
+    }
+}
+
+/// Probes of a backend on a Unix socket go to that socket.
+fn check_probe_port(cluster: &Cluster, backend: &Backend) -> Result<(), OrderError> {
+    match (backend.unix_path(), cluster.health_check().and_then(HealthCheck::port)) {
+        (Some(_), Some(port)) => Err(OrderError::ProbePortOfUnixSocket {
+            cluster: cluster.id().clone(),
+            port,
+            backend: backend.backend_id().clone(),
+        }),
+        _ => Ok(()),
     }
 }
 

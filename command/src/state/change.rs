@@ -55,6 +55,8 @@ pub enum Effect {
         /// The most connections; 0: as many as come.
         value: u64,
     },
+    /// Connects for one request at most are so many; none: as configured.
+    ConnectionAttemptsSet(Option<u8>),
 }
 
 /// What an effect replaced.
@@ -68,6 +70,7 @@ pub(super) enum Before {
     TcpFrontend(Arc<TcpFrontend>),
     Certificate(Arc<Certificate>),
     ConnectionLimit(u64),
+    ConnectionAttempts(Option<u8>),
     /// The removed frontend's place among the ordered ones.
     HttpFrontend {
         sequence: u64,

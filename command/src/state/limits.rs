@@ -3,11 +3,12 @@
 use super::{Change, ConfigState, Effect, change::Before};
 use crate::order::{ConnectionLimit, Order};
 
-/// Each is 0 where there is none.
+/// Each is 0, or absent, where there is none.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub(super) struct ConnectionLimits {
     per_source: u64,
     per_subnet: u64,
+    connection_attempts: Option<u8>,
 }
 
 impl ConnectionLimits {
@@ -25,11 +26,17 @@ impl ConnectionLimits {
         }
     }
 
+    pub(super) fn restore_attempts(&mut self, value: Option<u8>) {
+        self.connection_attempts = value;
+    }
+
     /// The orders that lead from other limits to these.
     pub(super) fn orders_from(self, other: Self) -> impl Iterator<Item = Order> {
         let differs = move |limit: &ConnectionLimit| self.get(*limit) != other.get(*limit);
         let order = move |limit| Order::SetConnectionLimit { limit, value: self.get(limit) };
-        ConnectionLimit::ALL.into_iter().filter(differs).map(order)
+        let attempts = (self.connection_attempts != other.connection_attempts)
+            .then_some(Order::SetConnectionAttempts(self.connection_attempts));
+        ConnectionLimit::ALL.into_iter().filter(differs).map(order).chain(attempts)
     }
 }
 
@@ -38,6 +45,20 @@ impl ConfigState {
     #[must_use]
     pub fn connection_limit(&self, limit: ConnectionLimit) -> u64 {
         self.limits.get(limit)
+    }
+
+    /// Connects for one request at most, where it is not as configured.
+    #[must_use]
+    pub fn connection_attempts(&self) -> Option<u8> {
+        self.limits.connection_attempts
+    }
+
+    pub(super) fn set_connection_attempts(&mut self, value: Option<u8>, change: &mut Change) {
+        let before = self.limits.connection_attempts;
+        if before != value {
+            self.limits.connection_attempts = value;
+            change.push(Effect::ConnectionAttemptsSet(value), Before::ConnectionAttempts(before));
+        }
     }
 
     pub(super) fn set_connection_limit(&mut self, limit: ConnectionLimit, value: u64, change: &mut Change) {

@@ -166,6 +166,11 @@ impl ConfigState {
             || self.tcp_listeners.get(key).is_some_and(|listener| listener.active())
     }
 
+    /// Whether there is such a listener, active or not.
+    pub fn has_listener(&self, key: &ListenerKey) -> bool {
+        self.http_listeners.contains_key(key) || self.tcp_listeners.contains_key(key)
+    }
+
     /// All certificates, by address and fingerprint; not those that listeners have of their own.
     pub fn certificates(&self) -> impl Iterator<Item = &Arc<Certificate>> {
         self.certificates.iter()

@@ -7,12 +7,33 @@
 //! The usual smooth weighted round robin keeps credits in proportion to the total weight. A backend in
 //! debt when a heavy one leaves then starves until the rest have made up for that one's weight. A wait is
 //! at most one's own stride, so here nobody owes anything when the set of candidates changes.
+//!
+//! Waits are kept as points in a time that only choices move on, and who waits is in a heap by them: a choice
+//! takes the root. Who turns out not to be available there leaves the heap. Nobody tells when it is available
+//! again, nor that a weight was raised: each choice looks at a few members in turn, so that it is noticed
+//! within as many choices as the members divided by [`LOOKS`].
 
 /// The stride of weight 1. Keeps the rounding of the greatest weight's stride below 2^-16.
 const STRIDE_OF_ONE: u64 = 1 << 48;
 
-/// A wait not yet begun: see [`RoundRobin::inserted`].
-const NEW: u64 = u64::MAX;
+/// Members that each choice looks at besides the one it takes.
+const LOOKS: usize = 8;
+
+/// The place of who is not in the heap.
+const OUT: u32 = u32::MAX;
+
+/// When a member's turn is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Wait {
+    /// `None` until it could be chosen for the first time. 2^64 choices don't overflow it.
+    due: Option<u128>,
+    /// Where it is in the heap, or [`OUT`].
+    place: u32,
+}
+
+impl Wait {
+    const NEW: Self = Self { due: None, place: OUT };
+}
 
 /// Whose turn it is among the members of a cluster, which it knows by their indexes.
 ///
@@ -20,77 +41,217 @@ const NEW: u64 = u64::MAX;
 /// never differ by more than one choice of each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RoundRobin {
-    /// What is left to wait, by member; at most the member's stride when it was last chosen.
-    waits: Vec<u64>,
+    waits: Vec<Wait>,
+    /// Those known to be available, the next one first: of a heap's entry at `n`, those at `2n + 1` and `2n + 2`
+    /// are not before it.
+    heap: Vec<u32>,
+    /// What was due last.
+    now: u128,
+    /// The member to look at next.
+    cursor: usize,
+    /// Members that were looked at since they were added; those after them were not.
+    known: usize,
 }
 
 impl RoundRobin {
     /// A member was added after all others. Optional: members not heard of before count as added.
     pub fn inserted(&mut self) {
-        self.waits.push(NEW);
+        self.waits.push(Wait::NEW);
     }
 
     /// The member at `index` was removed; those after it moved down by one.
     pub fn removed(&mut self, index: usize) {
-        if index < self.waits.len() {
-            self.waits.remove(index);
+        if index >= self.waits.len() {
+            return;
+        }
+        self.take_out(index);
+        self.waits.remove(index);
+        self.known -= usize::from(index < self.known);
+        // Who comes before whom is as it was.
+        for member in &mut self.heap {
+            *member -= u32::from(*member as usize > index);
         }
     }
 
     /// Chooses among `members` members: `weight` gives the weight of one, or `None` if it cannot be chosen
     /// now. A weight of 0 counts as 1. `None` if there is nobody to choose.
     ///
-    /// Costs one question per member, asked once.
+    /// Costs a few questions, and steps by the logarithm of the members; where nobody was available, a question for
+    /// each.
     pub fn pick(&mut self, members: usize, weight: impl Fn(usize) -> Option<u32>) -> Option<usize> {
-        // Allocates only when a member is new.
-        self.waits.resize(members, NEW);
-        let mut chosen: Option<Turn> = None;
-        for (index, wait) in self.waits.iter_mut().enumerate() {
-            let Some(weight) = weight(index) else { continue };
-            let turn = Turn::new(index, *wait, weight.max(1));
-            *wait = turn.wait;
-            if chosen.as_ref().is_none_or(|best| turn.wait < best.wait) {
-                chosen = Some(turn);
-            }
+        self.fit(members);
+        for index in self.known..members {
+            self.look_at(index, &weight);
         }
-        let turn = chosen?;
-        // Time passes for all, also for those that cannot be chosen: they come back owing nothing, and
-        // are owed nothing either.
-        for wait in &mut self.waits {
-            if *wait != NEW {
-                *wait = wait.saturating_sub(turn.wait);
-            }
+        self.known = members;
+        for _ in 0..LOOKS.min(members) {
+            self.cursor = if self.cursor < members { self.cursor } else { 0 };
+            self.look_at(self.cursor, &weight);
+            self.cursor += 1;
         }
-        if let Some(wait) = self.waits.get_mut(turn.index) {
-            *wait = turn.stride();
+        if let Some(index) = self.take_root(&weight) {
+            return Some(index);
         }
-        Some(turn.index)
+        (0..members).for_each(|index| self.look_at(index, &weight));
+        self.take_root(&weight)
     }
-}
 
-/// A member that could be next.
-struct Turn {
-    index: usize,
-    wait: u64,
-    weight: u32,
-}
+    /// The same for a choice among some of the members only, which are others each time: who is not one of them
+    /// is not taken for unavailable.
+    ///
+    /// Costs one question per member, asked once.
+    pub fn pick_of_some(&mut self, members: usize, weight: impl Fn(usize) -> Option<u32>) -> Option<usize> {
+        self.fit(members);
+        let mut best: Option<(u128, usize, u64)> = None;
+        for index in 0..members {
+            let Some(stride) = weight(index).map(stride) else { continue };
+            let due = self.advance(index, stride);
+            if best.is_none_or(|(least, ..)| due < least) {
+                best = Some((due, index, stride));
+            }
+        }
+        let (due, index, stride) = best?;
+        self.now = due;
+        self.set_due(index, due + u128::from(stride));
+        Some(index)
+    }
 
-impl Turn {
-    fn new(index: usize, wait: u64, weight: u32) -> Self {
-        let mut turn = Self { index, wait, weight };
-        if wait == NEW {
+    /// Allocates only when a member is new.
+    fn fit(&mut self, members: usize) {
+        if self.waits.len() != members {
+            (members..self.waits.len()).for_each(|index| self.take_out(index));
+            self.waits.resize(members, Wait::NEW);
+            self.heap.reserve(members.saturating_sub(self.heap.len()));
+            self.known = self.known.min(members);
+        }
+    }
+
+    /// When a member is due if it can be chosen now. Time passes for all, also for those that could not be chosen: they
+    /// come back owing nothing, and are owed nothing either.
+    fn due(&self, index: usize, stride: u64) -> u128 {
+        match self.waits.get(index).and_then(|wait| wait.due) {
+            // Its weight may have been raised since: it need not wait longer than it now would.
+            Some(due) => due.clamp(self.now, self.now + u128::from(stride)),
             // Half a stride puts the choices of the light amid those of the heavy.
-            turn.wait = turn.stride() / 2;
-        } else if wait.saturating_mul(u64::from(weight)) > STRIDE_OF_ONE {
-            // Its weight was raised since: it need not wait longer than it now would.
-            turn.wait = turn.stride();
+            None => self.now + u128::from(stride / 2),
         }
-        turn
     }
 
-    fn stride(&self) -> u64 {
-        STRIDE_OF_ONE / u64::from(self.weight)
+    /// Takes in who is available again, and who need not wait as long as it does.
+    fn look_at(&mut self, index: usize, weight: &impl Fn(usize) -> Option<u32>) {
+        let Some(stride) = weight(index).map(stride) else { return };
+        self.advance(index, stride);
+        if self.waits.get(index).is_some_and(|wait| wait.place == OUT) {
+            self.put_in(index);
+        }
     }
+
+    /// Brings up to date when a member that can be chosen is due.
+    fn advance(&mut self, index: usize, stride: u64) -> u128 {
+        let due = self.due(index, stride);
+        if self.waits.get(index).is_some_and(|wait| wait.due != Some(due)) {
+            self.set_due(index, due);
+        }
+        due
+    }
+
+    /// Chooses the first of the heap that is available; those before it leave the heap.
+    fn take_root(&mut self, weight: &impl Fn(usize) -> Option<u32>) -> Option<usize> {
+        loop {
+            let index = *self.heap.first()? as usize;
+            let Some(stride) = weight(index).map(stride) else {
+                self.take_out(index);
+                continue;
+            };
+            let due = self.due(index, stride);
+            self.now = due;
+            self.set_due(index, due + u128::from(stride));
+            return Some(index);
+        }
+    }
+
+    /// In whose order the heap is: of several that are due at the same time the one that was added first.
+    fn turn(&self, member: u32) -> Option<(u128, u32)> {
+        self.waits.get(member as usize)?.due.map(|due| (due, member))
+    }
+
+    fn set_due(&mut self, index: usize, due: u128) {
+        let Some(wait) = self.waits.get_mut(index) else { return };
+        wait.due = Some(due);
+        if wait.place != OUT {
+            let place = wait.place as usize;
+            self.rise(place);
+            self.sink(place);
+        }
+    }
+
+    fn put_in(&mut self, index: usize) {
+        let (Ok(member), Ok(place)) = (u32::try_from(index), u32::try_from(self.heap.len())) else { return };
+        let Some(wait) = self.waits.get_mut(index) else { return };
+        wait.place = place;
+        self.heap.push(member);
+        self.rise(place as usize);
+    }
+
+    fn take_out(&mut self, index: usize) {
+        let Some(wait) = self.waits.get_mut(index).filter(|wait| wait.place != OUT) else { return };
+        let place = std::mem::replace(&mut wait.place, OUT) as usize;
+        self.heap.swap_remove(place);
+        if place < self.heap.len() {
+            self.settle(place);
+            self.rise(place);
+            self.sink(place);
+        }
+    }
+
+    /// Towards the root, as long as whoever is above comes later.
+    fn rise(&mut self, mut place: usize) {
+        while place > 0 {
+            let above = (place - 1) / 2;
+            if !self.comes_before(place, above) {
+                break;
+            }
+            self.swap(place, above);
+            place = above;
+        }
+    }
+
+    /// Away from the root, as long as somebody below comes earlier.
+    fn sink(&mut self, mut place: usize) {
+        loop {
+            let (left, right) = (2 * place + 1, 2 * place + 2);
+            let below = if self.comes_before(right, left) { right } else { left };
+            if !self.comes_before(below, place) {
+                break;
+            }
+            self.swap(below, place);
+            place = below;
+        }
+    }
+
+    /// Whether there is somebody at `place`, and comes before who is at `other`.
+    fn comes_before(&self, place: usize, other: usize) -> bool {
+        let at = |place: usize| self.heap.get(place).and_then(|&member| self.turn(member));
+        at(place).is_some_and(|turn| at(other).is_some_and(|other| turn < other))
+    }
+
+    fn swap(&mut self, place: usize, other: usize) {
+        self.heap.swap(place, other);
+        self.settle(place);
+        self.settle(other);
+    }
+
+    /// Tells who is at `place` so.
+    fn settle(&mut self, place: usize) {
+        let Some(&member) = self.heap.get(place) else { return };
+        if let (Some(wait), Ok(place)) = (self.waits.get_mut(member as usize), u32::try_from(place)) {
+            wait.place = place;
+        }
+    }
+}
+
+fn stride(weight: u32) -> u64 {
+    STRIDE_OF_ONE / u64::from(weight.max(1))
 }
 
 #[cfg(test)]
@@ -98,6 +259,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    impl RoundRobin {
+        fn check_invariants(&self) {
+            for (place, &member) in self.heap.iter().enumerate() {
+                assert_eq!(self.waits[member as usize].place as usize, place, "of {member}");
+                assert!(place == 0 || !self.comes_before(place, (place - 1) / 2), "{place}");
+            }
+            let inside = self.waits.iter().filter(|wait| wait.place != OUT).count();
+            assert_eq!(inside, self.heap.len());
+        }
+    }
 
     fn turns(rotation: &mut RoundRobin, weights: &[Option<u32>], picks: usize) -> Vec<usize> {
         (0..picks).map(|_| rotation.pick(weights.len(), |i| weights[i]).expect("somebody")).collect()
@@ -127,7 +299,8 @@ mod tests {
         let mut rotation = RoundRobin::default();
         assert_eq!(rotation.pick(0, |_| Some(1)), None);
         assert_eq!(rotation.pick(3, |_| None), None);
-        assert_eq!(rotation, RoundRobin { waits: vec![NEW; 3] });
+        assert_eq!(rotation.waits, [Wait::NEW; 3]);
+        assert_eq!(rotation.pick_of_some(3, |_| None), None);
     }
 
     #[test]
@@ -173,7 +346,99 @@ mod tests {
         }
     }
 
+    #[test]
+    fn of_many_nobody_is_forgotten_who_was_away() {
+        let mut rotation = RoundRobin::default();
+        let picks = |rotation: &mut RoundRobin, available: &dyn Fn(usize) -> bool, count: usize| {
+            let mut counts = vec![0; 1_000];
+            for _ in 0..count {
+                let index = rotation.pick(1_000, |i| available(i).then_some(100)).expect("somebody");
+                assert!(available(index));
+                counts[index] += 1;
+            }
+            rotation.check_invariants();
+            counts
+        };
+        assert_eq!(picks(&mut rotation, &|_| true, 2_000), vec![2; 1_000]);
+        let odd = picks(&mut rotation, &|i| i % 2 == 1, 1_000);
+        assert!((0..1_000).all(|i| odd[i] == 2 * (i % 2)), "{odd:?}");
+        // Noticed within a thousand choices divided by those looked at in each; then all have their shares.
+        picks(&mut rotation, &|_| true, 1_000 / LOOKS);
+        let after = picks(&mut rotation, &|_| true, 3_000);
+        assert!(after.iter().all(|count| (2..=4).contains(count)), "{after:?}");
+        assert_eq!(picks(&mut rotation, &|i| i == 77, 5)[77], 5);
+    }
+
+    #[test]
+    fn one_that_is_added_to_many_joins_within_a_round() {
+        let mut rotation = RoundRobin::default();
+        for _ in 0..1_500 {
+            rotation.pick(1_000, |_| Some(1));
+        }
+        rotation.inserted();
+        assert!((0..1_000).any(|_| rotation.pick(1_001, |_| Some(1)) == Some(1_000)));
+    }
+
+    #[test]
+    fn the_few_of_a_shard_have_their_turns() {
+        let mut rotation = RoundRobin::default();
+        let mut counts = [0; 12];
+        for client in 0..1_200 {
+            let shard = |i: usize| (i % 4 == client % 4).then_some(10);
+            counts[rotation.pick_of_some(12, shard).expect("three are there")] += 1;
+        }
+        assert!(counts.iter().all(|count| (99..=101).contains(count)), "{counts:?}");
+        rotation.check_invariants();
+    }
+
     proptest! {
+        /// A choice among some is the same choice, as long as they are as few as are looked at each time.
+        #[test]
+        fn both_ways_choose_the_same(
+            script in proptest::collection::vec(
+                (proptest::collection::vec(proptest::option::of(0u32..300), 1..=LOOKS), any::<bool>()), 1..60),
+        ) {
+            let (mut one, mut other) = (RoundRobin::default(), RoundRobin::default());
+            for (weights, mixed) in script {
+                let chosen = one.pick(weights.len(), |i| weights[i]);
+                let expected = match mixed {
+                    true => other.pick(weights.len(), |i| weights[i]),
+                    false => other.pick_of_some(weights.len(), |i| weights[i]),
+                };
+                prop_assert_eq!(chosen, expected);
+                one.check_invariants();
+                other.check_invariants();
+            }
+        }
+
+        /// Whatever comes and goes, the heap is one, and nobody is chosen who cannot be.
+        #[test]
+        fn the_heap_stays_one(
+            script in proptest::collection::vec((0u8..6, any::<prop::sample::Index>(), 0u64..u64::MAX), 1..200),
+        ) {
+            let mut rotation = RoundRobin::default();
+            let mut members = 20;
+            for (what, which, mask) in script {
+                match what {
+                    0 => {
+                        rotation.inserted();
+                        members += 1;
+                    }
+                    1 if members > 1 => {
+                        rotation.removed(which.index(members));
+                        members -= 1;
+                    }
+                    _ => {
+                        let may = |i: usize| (mask >> (i % 64) & 1 == 1).then_some([0, 1, 2, 50, 100, 100, 9][i % 7]);
+                        let chosen = rotation.pick(members, may);
+                        prop_assert_eq!(chosen.is_some(), (0..members).any(|i| may(i).is_some()));
+                        prop_assert!(chosen.is_none_or(|i| may(i).is_some()));
+                    }
+                }
+                rotation.check_invariants();
+            }
+        }
+
         /// The promise on the type, while others come, go and change their weights.
         #[test]
         fn two_that_stay_get_their_shares(

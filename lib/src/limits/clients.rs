@@ -1,6 +1,7 @@
 //! How many connections one source may have to one cluster.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use kakehi_command::order::{Cluster, ClusterId, ConnectionLimit};
 
@@ -20,12 +21,14 @@ const RETRY_AFTER_DEFAULT: u32 = 60;
 /// The limits of one worker, and where it counts.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientLimits {
-    tables: Option<SharedTables>,
+    pub(super) tables: Option<SharedTables>,
     /// Of each kind, 0 for none. A cluster may have others.
     of_all: [u64; KINDS],
     retry_after: u32,
     /// Bits of a network of IPv4, and of IPv6.
-    prefixes: (u8, u8),
+    pub(super) prefixes: (u8, u8),
+    /// A time, and what the clock that all workers share said then, in nanoseconds.
+    pub(super) clock: Option<(Instant, u64)>,
 }
 
 /// What became of a connection that a cluster may not take.
@@ -42,7 +45,13 @@ pub enum Admission {
 impl Default for ClientLimits {
     /// None, and nowhere to count.
     fn default() -> Self {
-        Self { tables: None, of_all: [0; KINDS], retry_after: RETRY_AFTER_DEFAULT, prefixes: (32, 128) }
+        Self {
+            tables: None,
+            of_all: [0; KINDS],
+            retry_after: RETRY_AFTER_DEFAULT,
+            prefixes: (32, 128),
+            clock: None,
+        }
     }
 }
 
@@ -128,7 +137,7 @@ impl ClientLimits {
 }
 
 /// The network of an address, of so many bits. An IPv4 address written as IPv6 is one of IPv4 (RFC 4291 §2.5.5.2).
-fn network(source: IpAddr, (v4, v6): (u8, u8)) -> IpAddr {
+pub(super) fn network(source: IpAddr, (v4, v6): (u8, u8)) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V4(address) => {
             let mask = u32::MAX.checked_shl(32 - u32::from(v4.min(32))).unwrap_or(0);

@@ -28,6 +28,8 @@ pub enum Scope {
     Cluster = 8,
     /// What a backend has in flight.
     Backend = 9,
+    /// What waits for a cluster.
+    Queue = 20,
 }
 
 /// A keyed hash (SipHash-2-4) of a scope and what is counted in it. Of two keys of a table one in 2^58 or so are the

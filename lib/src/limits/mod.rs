@@ -9,6 +9,7 @@ pub mod key;
 #[cfg(test)]
 mod model;
 pub mod rates;
+pub mod requests;
 pub mod shared_counters;
 mod slots;
 mod tables;
@@ -16,5 +17,6 @@ mod tables;
 pub use clients::{Admission, ClientLimits, Permits};
 pub use key::{Key, Scope};
 pub use rates::{Rate, Rates};
+pub use requests::{Asked, Of, Rated};
 pub use shared_counters::{Added, Counters, Permit};
 pub use tables::{Layout, SharedTables};

@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use kakehi_command::order::{
-    Certificate, CertificateKey, HttpFrontend, HttpListener, ListenerKey, ListenerKind, TcpFrontend,
-    TcpListener, TlsSettings,
+    Certificate, CertificateKey, HttpFrontend, HttpListener, ListenerKey, ListenerKind, ListenerLimits,
+    TcpFrontend, TcpListener, TlsSettings,
 };
 use slab::Slab;
 
@@ -131,15 +131,34 @@ enum Service {
 /// One listener.
 #[derive(Debug)]
 pub struct Listener<L> {
+    /// Its key in words, for limits that are counted over all workers.
+    id: Box<[u8]>,
+    /// Its next connection is counted in its accept rate.
+    pub(crate) has_paid: bool,
     service: Service,
     /// With TLS: what its clients are served with.
     acceptor: Option<Acceptor>,
     socket: Option<(L, Token)>,
     sessions: usize,
     removed: bool,
+    /// The revision that made it leave, until it is told that it has nothing left.
+    leaves_at: Option<u64>,
 }
 
 impl<L> Listener<L> {
+    /// What distinguishes it from all other listeners, in words.
+    pub fn id(&self) -> &[u8] {
+        &self.id
+    }
+
+    /// What it takes in, and from whom.
+    pub fn limits(&self) -> &ListenerLimits {
+        match &self.service {
+            Service::Http(service) => service.config.limits(),
+            Service::Tcp(config) => config.limits(),
+        }
+    }
+
     /// Its settings now.
     pub fn config(&self) -> ListenerConfig {
         match &self.service {
@@ -197,6 +216,8 @@ pub struct Listeners<L> {
     generations: u64,
     /// Sockets that came before, or without, the order that activates their listener.
     waiting: HashMap<ListenerKey, L>,
+    /// Those that have nothing left, and the revisions that made them leave.
+    departures: Vec<(ListenerKey, u64)>,
 }
 
 impl<L> Default for Listeners<L> {
@@ -211,6 +232,7 @@ impl<L> Default for Listeners<L> {
             tls: SharedTls::default(),
             generations: 0,
             waiting: HashMap::new(),
+            departures: Vec::new(),
         }
     }
 }
@@ -276,6 +298,7 @@ impl<L> Listeners<L> {
             return Ok(index);
         }
         let key = config.key().clone();
+        let id = key.to_string().into_bytes().into();
         let service = match config {
             ListenerConfig::Http(config) => {
                 let routes = self.route_table((config.kind() == ListenerKind::Https, key.address));
@@ -286,8 +309,16 @@ impl<L> Listeners<L> {
             }
             ListenerConfig::Tcp(config) => Service::Tcp(config),
         };
-        let index =
-            self.entries.insert(Listener { service, acceptor, socket: None, sessions: 0, removed: false });
+        let index = self.entries.insert(Listener {
+            id,
+            has_paid: false,
+            service,
+            acceptor,
+            socket: None,
+            sessions: 0,
+            removed: false,
+            leaves_at: None,
+        });
         self.by_key.insert(key, index);
         Ok(index)
     }
@@ -356,6 +387,7 @@ impl<L> Listeners<L> {
     /// The listener accepts on this socket from now on.
     pub fn open(&mut self, index: ListenerIndex, socket: L, token: Token) {
         if let Some(listener) = self.entries.get_mut(index) {
+            listener.leaves_at = None;
             listener.socket = Some((socket, token));
         }
     }
@@ -364,6 +396,38 @@ impl<L> Listeners<L> {
     #[must_use]
     pub fn close(&mut self, index: ListenerIndex) -> Option<(L, Token)> {
         self.entries.get_mut(index)?.socket.take()
+    }
+
+    /// The listener, which accepts no more, leaves by this revision: it will be told when its last session ends.
+    pub fn leave(&mut self, index: ListenerIndex, revision: u64) {
+        if let Some(listener) = self.entries.get_mut(index) {
+            listener.leaves_at.get_or_insert(revision);
+            self.tell_if_left(index);
+        }
+    }
+
+    fn tell_if_left(&mut self, index: ListenerIndex) {
+        let Some(listener) = self.entries.get_mut(index).filter(|it| it.sessions == 0) else { return };
+        if let Some(revision) = listener.leaves_at.take() {
+            let key = listener.config().key().clone();
+            self.departures.push((key, revision));
+        }
+    }
+
+    /// Listeners that have nothing left since the last call, and the revisions that made them leave.
+    pub fn take_departures(&mut self) -> Vec<(ListenerKey, u64)> {
+        std::mem::take(&mut self.departures)
+    }
+
+    /// Connections of this listener that stayed when it accepted no more.
+    pub fn left_in(&self, key: &ListenerKey) -> usize {
+        let leaving = self.entries.iter().filter(|(_, it)| it.leaves_at.is_some());
+        leaving.filter(|(_, it)| it.config().key() == key).map(|(_, it)| it.sessions).sum()
+    }
+
+    /// Whether the listener accepts no more: its connections end with the next answer.
+    pub fn is_leaving(&self, index: ListenerIndex) -> bool {
+        self.entries.get(index).is_none_or(|listener| listener.socket.is_none())
     }
 
     /// The listener at this index.
@@ -409,6 +473,7 @@ impl<L> Listeners<L> {
         if let Some(listener) = self.entries.get_mut(index) {
             debug_assert!(listener.sessions > 0, "a session closes once");
             listener.sessions = listener.sessions.saturating_sub(1);
+            self.tell_if_left(index);
             self.forget_if_unused(index);
         }
     }

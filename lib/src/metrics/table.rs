@@ -56,7 +56,20 @@ metrics! {
     // Limits over all workers.
     RejectedPerClusterIp "connections.rejected_per_cluster_ip" Count Connections "Client connections refused by a cluster because their address had as many as it may."
     RejectedPerClusterSubnet "connections.rejected_per_cluster_subnet" Count Connections "Client connections refused by a cluster because their network had as many as it may."
-    LimitsUncounted "limits.uncounted" Count Connections "Client connections admitted and not counted for a limit, for want of room (max_limit_entries)."
+    ListenerOverConnections "listener.over_connections" Count Connections "Client connections refused because their listener had as many as it may (max_connections of a listener)."
+    ListenerOverSource "listener.over_source" Count Connections "Client connections refused because their address had as many to the listener as it may (max_connections_per_source)."
+    ListenerAcceptsHeld "listener.accepts_held" Count Events "Times that a listener left connections in the kernel's queue for a while (max_accept_rate)."
+    RateLimitedByListener "rate_limit.listener" Count Requests "Requests, and connections of TCP listeners, refused by a rate limit of their listener."
+    RateLimitedByCluster "rate_limit.cluster" Count Requests "Requests, and connections of TCP listeners, refused by a rate limit of their cluster."
+    SessionsEvicted "sessions.evicted" Count Connections "Idle client connections closed to make room for new ones (evict_on_queue_full)."
+    LimitsUncounted "limits.uncounted" Count Connections "Client connections and requests admitted and not counted for a limit, for want of room (max_limit_entries)."
+    ClusterInFlight "cluster.in_flight" Gauge Requests "Requests and TCP connections that count for their cluster's max_connections."
+    BackendInFlight "backend.in_flight" Gauge Requests "Requests and TCP connections that count for their backend's max_connections."
+    QueueSize "queue.size" Gauge Requests "Requests and TCP connections that wait until their cluster has room."
+    QueueServed "queue.served" Count Requests "Requests and TCP connections that had to wait, and then had their turn."
+    QueueFull "queue.full" Count Requests "Requests and TCP connections refused because their cluster was full, and so was its queue (max_queue)."
+    QueueTimeouts "queue.timeouts" Count Requests "Requests and TCP connections refused because they had waited for too long (queue_timeout_ms)."
+    QueueAbandoned "queue.abandoned" Count Requests "Requests and TCP connections whose client left while they waited."
 
     // The PROXY protocol.
     ProtocolProxyExpect "protocol.proxy.expect" Gauge Connections "Client connections whose PROXY header has not come yet."
@@ -177,6 +190,7 @@ metrics! {
     BackendPoolMiss "backend.pool.miss" Count Requests "Requests that needed a new connection."
     BackendPoolSize "backend.pool.size" Gauge Connections "Idle connections kept open to backends."
     BackendRetryStaleUpstream "backend.retry.stale_upstream" Count Requests "Requests sent again because a kept connection had died."
+    BackendRetryUnanswered "backend.retry.unanswered" Count Requests "Requests sent to another backend because the first one closed a new connection without an answer."
     H1BackendEofBeforeMessageComplete "h1.backend_eof_before_message_complete" Count Requests "Responses cut short by the backend."
 
     BackendTlsDone "backend.tls.handshakes" Count Connections "TLS handshakes with backends that were completed."

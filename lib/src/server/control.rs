@@ -6,13 +6,13 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use kakehi_command::channel::{Channel, ChannelError, Flushed, Received};
-use kakehi_command::order::{ListenerKey, OrderError};
+use kakehi_command::order::{ListenerKey, OrderError, SessionsOf};
 use kakehi_command::proto::request::RequestType;
 use kakehi_command::proto::response_content::ContentType;
 use kakehi_command::proto::supervision as proto;
 use kakehi_command::proto::supervision::{
-    Answer, Applied, Batch, Boot, Drained, FromWorker, ListenSockets, Query, Ready, Refused, ToWorker,
-    Verdict, Verdicts, from_worker, to_worker,
+    Answer, Applied, Batch, Boot, Departure, Departures, Drained, FromWorker, ListenSockets, Query, Ready,
+    Refused, ToWorker, Verdict, Verdicts, from_worker, to_worker,
 };
 use kakehi_command::proto::{
     AvailableMetrics, ClusterHashes, ClusterInformations, QueryCertificatesFilters, Request, ResponseContent,
@@ -237,6 +237,9 @@ impl Control {
 
     fn answer(&mut self, query: Query, worker: &mut Worker<Kernel>) -> Result<(), ControlError> {
         let (status, message, content) = match query.request.request_type {
+            Some(RequestType::WaitDrained(asked)) => {
+                (ResponseStatus::Ok, worker.left_of(&asked).to_string(), None)
+            }
             Some(request) => match self.content_of(request, worker) {
                 Ok(content) => (ResponseStatus::Ok, String::new(), content),
                 Err(message) => (ResponseStatus::Failure, message, None),
@@ -270,6 +273,10 @@ impl Control {
         {
             return Ok(Some(ContentType::WorkerMetrics(worker.metrics().to_proto(&options.metric_names))));
         }
+        if let RequestType::CloseSessions(wire) = &request {
+            let sessions = SessionsOf::from_wire(wire).map_err(|error| error.to_string())?;
+            return Ok(Some(ContentType::ClosedSessions(worker.close_sessions(&sessions))));
+        }
         let (state, _) = worker.state();
         Ok(Some(match request {
             RequestType::Status(_) => return Ok(None),
@@ -300,6 +307,14 @@ impl Control {
             return Ok(());
         }
         self.send(from_worker::Message::Verdicts(Verdicts { verdicts }))
+    }
+
+    /// Tells main what has nothing left to finish.
+    pub(super) fn report_departures(&mut self, departures: Vec<Departure>) -> Result<(), ControlError> {
+        if departures.is_empty() {
+            return Ok(());
+        }
+        self.send(from_worker::Message::Departures(Departures { departures }))
     }
 
     /// Everything in flight is finished.
@@ -345,6 +360,7 @@ pub(super) fn configuration(boot: &Boot, seed: u64) -> Configuration {
     Configuration {
         settings: Settings {
             connections_max: count(config.max_connections),
+            evicts_idle: config.evict_on_queue_full(),
             header_fields_max: count(limits.header_fields_max),
             idle_back_connections_max: count(limits.idle_back_connections_max),
             back_idle_timeout: Duration::from_secs(u64::from(limits.back_idle_timeout.max(1))),

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
+use nix::time::{ClockId, clock_gettime};
 
 pub mod control;
 mod orders;
@@ -95,6 +96,7 @@ pub fn run(arguments: WorkerArguments) -> Result<Exit, WorkerError> {
     let config = &boot.config;
     let prefixes = (bits(config.subnet_ipv4_prefix()), bits(config.subnet_ipv6_prefix()));
     worker.set_fixed_limits(config.retry_after(), prefixes);
+    worker.set_limit_clock(now(), nanoseconds()?);
     serve(&mut poll, &mut events, &mut control, &mut worker)
 }
 
@@ -142,6 +144,7 @@ fn serve(
         }
         if ending != Some(Exit::Orphaned) {
             control.report(worker.take_verdicts())?;
+            control.report_departures(worker.take_departures())?;
             flush(poll, control)?;
         }
     }
@@ -193,6 +196,13 @@ fn wait(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> Resu
 #[expect(clippy::disallowed_methods, reason = "the loop is where time comes in, once a turn")]
 fn now() -> Instant {
     Instant::now()
+}
+
+/// The same clock as [`now`], from its own beginning: workers can compare it.
+fn nanoseconds() -> Result<u64, WorkerError> {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map_err(io::Error::from);
+    let time = Duration::from(time.map_err(io_error("reading the clock"))?);
+    Ok(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the loop is where time comes in, once a turn")]

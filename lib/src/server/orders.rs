@@ -26,6 +26,7 @@ impl<N: Network> Worker<N> {
     /// refusal means that this worker has drifted: it must be replaced, whatever it applied.
     pub fn apply(&mut self, revision: u64, requests: &[Request]) -> Result<(), String> {
         let mut touched = Listeners::new();
+        self.shared.backends.begin_revision(revision);
         let mut clusters = BTreeSet::new();
         for request in requests {
             let order = Order::from_request(request).map_err(|error| error.to_string())?;
@@ -37,9 +38,10 @@ impl<N: Network> Worker<N> {
         }
         for id in &clusters {
             self.shared.settle_health(id);
+            self.shared.settle_limits(id);
         }
         for (key, listener) in touched {
-            self.settle_listener(&key, listener)?;
+            self.settle_listener(&key, listener, revision)?;
         }
         // Sockets come before the revision that wants them. One that nobody wanted would take in
         // connections that nobody accepts.
@@ -101,6 +103,9 @@ impl<N: Network> Worker<N> {
                 touched.insert(listener.key().clone(), Some(ListenerConfig::Tcp(listener.clone())));
             }
             Effect::ConnectionLimitSet { limit, value } => shared.limits.set(*limit, *value),
+            Effect::ConnectionAttemptsSet(value) => {
+                shared.settings.connection_attempts_max = value.unwrap_or(self.attempts_configured);
+            }
             Effect::HttpListenerRemoved(key) | Effect::TcpListenerRemoved(key) => {
                 touched.insert(key.clone(), None);
             }
@@ -109,12 +114,17 @@ impl<N: Network> Worker<N> {
     }
 
     /// Makes a listener what it is at the end of a revision, whatever it was on the way there.
-    fn settle_listener(&mut self, key: &ListenerKey, listener: Option<ListenerConfig>) -> Result<(), String> {
+    fn settle_listener(
+        &mut self,
+        key: &ListenerKey,
+        listener: Option<ListenerConfig>,
+        revision: u64,
+    ) -> Result<(), String> {
         // Another kind has other rules and other sessions: it is another listener.
         if let (Some(index), Some(wanted)) = (self.shared.listeners.find(key), &listener)
             && self.shared.listeners.get(index).is_some_and(|it| it.kind() != wanted.kind())
         {
-            self.close_listener(index);
+            self.retire_listener(index, revision);
             self.shared.listeners.remove(key);
         }
         match listener {
@@ -124,11 +134,11 @@ impl<N: Network> Worker<N> {
                 if active {
                     return self.open_listener(index);
                 }
-                self.close_listener(index);
+                self.retire_listener(index, revision);
             }
             None => {
                 if let Some(index) = self.shared.listeners.find(key) {
-                    self.close_listener(index);
+                    self.retire_listener(index, revision);
                 }
                 self.shared.listeners.remove(key);
             }

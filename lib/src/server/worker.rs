@@ -5,38 +5,33 @@
 //! next turn after all others.
 
 use std::collections::VecDeque;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use kakehi_command::order::ListenerKind;
 use kakehi_command::proto::supervision::{ProbeSecrets, Verdict};
 use kakehi_command::state::ConfigState;
 use slab::Slab;
 
 use crate::limits::{ClientLimits, SharedTables};
-use crate::listener::{Listener, ListenerIndex, Listeners};
+use crate::listener::{ListenerIndex, Listeners};
 use crate::metrics::{Metric, Metrics};
 use crate::net::buffers::{BufferPool, Use};
-use crate::net::kernel::swallow;
 use crate::net::request_id::RequestIds;
-use crate::net::secure::{Crowded, Room, Tls};
-use crate::net::{Network, Peer, Pipes, Ready, Stream, Token};
+use crate::net::secure::Room;
+use crate::net::{Network, Pipes, Ready, Stream, Token};
 use crate::session::backends::{BackendKey, Backends};
 use crate::session::handshakes::Handshakes;
-use crate::session::http::answer::BARE_503;
 use crate::session::probe::Probes;
-use crate::session::table::{Resting, Session, Sessions};
-use crate::session::tcp::TcpSession;
+use crate::session::table::{Session, Sessions};
+use crate::session::waiting::Waiting;
 use crate::session::{Drive, Hold, Owner, Scratch, Settings, Shared};
 use crate::tls::client_config::SystemAuthorities;
 use crate::tls::session_table::SessionTable;
 use crate::tls::ticket_keys::TicketKeys;
 
 use super::timers::TimerWheel;
-
-/// Connections that one listener may bring in one turn.
-const ACCEPTS_PER_TURN_MAX: usize = 64;
+use entry::Entries;
+use eviction::Eviction;
 
 /// Sessions that go on in one turn after having used up their share in an earlier one.
 const YIELDED_PER_TURN_MAX: usize = 64;
@@ -44,20 +39,11 @@ const YIELDED_PER_TURN_MAX: usize = 64;
 /// Sessions that room is made for at start; a larger table grows.
 const SESSIONS_RESERVED_MAX: usize = 1 << 16;
 
-/// When accepting is tried again after the kernel was out of descriptors or memory.
-const ACCEPT_RETRY: Duration = Duration::from_secs(1);
-
-/// The log is told no oftener that connections can't be accepted.
-const STARVE_TOLD_EVERY: Duration = Duration::from_secs(10);
-
 /// Entries of a queue of those that are held up that may be out of date, besides two for each session.
 const HELD_UP_SLACK: usize = 1024;
 
 /// Resolution of all timeouts. They are configured in seconds.
 const TIMER_TICK: Duration = Duration::from_millis(50);
-
-/// An alert before any handshake: fatal, internal_error (RFC 8446 §6, §5.1 for the version).
-const BARE_ALERT: &[u8] = &[21, 3, 1, 0, 2, 2, 80];
 
 /// What a worker is made of, besides its network.
 #[derive(Debug, Clone)]
@@ -96,6 +82,11 @@ pub struct Worker<N: Network> {
     pub(super) serving: bool,
     due: Vec<usize>,
     scratch: Box<[u8]>,
+    /// What listeners count connections as.
+    entries: Entries,
+    eviction: Eviction,
+    /// Connects for one request, unless main says otherwise.
+    pub(super) attempts_configured: u8,
 }
 
 impl<N: Network> Worker<N> {
@@ -112,6 +103,9 @@ impl<N: Network> Worker<N> {
         let listeners = Listeners::default();
         let secrets = listeners.tls().secrets.clone();
         let room = Room::new(settings.record_buffers_max, settings.handshakes_max, secrets);
+        let attempts_configured = settings.connection_attempts_max;
+        let mut limits = ClientLimits::default();
+        limits.set_clock(now, 0);
         let shared = Shared {
             now,
             asked: now,
@@ -132,7 +126,8 @@ impl<N: Network> Worker<N> {
             held_up: Default::default(),
             listeners,
             backends: Backends::default(),
-            limits: ClientLimits::default(),
+            waiting: Waiting::default(),
+            limits,
             probes: Probes::new(configuration.worker_id, configuration.settings.probes_max, now),
             metrics,
             ids: RequestIds::new(u128::from(seed) << 64 | u128::from(seed.rotate_left(32))),
@@ -155,6 +150,9 @@ impl<N: Network> Worker<N> {
             serving: false,
             due: Vec::new(),
             scratch: vec![0; configuration.buffer_bytes].into_boxed_slice(),
+            entries: Entries::default(),
+            eviction: Eviction::default(),
+            attempts_configured,
         }
     }
 
@@ -173,8 +171,14 @@ impl<N: Network> Worker<N> {
         self.shared.limits.set_fixed(retry_after, prefixes);
     }
 
+    /// At this time the clock that all workers share said so many nanoseconds.
+    pub fn set_limit_clock(&mut self, at: Instant, nanoseconds: u64) {
+        self.shared.limits.set_clock(at, nanoseconds);
+    }
+
     /// Where connections are counted, over all workers; without it limits of sources refuse nobody.
     pub fn set_limit_tables(&mut self, tables: SharedTables) {
+        self.shared.backends.set_tables(tables);
         self.shared.limits.set_tables(tables);
     }
 
@@ -193,6 +197,12 @@ impl<N: Network> Worker<N> {
     #[cfg(test)]
     pub(crate) fn set_dozing_max(&mut self, count: usize) {
         self.sessions.set_dozing_max(count);
+    }
+
+    /// See [`Waiting::set_look_every`].
+    #[cfg(test)]
+    pub(crate) fn set_look_every(&mut self, time: Duration) {
+        self.shared.waiting.set_look_every(time);
     }
 
     /// What the TLS connections of the worker share.
@@ -308,6 +318,7 @@ impl<N: Network> Worker<N> {
                 self.accept(index);
             }
         }
+        let lines = self.serve_lines();
         self.evict_held_up();
         for purpose in Use::ALL {
             for _ in 0..self.shared.thirsty[purpose as usize].len() {
@@ -326,6 +337,7 @@ impl<N: Network> Worker<N> {
         let quenchable = Use::ALL.iter().any(|&purpose| waits(purpose) && shared.has_room(purpose));
         let probes = self.shared.start_probes();
         probes
+            || lines
             || !self.yielded.is_empty()
             || !self.handshaking.is_empty()
             || !self.crowded.is_empty()
@@ -378,7 +390,8 @@ impl<N: Network> Worker<N> {
             |hold: Hold| self.shared.held_up[hold as usize].front().map(|&(_, since)| since + hold.age_min());
         let eviction = Hold::ALL.into_iter().filter(wanted).filter_map(oldest).min();
         let probes = self.shared.probes.next_wakeup(self.shared.now);
-        timers.into_iter().chain(eviction).chain(probes).min()
+        let look = self.shared.waiting.next_look();
+        timers.into_iter().chain(eviction).chain(probes).chain(look).min()
     }
 
     /// Runs one session. A panic costs that session and nothing else.
@@ -413,12 +426,14 @@ impl<N: Network> Worker<N> {
         if catch_unwind(AssertUnwindSafe(|| session.finish(shared))).is_err() {
             log::error!("session {index} panicked again while it was closed; its buffers are lost");
         }
+        self.shared.backends.recount_permits();
         self.forget(index);
     }
 
     fn forget(&mut self, index: usize) {
         if let Some(listener) = self.sessions.remove(index) {
             self.shared.listeners.session_closed(listener);
+            self.entries.leave(index, &self.shared.limits);
             self.crowded.extend(self.starved.drain(..));
             self.shared.metrics.set(Metric::ClientConnections, self.sessions.len());
         }
@@ -434,134 +449,6 @@ impl<N: Network> Worker<N> {
         } else if shared.backends.remove_idle(key, token).is_some() {
             shared.release_token(token);
         }
-    }
-
-    fn accept(&mut self, index: ListenerIndex) {
-        if self.accept_some(index) {
-            self.crowded.push_back(index);
-        }
-    }
-
-    /// Takes in some of the connections that wait. True if more may wait.
-    fn accept_some(&mut self, index: ListenerIndex) -> bool {
-        for _ in 0..ACCEPTS_PER_TURN_MAX {
-            if !self.serving {
-                return false;
-            }
-            let Some((socket, token)) = self.shared.listeners.get_mut(index).and_then(Listener::socket_mut)
-            else {
-                return false;
-            };
-            match self.shared.net.accept(socket) {
-                Ok((stream, address)) => self.accepted(index, stream, address),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                Err(error) if is_of_one_connection(&error) => {}
-                // Clients come before connections that are only kept for later.
-                Err(_) if self.shared.pipes.close_free() || self.shared.evict_idle() => {}
-                Err(error) => {
-                    self.shared.timers.set(token, self.shared.now + ACCEPT_RETRY);
-                    self.starve(index, &error);
-                    return false;
-                }
-            }
-        }
-        true
-    }
-
-    /// Out of descriptors or memory: connections wait in the kernel's queue, and are looked at again when
-    /// a session ends, the next one comes, or after a while: without a session there may be no other
-    /// occasion.
-    fn starve(&mut self, index: ListenerIndex, error: &io::Error) {
-        self.shared.metrics.incr(Metric::AcceptErrors);
-        if !self.starved.contains(&index) {
-            self.starved.push(index);
-        }
-        let now = self.shared.now;
-        if self.starve_told.is_none_or(|told| now.saturating_duration_since(told) >= STARVE_TOLD_EVERY) {
-            self.starve_told = Some(now);
-            log::warn!("accept: {error}; until a connection ends, others wait in the kernel");
-        }
-    }
-
-    fn accepted(&mut self, listener: ListenerIndex, mut stream: N::Stream, address: std::net::SocketAddr) {
-        self.shared.metrics.incr(Metric::ListenerAcceptedTotal);
-        let Some(entry) = self.shared.listeners.get(listener) else { return };
-        let (kind, secured) = (entry.kind(), entry.acceptor().is_some());
-        let expects_header = entry.expects_proxy_header(address.ip());
-        let manner = match kind {
-            _ if secured => BARE_ALERT,
-            // Of what its clients speak nothing is known.
-            ListenerKind::Tcp => &[],
-            _ => BARE_503,
-        };
-        self.shared.metrics.incr(match kind {
-            ListenerKind::Tcp => Metric::ListenerAcceptedTcp,
-            _ if secured => Metric::ListenerAcceptedHttps,
-            _ => Metric::ListenerAcceptedHttp,
-        });
-        let full = self.sessions.len() >= self.shared.settings.connections_max;
-        let parched = self.is_parched();
-        if full || parched {
-            let reason =
-                if full { Metric::ListenerConnectionCapped } else { Metric::ListenerConnectionNoBuffer };
-            self.shared.metrics.incr(reason);
-            refuse(&mut stream, manner, &mut self.scratch);
-            return;
-        }
-        if expects_header {
-            self.open(listener, stream, address);
-            return;
-        }
-        let tls = match self.begin_tls(listener, address.ip()) {
-            Ok(tls) => tls,
-            Err(reason) => {
-                self.shared.metrics.incr(reason);
-                refuse(&mut stream, manner, &mut self.scratch);
-                return;
-            }
-        };
-        let index = self.sessions.next_index();
-        let token = self.shared.owners.insert(Owner::Front(index));
-        let now = self.shared.now;
-        let front = match tls {
-            Some(tls) => Peer::accepted(stream, token).secured(tls),
-            None => Peer::accepted(stream, token),
-        };
-        if kind == ListenerKind::Tcp {
-            self.sessions.insert_tcp(TcpSession::accepted(index, front, address, listener, now, None));
-        } else {
-            self.sessions.insert(Resting::accepted(front, address, listener, now));
-        }
-        self.shared.listeners.session_opened(listener);
-        self.shared.metrics.set(Metric::ClientConnections, self.sessions.len());
-        self.dispatch(index, |session, shared| session.drive(shared));
-    }
-
-    /// TLS for a connection that was just accepted, if its listener has it; otherwise the metric that says why it is
-    /// refused.
-    fn begin_tls(
-        &mut self,
-        listener: ListenerIndex,
-        source: std::net::IpAddr,
-    ) -> Result<Option<Box<Tls>>, Metric> {
-        let Some(entry) = self.shared.listeners.get(listener) else { return Ok(None) };
-        let Some(acceptor) = entry.acceptor() else { return Ok(None) };
-        let per_source = entry.tls().and_then(|tls| tls.max_handshakes_per_source());
-        let room = &self.shared.room;
-        let permit = room.permit(source, per_source).map_err(|crowded| match crowded {
-            Crowded::Worker => Metric::TlsHandshakesCapped,
-            Crowded::Source => Metric::TlsHandshakesCappedBySource,
-        })?;
-        Tls::accept(room, acceptor, permit).map(Some).map_err(|_| Metric::TlsHandshakesCapped)
-    }
-
-    /// Whether sessions wait for buffers, and nobody knows how long. Where clients hold them up it is known: one
-    /// more may wait as well.
-    fn is_parched(&self) -> bool {
-        let waits = |purpose: &Use| !self.shared.thirsty[*purpose as usize].is_empty();
-        let is_held_up = |hold: Hold| !self.shared.held_up[hold as usize].is_empty();
-        let known = |purpose| Hold::ALL.into_iter().any(|hold| hold.frees(purpose) && is_held_up(hold));
-        Use::ALL.into_iter().filter(waits).any(|purpose| !known(purpose))
     }
 
     /// Client connections.
@@ -594,19 +481,6 @@ impl<N: Network> Worker<N> {
     fn close_pooled(&mut self) {
         for peer in self.shared.backends.drain_idle() {
             self.shared.release_token(peer.token());
-        }
-    }
-
-    /// Takes in what waits already, then closes the socket.
-    pub(super) fn close_listener(&mut self, index: ListenerIndex) {
-        let rounds_max = self.shared.settings.connections_max / ACCEPTS_PER_TURN_MAX + 1;
-        for _ in 0..rounds_max {
-            if !self.accept_some(index) {
-                break;
-            }
-        }
-        if let Some((socket, token)) = self.shared.listeners.close(index) {
-            self.shared.drop_listener(socket, token);
         }
     }
 
@@ -646,6 +520,7 @@ impl<N: Network> Worker<N> {
     /// Every count agrees with what it counts.
     pub fn check_invariants(&self) {
         self.shared.backends.check_invariants();
+        self.shared.waiting.check_invariants();
         self.shared.probes.check_invariants();
         self.shared.listeners.check_invariants();
         self.shared.buffers.check_invariants();
@@ -653,6 +528,7 @@ impl<N: Network> Worker<N> {
         self.sessions.check_invariants();
         if self.sessions.is_empty() {
             assert_eq!(self.shared.backends.active_count(), 0, "no session, no active back");
+            assert!(self.shared.waiting.is_empty(), "no session, nobody waits");
             assert_eq!(self.shared.buffers.in_use(), 0, "no session, no buffer in use");
             assert_eq!(self.shared.pipes.in_use(), 0, "no session, no pipe in use");
         }
@@ -682,37 +558,17 @@ impl<N: Network> Worker<N> {
     }
 }
 
-/// At once and in words, as far as its protocol has some: read what came, so that the refusal is not reset away, and go.
-fn refuse<S: Stream>(stream: &mut S, words: &[u8], scratch: &mut [u8]) {
-    swallow(stream, scratch);
-    if !words.is_empty() {
-        let _ = stream.write(words);
-    }
-    let _ = stream.shutdown_write();
-}
-
 /// Whether an entry of the queue of those that are held up still holds.
 fn is_held_up<S: Stream>(sessions: &Sessions<S>, hold: Hold, (index, since): (usize, Instant)) -> bool {
     sessions.is_held_up(index, hold, since)
 }
 
-/// Errors that accept(2) passes on from the connection that it took: the next one may be fine.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind as Kind;
-    matches!(
-        error.kind(),
-        Kind::ConnectionAborted
-            | Kind::ConnectionReset
-            | Kind::ConnectionRefused
-            | Kind::Interrupted
-            | Kind::NetworkDown
-            | Kind::NetworkUnreachable
-            | Kind::HostUnreachable
-            | Kind::PermissionDenied
-            | Kind::TimedOut
-    )
-}
-
+mod accept;
+mod closing;
+mod departures;
+mod entry;
+mod eviction;
+mod lines;
 mod opening;
 #[cfg(test)]
 mod tests;

@@ -39,10 +39,12 @@ mod relay;
 mod secured;
 pub mod table;
 pub mod tcp;
+pub mod waiting;
 
 use backends::{BackendKey, Backends, Reuse};
 use handshakes::Handshakes;
 use probe::Probes;
+use waiting::Waiting;
 
 /// Steps that one session may take in a turn before the others have theirs. A step moves at most one
 /// buffer in each direction.
@@ -98,6 +100,8 @@ pub enum Owner {
 pub struct Settings {
     /// Client connections at a time (`max_connections`).
     pub connections_max: usize,
+    /// At `connections_max`, whether idle connections make room for new ones (`evict_on_queue_full`).
+    pub evicts_idle: bool,
     /// Fields in a head (`max_header_fields`).
     pub header_fields_max: usize,
     /// Idle connections kept for each backend (`max_idle_back_connections`).
@@ -212,6 +216,8 @@ pub struct Shared<N: Network> {
     pub listeners: Listeners<N::Listener>,
     /// Clusters, their backends and the pool of connections to them.
     pub backends: Backends<N::Stream>,
+    /// Those that wait until a cluster has room.
+    pub waiting: Waiting,
     /// Limits that hold over all workers.
     pub limits: ClientLimits,
     /// Probes of these backends.
@@ -231,6 +237,12 @@ pub struct Shared<N: Network> {
 }
 
 impl<N: Network> Shared<N> {
+    /// Whether connections of this listener end as soon as they carry nothing: it accepts no more, or the whole worker
+    /// drains.
+    pub(crate) fn is_leaving(&self, listener: usize) -> bool {
+        self.draining || self.listeners.is_leaving(listener)
+    }
+
     /// Whether one more step of a TLS handshake may be taken in this turn. If so it is counted.
     pub fn begin_handshake_step(&mut self) -> bool {
         self.handshakes.begin_step(self.net.elapsed(self.now))
@@ -262,6 +274,11 @@ impl<N: Network> Shared<N> {
         self.metrics.set(Metric::BufferInUse, self.buffers.in_use());
         self.metrics.set(Metric::BackendConnections, self.backends.active_count());
         self.metrics.set(Metric::BackendPoolSize, self.backends.idle_count());
+        self.metrics.set(Metric::QueueSize, self.waiting.len());
+        let (clusters, backends) = self.backends.permit_counts();
+        self.metrics.set(Metric::ClusterInFlight, clusters);
+        self.metrics.set(Metric::BackendInFlight, backends);
+        self.metrics.add(Metric::LimitsUncounted, self.backends.take_uncounted());
         self.metrics.set(Metric::SplicePipes, self.pipes.in_use());
         self.metrics.set(Metric::TlsRecordBuffers, self.room.buffers_in_use());
         self.metrics.set(Metric::ProtocolTlsHandshake, self.room.handshakes());
@@ -323,7 +340,8 @@ impl<N: Network> Shared<N> {
                 return Some(peer);
             }
             self.backends.was_stale(key, self.now);
-            self.backends.closed(key);
+            // The place that was taken for it is for the next one.
+            self.backends.closed_unused(key);
             self.release_token(peer.token());
         }
         None

@@ -7,6 +7,8 @@
 //! Where neither side has TLS, long runs of bytes pass through a pipe of the kernel; where the sink alone has, they are
 //! sealed as they are read.
 
+use std::io;
+
 use super::Shared;
 use super::flow::{Flow, Flush, take_buffer};
 use crate::metrics::Metric;
@@ -40,6 +42,8 @@ struct Direction {
     /// Its sink has broken: what still comes is read and thrown away, so that it does not turn our closing
     /// into a reset.
     lost: bool,
+    /// It broke before it had ended its own direction. The kernel tells that once: reads of it just see an end.
+    torn: bool,
     /// The last read gave as much as there was room for: a pipe takes more at a time.
     bulk: bool,
 }
@@ -86,7 +90,9 @@ impl Relay {
         shared: &mut Shared<N>,
     ) -> Relayed {
         let upwards = relay(&mut self.up, up, front, back, Use::Request, shared);
+        self.down.broken |= self.up.torn;
         let downwards = relay(&mut self.down, down, back, front, Use::Response, shared);
+        self.up.broken |= self.down.torn;
         shared.metrics.add(Metric::BytesIn, upwards.read);
         shared.metrics.add(Metric::BackBytesOut, upwards.written);
         shared.metrics.add(Metric::BackBytesIn, downwards.read);
@@ -134,7 +140,9 @@ fn relay<N: Network>(
         let flush = flow.flush(sink, &shared.pipes);
         moved.written = flow.written - before;
         match flush {
-            Flush::Failed(_) => {
+            Flush::Failed(error) => {
+                // It would be a broken pipe if its end had come before.
+                direction.torn = error.kind() != io::ErrorKind::BrokenPipe;
                 (direction.ended, direction.shut, direction.lost) = (true, true, true);
                 flow.release_pipe(&mut shared.pipes);
                 moved.otherwise = true;
@@ -209,7 +217,7 @@ fn relay<N: Network>(
         // What came before a break is passed on like what came before an end.
         end @ (Read::End | Read::Failed(_)) => {
             direction.ended = true;
-            direction.broken = matches!(end, Read::Failed(_));
+            direction.broken |= matches!(end, Read::Failed(_));
             moved.otherwise = true;
         }
     }

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use slab::Slab;
 
+use super::backends::BackendKey;
 use super::counted::Counted;
 use super::http::HttpSession;
 use super::http::request::Prepared;
@@ -141,9 +142,29 @@ impl<S: Stream> Session<'_, S> {
         of_either!(self, on_timer(shared))
     }
 
+    /// Its place is needed for a new connection, and it does nothing.
+    pub fn evict_idle<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Drive {
+        match self {
+            Self::Http(session) => session.evict_idle(shared),
+            Self::Tcp(_) | Self::Opening(_) => Drive::Waiting,
+        }
+    }
+
     /// Its buffers are needed for others.
     pub fn evict<N: Network<Stream = S>>(&mut self, hold: Hold, shared: &mut Shared<N>) -> Drive {
         of_either!(self, evict(hold, shared))
+    }
+
+    /// An operator closes what goes to its backend. What goes on is in flight, and ends with its answer.
+    pub fn close<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Drive {
+        match self {
+            Self::Http(session) => session.close(shared),
+            Self::Tcp(session) => {
+                session.finish(shared);
+                Drive::Finished
+            }
+            Self::Opening(_) => Drive::Waiting,
+        }
     }
 
     /// Gives back all that the session holds. Nothing may be done with it afterwards.
@@ -222,6 +243,15 @@ impl<S: Stream> Sessions<S> {
             }
             other => *slot = other,
         }
+    }
+
+    /// Those that are between two requests, and since when.
+    pub fn idle(&self) -> impl Iterator<Item = (Instant, usize)> {
+        self.slots.iter().filter_map(|(index, slot)| match slot {
+            Slot::Resting(resting) if resting.requests > 0 => Some((resting.since, index)),
+            Slot::Awake(session) => session.idle_since().map(|since| (since, index)),
+            _ => None,
+        })
     }
 
     /// Indexes of all connections.
@@ -303,6 +333,15 @@ impl<S: Stream> Sessions<S> {
             Slot::Tcp(session) => Some(session.listener()),
             Slot::Opening(session) => Some(session.listener()),
             Slot::Turning => None,
+        }
+    }
+
+    /// The backend to which a connection is tied now.
+    pub fn backend_of(&self, index: usize) -> Option<BackendKey> {
+        match self.slots.get(index)? {
+            Slot::Awake(session) => session.backend(),
+            Slot::Tcp(session) => session.backend(),
+            Slot::Resting(_) | Slot::Opening(_) | Slot::Turning => None,
         }
     }
 

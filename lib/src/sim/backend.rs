@@ -52,6 +52,14 @@ impl Backend {
         times.flatten().min()
     }
 
+    /// Requests, and tunnels, that it has in flight of this cluster, as far as the proxy has not left.
+    pub(super) fn busy(&self, cluster: &str, world: &World, ledger: &Ledger) -> usize {
+        let is_of_cluster = |id: usize| ledger.plans[id].request.site.cluster() == cluster;
+        let of_live = |live: &&Live| live.current.or_else(|| live.tunnel.as_ref().map(End::id));
+        let there = self.connections.iter().filter(|live| !live.over && !world.is_left_by_proxy(live.id));
+        there.filter(|live| of_live(live).is_some_and(is_of_cluster)).count()
+    }
+
     /// Each connection does something, or with `all` unset perhaps not.
     pub(super) fn step(&mut self, all: bool, world: &mut World, ledger: &mut Ledger) -> Result<bool, String> {
         let mut moved = false;

@@ -40,6 +40,7 @@ pub(super) struct Client {
 #[derive(Debug)]
 struct Live {
     id: ConnectionId,
+    since: Instant,
     script: Script,
     awaiting: VecDeque<usize>,
     reader: Reader,
@@ -117,6 +118,7 @@ impl Client {
             Some(id) => {
                 self.live = Some(Live {
                     id,
+                    since: world.now,
                     script: Script::new(),
                     awaiting: VecDeque::new(),
                     reader: Reader::default(),
@@ -169,14 +171,16 @@ impl Client {
             // What came behind an upgrade might belong to the other protocol.
             live.last_asked = !plan.request.keep_alive || plan.request.upgrade;
             let (switches, sound) = (plan.switches(), plan.fault.is_none());
-            ledger.ask(id, world);
+            ledger.ask(id, world, live.since);
             write_request(&mut live.script, id, ledger, &mut self.rng);
             if switches && sound {
                 let early = ledger.plans[id].tunnel.early(id, Side::Up).len();
                 let sent = world.sent_by_actor(live.id) + (live.script.unsent() - early) as u64;
                 ledger.seen[id].tunnel.front = Some(Base { connection: live.id, sent, got: u64::MAX });
             }
-            if self.queue.is_empty() && self.half_closes && !ledger.plans[id].switches() {
+            // Who has to wait, and might ask for more, is not to end its direction.
+            let may_end = ledger.rules.narrow.is_none() || (self.depth == 1 && live.last_asked);
+            if self.queue.is_empty() && self.half_closes && may_end && !ledger.plans[id].switches() {
                 live.script.push(Act::Finish);
             }
         }
@@ -524,16 +528,17 @@ fn judge(
         }
         let checked = plan.check_response(head, informed, body, trailers);
         checked.map_err(|error| format!("request {id}: {error}"))?;
-        if head.closes() && !plan.may_close() && !ledger.rules.draining && !ledger.rules.faults {
+        if head.closes() && !plan.may_close() && !ledger.ends_early(id) {
             return Err(format!("request {id}: closes without need"));
         }
         return Ok(Outcome::Planned);
     }
-    judge_own(plan, head, &ledger.rules).map_err(|error| format!("request {id}: {error}: {head:?}"))
+    judge_own(plan, head, &ledger.rules, ledger.ends_early(id))
+        .map_err(|error| format!("request {id}: {error}: {head:?}"))
 }
 
 /// Whether an answer of the proxy's own may be what it is.
-fn judge_own(plan: &Plan, head: &Head, rules: &Rules) -> Result<Outcome, String> {
+fn judge_own(plan: &Plan, head: &Head, rules: &Rules, may_close: bool) -> Result<Outcome, String> {
     let status = head.status()?;
     let site = plan.request.site;
     let is_its_own = site.own_status() == Some(status);
@@ -558,7 +563,7 @@ fn judge_own(plan: &Plan, head: &Head, rules: &Rules) -> Result<Outcome, String>
     if !usable && !head.closes() {
         return Err("does not close".to_owned());
     }
-    if usable && head.closes() && !rules.draining && !rules.faults {
+    if usable && head.closes() && !may_close {
         return Err("closes without need".to_owned());
     }
     Ok(Outcome::Own(status))

@@ -5,7 +5,7 @@ use super::world::{Connection, World};
 use crate::metrics::{Metric, Metrics};
 
 /// What is there only while something is under way.
-const GAUGES: [Metric; 8] = [
+const GAUGES: [Metric; 11] = [
     Metric::ClientConnections,
     Metric::HttpActiveRequests,
     Metric::WebsocketActiveRequests,
@@ -14,6 +14,9 @@ const GAUGES: [Metric; 8] = [
     Metric::BackendPoolSize,
     Metric::BufferInUse,
     Metric::SplicePipes,
+    Metric::ClusterInFlight,
+    Metric::BackendInFlight,
+    Metric::QueueSize,
 ];
 
 /// Once everything is over: nothing is counted that is not there any more, and nothing was missed.
@@ -37,7 +40,8 @@ fn is_front(connection: &Connection) -> bool {
     connection.to == orders::front_address()
 }
 
-fn same(metric: Metric, metrics: &Metrics, seen: u64) -> Result<(), String> {
+/// The worker's count is what the network saw.
+pub(super) fn same(metric: Metric, metrics: &Metrics, seen: u64) -> Result<(), String> {
     let counted = metrics.get(metric);
     if u64::try_from(counted) != Ok(seen) {
         return Err(format!("{metric:?}: {counted} counted, {seen} seen"));

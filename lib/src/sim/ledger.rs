@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::model::{Framed, Plan};
+use super::narrow::Narrow;
 use super::orders::Removals;
 use super::secured::Handshakes;
 use super::site::Site;
@@ -30,11 +31,13 @@ pub(super) enum Outcome {
 /// What was seen of one request.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
-    /// When its head reached a backend: whether that connection had served another request before.
-    pub(super) arrivals: Vec<bool>,
+    /// When its head reached a backend: which one, and whether that connection had served another request before.
+    pub(super) arrivals: Vec<(SocketAddr, bool)>,
     pub(super) outcome: Option<Outcome>,
     /// The era in which the client began to ask, and when that was.
     pub(super) asked: Option<(usize, Instant)>,
+    /// Since when the connection stands on which it was asked.
+    pub(super) connected: Option<Instant>,
     /// Both ends of its tunnel.
     pub(super) tunnel: Tunnelled,
     /// The client was refused with its handshake.
@@ -75,9 +78,16 @@ pub(super) struct Rules {
     /// The proxy is stopping.
     pub(super) draining: bool,
     pub(super) terms: Terms,
+    /// What one cluster may have in flight.
+    pub(super) narrow: Option<Narrow>,
 }
 
 impl Rules {
+    /// Whether requests are refused that would have to wait.
+    pub(super) fn refuses(&self) -> bool {
+        self.narrow.is_some_and(Narrow::refuses)
+    }
+
     /// Whether a record that came or went in part may be given up for others, and its connection with it.
     pub(super) fn gives_records_up(&self) -> bool {
         self.scarce && self.terms.tls.is_some()
@@ -113,6 +123,8 @@ pub(super) struct Ledger {
     pub(super) era: Era,
     /// When the worker was told to stop.
     pub(super) drained_at: Option<Instant>,
+    /// Until when the listener was gone last.
+    pub(super) gone_until: Option<Instant>,
     /// Pooled connections whose backend closed within the head of the next request.
     pub(super) races: usize,
     /// Pooled connections that a backend closed without a word. A race too, if the proxy was sending.
@@ -131,6 +143,7 @@ impl Ledger {
             rules,
             era: Era::default(),
             drained_at: None,
+            gone_until: None,
             races: 0,
             closed_silently: Vec::new(),
             removals: Removals::default(),
@@ -142,15 +155,24 @@ impl Ledger {
         self.handshakes.as_mut().ok_or_else(|| "handshakes where there is no TLS".to_owned())
     }
 
+    /// Whether a request may be the last on its connection though both sides would go on: the listener was gone since.
+    /// One that was removed and comes back is another listener.
+    pub(super) fn ends_early(&self, id: usize) -> bool {
+        let connected = self.seen[id].connected;
+        let gone = self.gone_until.is_some_and(|until| connected.is_none_or(|at| at <= until));
+        gone || self.rules.draining || self.rules.faults
+    }
+
     /// The client begins to ask.
-    pub(super) fn ask(&mut self, id: usize, world: &World) {
+    pub(super) fn ask(&mut self, id: usize, world: &World, connected: Instant) {
+        self.seen[id].connected = Some(connected);
         let late = Duration::from_secs(u64::from(world.sabotage == Some(Sabotage::ForgetBeginnings)));
         self.seen[id].asked = Some((self.era.number, world.now + late));
     }
 
     /// A request reached a backend.
     pub(super) fn arrive(&mut self, id: usize, at: SocketAddr, again: bool) -> Result<(), String> {
-        self.seen[id].arrivals.push(again);
+        self.seen[id].arrivals.push((at, again));
         let cluster = self.plans[id].request.site.cluster();
         let removed = self.removals.since(cluster, at);
         if let (Some(removed), Some((_, asked))) = (removed, self.seen[id].asked)
@@ -261,8 +283,10 @@ impl Ledger {
                     plan.request.method
                 ));
             }
-            if arrivals > 1 && !seen.arrivals[0] {
-                return Err(format!("request {id}: sent again after a fresh connection failed"));
+            if let [(first, false), (second, _)] = seen.arrivals[..]
+                && first == second
+            {
+                return Err(format!("request {id}: sent again to {first}, whose fresh connection failed"));
             }
             if (seen.misdirected || seen.turned_away) && arrivals > 0 {
                 return Err(format!("request {id}: reached a backend past a refusal of TLS"));
@@ -320,6 +344,7 @@ impl Ledger {
             // A part of the request may have gone when the rest has no buffer to come to.
             Outcome::Own(503) if scarce => arrivals <= 1,
             Outcome::Own(503) if site == Site::Sometimes => untouched,
+            Outcome::Own(503) if self.rules.refuses() => site.is_served() && untouched,
             Outcome::Own(404) if site == Site::Sometimes => untouched,
             Outcome::Own(413) => site.is_served() && too_large,
             Outcome::Own(408) => slow_sender,

@@ -11,6 +11,9 @@
 //! - always: invariants after each turn, no busy loop, an end to everything, and nothing left behind; counters that add
 //!   up; and nothing for a backend that was removed before it was asked for.
 //!
+//! In a third of the runs one cluster has limits of what may be in flight, and a line of those that wait ([`narrow`]):
+//! they are kept to, whoever waits has its turn or is refused in time, and nothing is counted at the end.
+//!
 //! In a third of the runs the listener speaks TLS ([`secured`]), and so do its clients, by rustls ([`tls`]), which is the
 //! judge of every record that the proxy writes. All of the above holds as well, and
 //!
@@ -32,16 +35,18 @@ use std::time::Instant;
 
 use crate::metrics::Metric;
 
-use run::{Options, Stats, WATCHED, run};
+use run::{Options, Report, WATCHED, run};
 use world::{Lapse, Sabotage};
 
 mod backend;
 mod certificates;
 mod client;
 mod counters;
+mod engine;
 mod ledger;
 mod message;
 mod model;
+mod narrow;
 mod network;
 mod orders;
 mod pipe;
@@ -53,6 +58,7 @@ mod secured;
 mod setting;
 mod site;
 mod stranger;
+mod tcp;
 mod terms;
 mod tls;
 mod tunnel;
@@ -80,26 +86,39 @@ fn origin() -> Instant {
     Instant::now()
 }
 
-/// Runs the first `count` seeds, on all cores, until `enough` was found; gives what was found, and what was
+/// What runs did, summed up.
+trait Tally: Default + Send {
+    fn add(&mut self, other: Self);
+}
+
+/// A panic is a finding like any other.
+#[expect(clippy::needless_pass_by_value, reason = "what catch_unwind gives")]
+fn panicked<T>(panic: Box<dyn std::any::Any + Send>) -> Result<T, String> {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+    Err(format!("panic: {text}"))
+}
+
+/// Plays the first `count` seeds, on all cores, until `enough` was found; gives what was found, and what was
 /// done.
-fn search(
+fn search<S: Tally>(
     count: u64,
-    options: Options,
+    play: impl Fn(u64) -> Result<S, String> + Sync,
     enough: impl Fn(usize, &str) -> bool + Sync,
-) -> (Vec<(u64, String)>, Stats) {
+) -> (Vec<(u64, String)>, S) {
     let done = AtomicBool::new(false);
     let next = AtomicU64::new(0);
     let found = AtomicUsize::new(0);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let worker = || {
         let mut findings = Vec::new();
-        let mut total = Stats::default();
+        let mut total = S::default();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= count || done.load(Ordering::Relaxed) {
                 return (findings, total);
             }
-            match run(seed, origin(), options).result {
+            match play(seed) {
                 Ok(stats) => total.add(stats),
                 Err(text) => {
                     let count = found.fetch_add(1, Ordering::Relaxed) + 1;
@@ -110,7 +129,7 @@ fn search(
         }
     };
     let mut findings = Vec::new();
-    let mut total = Stats::default();
+    let mut total = S::default();
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..cores).map(|_| scope.spawn(worker)).collect();
         for thread in threads {
@@ -133,7 +152,8 @@ fn no_seed_finds_anything() {
         return;
     }
     let count = setting("KAKEHI_SIM_SEEDS").unwrap_or(SEEDS);
-    let (findings, stats) = search(count, Options::default(), |count, _| count >= FINDINGS_MAX);
+    let play = |seed| run(seed, origin(), Options::default()).result;
+    let (findings, stats) = search(count, play, |count, _| count >= FINDINGS_MAX);
     println!("{count} seeds: {stats:?}");
     for (seed, text) in &findings {
         println!("seed {seed}: {text}\n");
@@ -159,15 +179,23 @@ fn a_seed_is_one_run() {
     }
 }
 
-/// Whether some seed finds that something is wrong, and what.
-fn notices(sabotage: Sabotage, expected: &str) {
+/// Some seed has to find that something is wrong, and what.
+fn notices_by<S: Tally>(
+    sabotage: Sabotage,
+    expected: &str,
+    play: impl Fn(u64, Options) -> Result<S, String> + Sync,
+) {
     let options = Options { trace: false, sabotage: Some(sabotage) };
     // Behind the first line is how the run was set up.
     let says = |text: &str| text.lines().next().is_some_and(|line| line.contains(expected));
-    let (findings, _) = search(SABOTAGED_SEEDS_MAX, options, |_, text| says(text));
+    let (findings, _) = search(SABOTAGED_SEEDS_MAX, |seed| play(seed, options), |_, text| says(text));
     let found = findings.iter().any(|(_, text)| says(text));
     let texts: Vec<_> = findings.iter().take(9).map(|(seed, text)| (seed, text.lines().next())).collect();
     assert!(found, "{sabotage:?} did not lead to \"{expected}\", but to {texts:#?}");
+}
+
+fn notices(sabotage: Sabotage, expected: &str) {
+    notices_by(sabotage, expected, |seed, options| run(seed, origin(), options).result);
 }
 
 #[test]
@@ -190,6 +218,7 @@ fn broken_tunnels_and_pipes_are_noticed() {
 
 #[test]
 fn broken_promises_are_noticed() {
+    notices(Sabotage::Misconfigure(Lapse::Limits), "in flight, of");
     notices(Sabotage::ForgetAcknowledgements, "reached backends 2 times");
     notices(Sabotage::SplitStrays, "stray");
     notices(Sabotage::ForgetBeginnings, "given up for others");

@@ -38,7 +38,7 @@ pub(super) fn backend_address(index: usize) -> SocketAddr {
 }
 
 /// Every second backend is behind a Unix socket.
-fn unix_path(index: usize) -> Option<String> {
+pub(super) fn unix_path(index: usize) -> Option<String> {
     (index % 2 == 1).then(|| format!("{UNIX_PATHS}{index}"))
 }
 
@@ -51,7 +51,7 @@ pub(super) fn behind_unix_path(path: &UnixPath) -> SocketAddr {
     backend_address(index.expect("a name that was made here"))
 }
 
-fn request(request_type: RequestType) -> Request {
+pub(super) fn request(request_type: RequestType) -> Request {
     Request { request_type: Some(request_type) }
 }
 

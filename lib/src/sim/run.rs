@@ -1,11 +1,8 @@
 //! One run: a worker, its clients and backends, and a seed that decides everything else.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kakehi_command::order::ListenerKey;
@@ -14,13 +11,14 @@ use super::backend::Backend;
 use super::certificates::{Shelf, is_about_certificates};
 use super::client::Client;
 use super::counters;
+use super::engine::Engine;
 use super::ledger::{Ledger, Outcome, Seen};
 use super::model::{Fault, Plan};
-use super::network::{SimListener, SimNet};
+use super::narrow::{LOOK_EVERY, Neighbour};
+use super::network::SimListener;
 use super::orders;
-use super::randomness;
 use super::rng::Rng;
-use super::secured::{Handshakes, ticket_keys};
+use super::secured::Handshakes;
 use super::setting::Setting;
 use super::site::Site;
 use super::stranger::Stranger;
@@ -29,22 +27,14 @@ use super::tls::User;
 use super::world::{Door, Faults, Lapse, Sabotage, World};
 use crate::metrics::Metric;
 use crate::net::Ready;
-use crate::server::worker::{Configuration, Worker};
+use crate::server::worker::Configuration;
 use crate::session::Settings;
-use crate::tls::clock::Clock;
-use crate::tls::provider::Randomness;
-
-/// Rounds of one run. Runs that need a tenth of it are rare.
-const ROUNDS_MAX: usize = 400_000;
-
-/// Turns that say "more to do" one after the other without a byte moving.
-const IDLE_TURNS_MAX: usize = 4;
-
-/// The same where records that came together are opened one after the other.
-const OPENING_TURNS_MAX: usize = 1000;
 
 /// Back connections are given up after this.
 const BACK_IDLE: Duration = Duration::from_secs(55);
+
+/// Longer than any run.
+const FOR_EVER: Duration = Duration::from_secs(100_000_000);
 
 /// What a run is, besides its seed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -64,7 +54,7 @@ pub(super) struct Stats {
 }
 
 /// What must happen now and then: what never happens is not tested.
-pub(super) const WATCHED: [Metric; 18] = [
+pub(super) const WATCHED: [Metric; 22] = [
     Metric::TlsHandshakeTimeouts,
     Metric::TlsBroken,
     Metric::TlsHandshakesCapped,
@@ -83,10 +73,14 @@ pub(super) const WATCHED: [Metric; 18] = [
     Metric::BackendPoolHit,
     Metric::BufferWaits,
     Metric::BackendConnectTimeouts,
+    Metric::QueueServed,
+    Metric::QueueFull,
+    Metric::QueueTimeouts,
+    Metric::QueueAbandoned,
 ];
 
-impl Stats {
-    pub(super) fn add(&mut self, other: Stats) {
+impl super::Tally for Stats {
+    fn add(&mut self, other: Stats) {
         self.rounds += other.rounds;
         self.requests += other.requests;
         self.planned += other.planned;
@@ -98,32 +92,26 @@ impl Stats {
 
 /// How a run went, or why it is no good; and all that happened, if it was traced.
 #[derive(Debug)]
-pub(super) struct Report {
-    pub(super) result: Result<Stats, String>,
+pub(super) struct Report<S> {
+    pub(super) result: Result<S, String>,
     pub(super) trace: Vec<String>,
 }
 
 /// See the module.
 struct Run {
-    world: Rc<RefCell<World>>,
-    worker: Worker<SimNet>,
+    engine: Engine,
     ledger: Ledger,
     clients: Vec<Client>,
     backends: Vec<Backend>,
     strangers: Vec<Stranger>,
     setting: Setting,
     rng: Rng,
-    revision: u64,
     changes: orders::Changes,
-    /// The worker said that it has more to do.
-    busy: bool,
-    idle_turns: usize,
-    rounds: usize,
     moved_last: Option<Agent>,
     /// The listener that is not there was removed, not only deactivated.
     removed: bool,
-    /// What clients believe the time to be.
-    clock: Arc<Clock>,
+    /// Another worker, where what is in flight is limited.
+    neighbour: Option<Neighbour>,
 }
 
 /// Who does something in a round.
@@ -138,22 +126,18 @@ enum Agent {
 }
 
 /// Runs one seed. A panic is a finding like any other.
-pub(super) fn run(seed: u64, origin: Instant, options: Options) -> Report {
+pub(super) fn run(seed: u64, origin: Instant, options: Options) -> Report<Stats> {
     let mut run = Run::new(seed, origin, options);
-    let result = catch_unwind(AssertUnwindSafe(|| run.whole())).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
-        Err(format!("panic: {text}"))
-    });
-    let trace = run.world.borrow_mut().trace.take().unwrap_or_default();
+    let result = catch_unwind(AssertUnwindSafe(|| run.whole())).unwrap_or_else(super::panicked);
+    let trace = run.engine.world.borrow_mut().trace.take().unwrap_or_default();
     let result = match result {
         Ok(()) => {
             let outcomes = run.ledger.seen.iter();
             let planned = outcomes.filter(|seen| seen.outcome == Some(Outcome::Planned)).count();
             let requests = run.ledger.plans.len();
-            let metrics = run.worker.metrics();
+            let metrics = run.engine.worker.metrics();
             let watched = WATCHED.map(|metric| metrics.get(metric));
-            Ok(Stats { rounds: run.rounds, requests, planned, watched })
+            Ok(Stats { rounds: run.engine.rounds, requests, planned, watched })
         }
         Err(text) => Err(format!("{text}\n{:?}", run.setting)),
     };
@@ -168,10 +152,10 @@ impl Run {
         world.trace = options.trace.then(Vec::new);
         world.sabotage = options.sabotage;
         world.faults = setting.faults;
-        let world = Rc::new(RefCell::new(world));
         let configuration = Configuration {
             settings: Settings {
                 connections_max: setting.connections_max,
+                evicts_idle: false,
                 header_fields_max: 64,
                 idle_back_connections_max: rng.pick(&[1, 2, 64]),
                 back_idle_timeout: BACK_IDLE,
@@ -189,17 +173,17 @@ impl Run {
             seed: rng.next(),
             worker_id: 0,
         };
-        let mut worker = Worker::new(SimNet::new(world.clone()), configuration, origin);
-        randomness::begin(rng.fork());
-        worker.fix_randomness(Randomness::fixed(randomness::fix));
-        worker.set_ticket_keys(ticket_keys());
-        // With more than there are clients, nobody ever rests.
-        worker.set_dozing_max(rng.pick(&[0, 1, 2, 64]));
         let tls = setting.rules.terms.tls;
+        let mut engine = Engine::new(world, configuration, tls.is_some(), &mut rng);
+        engine.worker.set_look_every(LOOK_EVERY);
+        let neighbour = setting.rules.narrow.map(|narrow| {
+            let (neighbour, tables) = Neighbour::new(narrow);
+            engine.worker.set_limit_tables(tables);
+            neighbour
+        });
         let handshakes = tls.map(|tls| Handshakes::new(&tls, Shelf::draw(tls.has_default, &mut rng)));
         let mut run = Self {
-            world,
-            worker,
+            engine,
             ledger: Ledger::new(setting.rules, handshakes),
             clients: Vec::new(),
             backends: Vec::new(),
@@ -207,13 +191,9 @@ impl Run {
             changes: orders::Changes::new(setting.healthy, setting.timeouts, setting.scale.dawdlers),
             setting,
             rng,
-            revision: 0,
-            busy: false,
-            idle_turns: 0,
-            rounds: 0,
             moved_last: None,
             removed: false,
-            clock: Arc::default(),
+            neighbour,
         };
         run.furnish();
         run
@@ -229,7 +209,7 @@ impl Run {
                 _ if index < self.setting.healthy + self.setting.ill => self.rng.pick(&ill),
                 _ => Door::Open,
             };
-            self.world.borrow_mut().doors.insert(address, door);
+            self.engine.world.borrow_mut().doors.insert(address, door);
             self.backends.push(Backend::new(address, self.rng.fork()));
         }
         for index in 0..self.setting.clients {
@@ -246,8 +226,8 @@ impl Run {
     fn add_stranger(&mut self, index: usize) {
         let mut rng = self.rng.fork();
         let old = rng.percent(30);
-        let user = User::draw(old, self.setting.scale.body_bytes_max, &self.clock, &mut rng);
-        let now = self.world.borrow().now;
+        let user = User::draw(old, self.setting.scale.body_bytes_max, &self.engine.clock, &mut rng);
+        let now = self.engine.world.borrow().now;
         let unserved = old && self.setting.rules.terms.tls.is_some_and(|tls| !tls.old);
         let user = (user.plain(), unserved);
         self.strangers.push(Stranger::draw(client_address(40 + index), user, now, rng));
@@ -257,7 +237,7 @@ impl Run {
         let mut rng = self.rng.fork();
         let user = self.setting.rules.terms.tls.map(|tls| {
             let old = tls.old && rng.percent(30);
-            User::draw(old, self.setting.scale.body_bytes_max, &self.clock, &mut rng)
+            User::draw(old, self.setting.scale.body_bytes_max, &self.engine.clock, &mut rng)
         });
         self.clients.push(Client::new(address, queue, depth, user, rng));
     }
@@ -274,19 +254,20 @@ impl Run {
     }
 
     fn apply(&mut self, requests: &[kakehi_command::proto::Request]) -> Result<(), String> {
-        self.revision += 1;
-        self.tick();
-        self.ledger.removals.heed(requests, self.world.borrow().now);
+        self.ledger.removals.heed(requests, self.engine.world.borrow().now);
+        let limits = self.engine.world.borrow().sabotage != Some(Sabotage::Misconfigure(Lapse::Limits));
+        let narrow = self.setting.rules.narrow.filter(|_| limits);
+        let requests = narrow.map_or_else(|| requests.to_vec(), |narrow| narrow.write(requests));
         match self.told().tls {
-            Some(tls) => self.worker.apply(self.revision, &tls.secure(requests)),
-            None => self.worker.apply(self.revision, requests),
+            Some(tls) => self.engine.apply(&tls.secure(&requests)),
+            None => self.engine.apply(&requests),
         }
     }
 
     /// What the worker is told of the listener.
     fn told(&self) -> Terms {
         let terms = self.setting.rules.terms;
-        match self.world.borrow().sabotage {
+        match self.engine.world.borrow().sabotage {
             Some(Sabotage::Misconfigure(lapse)) => terms.with(lapse),
             _ => terms,
         }
@@ -294,7 +275,7 @@ impl Run {
 
     /// Configures the worker and lets it accept.
     fn start(&mut self) -> Result<(), String> {
-        let lapse = self.world.borrow().sabotage;
+        let lapse = self.engine.world.borrow().sabotage;
         let Setting { healthy, ill, timeouts, .. } = &self.setting;
         let mut initial = orders::initial(healthy + ill, *healthy, timeouts, &self.told());
         if lapse == Some(Sabotage::Misconfigure(Lapse::Policies)) {
@@ -304,10 +285,10 @@ impl Run {
             initial.extend(handshakes.shelf().initial());
         }
         self.apply(&initial)?;
-        let listener = SimListener::open(&self.world, orders::front_address());
+        let listener = SimListener::open(&self.engine.world, orders::front_address());
         let key = ListenerKey { address: orders::front_address(), interface: None };
-        self.worker.offer_socket(&key, listener);
-        self.worker.start();
+        self.engine.worker.offer_socket(&key, listener);
+        self.engine.worker.start();
         Ok(())
     }
 
@@ -326,34 +307,31 @@ impl Run {
         }
         let rules = self.ledger.rules;
         if let Some(handshakes) = &self.ledger.handshakes {
-            handshakes.check_metrics(self.worker.metrics(), &rules)?;
+            handshakes.check_metrics(self.engine.worker.metrics(), &rules)?;
         }
-        self.ledger.check_outcomes(&self.world.borrow())?;
-        counters::check(self.worker.metrics(), &self.world.borrow())
+        self.ledger.check_outcomes(&self.engine.world.borrow())?;
+        counters::check(self.engine.worker.metrics(), &self.engine.world.borrow())
     }
 
     fn drain(&mut self) {
-        self.world.borrow_mut().note(|| "the worker drains".to_owned());
+        self.engine.world.borrow_mut().note(|| "the worker drains".to_owned());
         self.ledger.rules.draining = true;
-        self.ledger.drained_at = Some(self.world.borrow().now);
-        if self.world.borrow().sabotage != Some(Sabotage::ForgetDraining) {
-            self.tick();
-            self.worker.drain();
+        self.ledger.drained_at = Some(self.engine.world.borrow().now);
+        if self.engine.world.borrow().sabotage != Some(Sabotage::ForgetDraining) {
+            self.engine.tick();
+            self.engine.worker.drain();
         }
     }
 
     /// Until nothing moves any more, and nothing would by waiting.
     fn play(&mut self) -> Result<(), String> {
         loop {
-            self.rounds += 1;
-            if self.rounds > ROUNDS_MAX {
-                return Err(format!("no end: {:?} goes round in circles", self.moved_last));
-            }
+            self.engine.count_round().map_err(|error| format!("{error}: {:?}", self.moved_last))?;
             if self.round(false)? || self.round(true)? {
                 continue;
             }
             let Some(at) = self.next_wakeup() else { return self.check_done() };
-            let mut world = self.world.borrow_mut();
+            let mut world = self.engine.world.borrow_mut();
             world.now = world.now.max(at);
         }
     }
@@ -361,9 +339,9 @@ impl Run {
     fn next_wakeup(&self) -> Option<Instant> {
         let clients = self.clients.iter().filter_map(Client::next_wakeup);
         let backends = self.backends.iter().filter_map(Backend::next_wakeup);
-        let rest = [self.world.borrow().next_wakeup(), self.worker.next_wakeup()];
         let strangers = self.strangers.iter().filter_map(Stranger::next_wakeup);
-        clients.chain(backends).chain(strangers).chain(rest.into_iter().flatten()).min()
+        let neighbour = self.neighbour.as_ref().and_then(Neighbour::next_wakeup);
+        clients.chain(backends).chain(strangers).chain(neighbour).chain(self.engine.next_wakeup()).min()
     }
 
     /// Everybody does something, in any order; with `all` unset some leave it.
@@ -380,78 +358,46 @@ impl Run {
             }
             let moves = match agent {
                 Agent::Client(index) => {
-                    self.clients[index].step(&mut self.world.borrow_mut(), &mut self.ledger)?
+                    self.clients[index].step(&mut self.engine.world.borrow_mut(), &mut self.ledger)?
                 }
                 Agent::Backend(index) => {
-                    self.backends[index].step(all, &mut self.world.borrow_mut(), &mut self.ledger)?
+                    self.backends[index].step(all, &mut self.engine.world.borrow_mut(), &mut self.ledger)?
                 }
                 Agent::Stranger(index) => {
-                    self.strangers[index].step(&mut self.world.borrow_mut(), &mut self.ledger)?
+                    self.strangers[index].step(&mut self.engine.world.borrow_mut(), &mut self.ledger)?
                 }
-                Agent::Network => self.deliver(all),
-                Agent::Worker => self.turn()?,
+                Agent::Network => self.engine.deliver(all, &mut self.rng),
+                Agent::Worker => self.engine.turn()?,
                 Agent::Changes => self.change()?,
             };
             self.moved_last = if moves { Some(agent) } else { self.moved_last };
             moved |= moves;
         }
-        let mut world = self.world.borrow_mut();
+        moved |= self.neighbour_step();
+        self.check_narrow()?;
+        let mut world = self.engine.world.borrow_mut();
         world.now += Duration::from_micros(self.rng.next() % 20);
         Ok(moved)
     }
 
-    fn deliver(&mut self, all: bool) -> bool {
-        let mut world = self.world.borrow_mut();
-        let mut moved = false;
-        for id in world.live() {
-            if all || self.rng.percent(70) {
-                moved |= world.deliver(id);
-            }
-        }
-        moved
+    fn neighbour_step(&mut self) -> bool {
+        let Some(neighbour) = &mut self.neighbour else { return false };
+        let work = !self.clients.iter().all(Client::is_done);
+        neighbour.step(work, self.engine.world.borrow().now, &mut self.rng)
     }
 
-    fn tick(&mut self) {
-        let (now, elapsed) = (self.world.borrow().now, self.world.borrow().elapsed());
-        let unix_ms = 1_700_000_000_000 + u64::try_from(elapsed.as_millis()).expect("fits");
-        // When it had slept, some time has gone by since the poll was asked.
-        let slept = if self.busy { Duration::ZERO } else { Duration::from_secs(1) };
-        self.clock.set(unix_ms / 1000);
-        self.worker.tick(now.checked_sub(slept).unwrap_or(now), now, unix_ms);
+    /// What backends have in flight is no more than they may have.
+    fn check_narrow(&self) -> Result<(), String> {
+        let Some(narrow) = self.setting.rules.narrow else { return Ok(()) };
+        let world = self.engine.world.borrow();
+        let of =
+            |backend: &Backend| (backend.address, backend.busy(Site::Plain.cluster(), &world, &self.ledger));
+        narrow.check(&self.backends.iter().map(of).collect::<Vec<_>>())
     }
 
-    /// A turn of the worker's loop, if something wakes it.
-    fn turn(&mut self) -> Result<bool, String> {
-        let now = self.world.borrow().now;
-        let due = self.worker.next_wakeup().is_some_and(|at| at <= now);
-        if !self.busy && !due && !self.world.borrow().has_events() {
-            return Ok(false);
-        }
-        let events = self.world.borrow_mut().take_events();
-        let before = self.world.borrow().achievements;
-        self.tick();
-        self.worker.handle_timers();
-        let woken = due || !events.is_empty();
-        for (token, ready) in &events {
-            self.world.borrow_mut().note(|| format!("event t{token} {ready:?}"));
-        }
-        self.worker.handle_events(events.into_iter());
-        self.busy = self.worker.handle_leftovers();
-        self.worker.check_invariants();
-        let worked = self.world.borrow().achievements > before;
-        self.idle_turns = if woken || worked || !self.busy { 0 } else { self.idle_turns + 1 };
-        let secured = self.setting.rules.terms.tls.is_some();
-        if self.idle_turns > if secured { OPENING_TURNS_MAX } else { IDLE_TURNS_MAX } {
-            return Err("a busy loop: the worker wants turns and does nothing with them".to_owned());
-        }
-        let pipes = self.world.borrow().pipes;
-        if pipes > self.setting.pipes_max {
-            return Err(format!("{pipes} pipes, of {} at most", self.setting.pipes_max));
-        }
-        if self.worker.metrics().get(Metric::Panic) > 0 {
-            return Err("a session panicked".to_owned());
-        }
-        Ok(true)
+    fn check_quiet(&self) -> Result<(), String> {
+        self.engine.check_quiet()?;
+        self.neighbour.as_ref().map_or(Ok(()), Neighbour::check_end)
     }
 
     /// Configuration changes and, in runs with faults, backends that come and go.
@@ -471,7 +417,7 @@ impl Run {
             let ill = self.setting.healthy;
             let index = if flaps { ill } else { self.rng.below(orders::BACKENDS_MAX) };
             let door = self.rng.pick(&all);
-            let mut world = self.world.borrow_mut();
+            let mut world = self.engine.world.borrow_mut();
             world.doors.insert(orders::backend_address(index), door);
             world.note(|| format!("backend {index} is {door:?}"));
             return Ok(true);
@@ -483,37 +429,37 @@ impl Run {
             Some(handshakes) if self.rng.percent(40) => {
                 let mut shelf = handshakes.shelf();
                 let requests = shelf.change(&mut self.rng);
-                self.world.borrow_mut().certificate_era = handshakes.changed(shelf);
+                self.engine.world.borrow_mut().certificate_era = handshakes.changed(shelf);
                 requests
             }
             _ => self.changes.draw(&mut self.ledger.era, &mut self.rng),
         };
-        if self.world.borrow().sabotage == Some(Sabotage::Misconfigure(Lapse::Certificates)) {
+        if self.engine.world.borrow().sabotage == Some(Sabotage::Misconfigure(Lapse::Certificates)) {
             requests.retain(|request| !is_about_certificates(request));
         }
-        if self.world.borrow().sabotage == Some(Sabotage::Misconfigure(Lapse::Removal)) {
+        if self.engine.world.borrow().sabotage == Some(Sabotage::Misconfigure(Lapse::Removal)) {
             requests.retain(|request| !orders::is_removal_of_frontend(request));
         }
-        self.world.borrow_mut().note(|| format!("orders: {requests:?}"));
+        self.engine.world.borrow_mut().note(|| format!("orders: {requests:?}"));
         self.apply(&requests)?;
-        self.worker.check_invariants();
+        self.engine.worker.check_invariants();
         Ok(true)
     }
 
-    /// Takes the listener away, or puts it there again. Connections that stand are not touched by that.
+    /// Takes the listener away, or puts it there again. Connections that stand end with what they carry.
     fn turn_listener(&mut self) -> Result<(), String> {
-        let paused = self.world.borrow().paused;
-        self.world.borrow_mut().note(|| format!("the listener goes: {}", !paused));
+        let paused = self.engine.world.borrow().paused;
+        self.engine.world.borrow_mut().note(|| format!("the listener goes: {}", !paused));
         if paused {
             let timeouts = self.changes.timeouts;
             if std::mem::take(&mut self.removed) {
                 self.apply(&[orders::add_listener(&timeouts, &self.told())])?;
             }
-            let listener = SimListener::open(&self.world, orders::front_address());
+            let listener = SimListener::open(&self.engine.world, orders::front_address());
             let key = ListenerKey { address: orders::front_address(), interface: None };
-            self.worker.offer_socket(&key, listener);
+            self.engine.worker.offer_socket(&key, listener);
             self.apply(&[orders::activate()])?;
-            self.worker.start();
+            self.engine.worker.start();
         } else {
             self.removed = self.rng.percent(50);
             let mut requests = vec![orders::deactivate()];
@@ -522,8 +468,10 @@ impl Run {
             }
             self.apply(&requests)?;
         }
-        self.world.borrow_mut().paused = !paused;
-        self.worker.check_invariants();
+        let now = self.engine.world.borrow().now;
+        self.ledger.gone_until = Some(if paused { now } else { now + FOR_EVER });
+        self.engine.world.borrow_mut().paused = !paused;
+        self.engine.worker.check_invariants();
         Ok(())
     }
 
@@ -531,7 +479,7 @@ impl Run {
     fn probe(&mut self) -> Result<(), String> {
         let healthy: Vec<SocketAddr> = (0..orders::BACKENDS_MAX).map(orders::backend_address).collect();
         {
-            let mut world = self.world.borrow_mut();
+            let mut world = self.engine.world.borrow_mut();
             world.faults = Faults::default();
             world.now += Duration::from_secs(120);
             world.note(|| "faults stop".to_owned());
@@ -540,7 +488,7 @@ impl Run {
         self.setting.rules.faults = false;
         self.setting.fault_percent = 0;
         self.setting.drains = false;
-        if self.world.borrow().paused {
+        if self.engine.world.borrow().paused {
             self.turn_listener()?;
         }
         let address = client_address(98);
@@ -561,6 +509,7 @@ impl Run {
                 Some(Outcome::Cut | Outcome::Own(502))
                     if plan.switches() && !plan.tunnel.ending.is_orderly() => {}
                 Some(Outcome::Own(503) | Outcome::Cut) if self.setting.rules.scarce => {}
+                Some(Outcome::Own(503)) if self.setting.rules.refuses() => {}
                 Some(Outcome::Own(502)) if !plan.is_replayable() && self.setting.scale.silent_closes => {}
                 other => return Err(format!("request {id}, after the faults: {other:?}")),
             }
@@ -577,25 +526,6 @@ impl Run {
             None => Ok(()),
         }
     }
-
-    /// Everybody is gone and every wait is over: nothing may be left behind.
-    fn check_quiet(&self) -> Result<(), String> {
-        let world = self.world.borrow();
-        let sessions = self.worker.session_count();
-        let held = world.held_by_proxy();
-        let waiting = world.never_accepted();
-        if sessions + held + waiting > 0 {
-            return Err(format!(
-                "left behind: {sessions} sessions, {held} connections, {waiting} never accepted"
-            ));
-        }
-        let room = self.worker.room();
-        let (handshakes, records) = (room.handshakes(), room.buffers_in_use());
-        if handshakes + records > 0 {
-            return Err(format!("left behind: {handshakes} handshakes, {records} record buffers"));
-        }
-        Ok(())
-    }
 }
 
 fn client_address(index: usize) -> SocketAddr {
@@ -611,19 +541,23 @@ fn a_late_event_reaches_no_successor() {
     run.start().expect("the configuration is accepted");
     let connect = |run: &mut Run, port: u16| {
         let from = SocketAddr::from(([192, 0, 2, 1], port));
-        run.world.borrow_mut().connect_client(from, None).expect("the worker listens")
+        run.engine.world.borrow_mut().connect_client(from, None).expect("the worker listens")
     };
     let first = connect(&mut run, 1);
-    run.worker.start();
-    let token = run.world.borrow().token(first).expect("it waits for the first byte");
+    run.engine.worker.start();
+    let token = run.engine.world.borrow().token(first).expect("it waits for the first byte");
     let gone = Ready { readable: true, writable: true, read_closed: true, gone: true };
     connect(&mut run, 2);
-    let now = run.world.borrow().now;
-    run.worker.tick(now, now, 0);
-    run.worker.handle_ready(token, gone);
-    assert_eq!(run.worker.session_count(), 0);
-    run.worker.start();
-    run.worker.handle_ready(token, gone);
-    assert_eq!(run.worker.session_count(), 1, "the second client knows nothing of the first one's end");
-    run.worker.check_invariants();
+    let now = run.engine.world.borrow().now;
+    run.engine.worker.tick(now, now, 0);
+    run.engine.worker.handle_ready(token, gone);
+    assert_eq!(run.engine.worker.session_count(), 0);
+    run.engine.worker.start();
+    run.engine.worker.handle_ready(token, gone);
+    assert_eq!(
+        run.engine.worker.session_count(),
+        1,
+        "the second client knows nothing of the first one's end"
+    );
+    run.engine.worker.check_invariants();
 }

@@ -80,7 +80,7 @@ impl TlsTerms {
         clippy::field_reassign_with_default,
         reason = "it is wiped when dropped: no other way to build it"
     )]
-    fn listener(&self, plain: HttpListenerConfig) -> HttpsListenerConfig {
+    pub(super) fn listener(&self, plain: HttpListenerConfig) -> HttpsListenerConfig {
         let (certificate, key) = default_certificate();
         let mut versions = vec![TlsVersion::TlsV13.into()];
         versions.extend(self.old.then_some(i32::from(TlsVersion::TlsV12)));

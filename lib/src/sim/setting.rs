@@ -2,6 +2,7 @@
 
 use super::ledger::Rules;
 use super::model::Scale;
+use super::narrow::Narrow;
 use super::orders;
 use super::pipe::Pace;
 use super::rng::Rng;
@@ -72,8 +73,9 @@ impl Setting {
             dawdlers: !scarce && timeouts.front <= 5,
             terms,
         };
+        let narrow = rng.percent(33).then(|| Narrow::draw(rng));
         Self {
-            rules: Rules { faults, scarce, draining: false, terms },
+            rules: Rules { faults, scarce, draining: false, terms, narrow },
             drains,
             timeouts,
             scale,

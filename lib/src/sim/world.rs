@@ -110,6 +110,8 @@ pub(super) enum Lapse {
     Binding,
     /// Handshakes may take for ever.
     HandshakeTimeout,
+    /// As much in flight as comes.
+    Limits,
 }
 
 #[derive(Debug)]
@@ -150,6 +152,8 @@ pub(super) struct Connection {
     pub(super) actor_left: bool,
     /// Reset on purpose, or held up by the network.
     pub(super) torn: bool,
+    /// Held up by the network: its ends do not agree on when something moved last.
+    pub(super) frozen: bool,
     /// What its client speaks TLS with.
     pub(super) tls: Option<Box<Tls>>,
     /// The proxy closed it before it had read its client's farewell.
@@ -185,6 +189,7 @@ impl Connection {
             closed_unread: false,
             actor_left: false,
             torn: false,
+            frozen: false,
             tls: None,
             unheard: false,
             accepted_at: None,
@@ -405,6 +410,11 @@ impl World {
         self.secured_sent(id).unwrap_or(self.connections[id].to_proxy.sent)
     }
 
+    /// Whether the proxy has closed it.
+    pub(super) fn is_left_by_proxy(&self, id: ConnectionId) -> bool {
+        self.connections[id].proxy_closed
+    }
+
     /// Bytes that its actor has read.
     pub(super) fn read_by_actor(&self, id: ConnectionId) -> u64 {
         self.secured_read(id).unwrap_or(self.connections[id].to_actor.read)
@@ -449,10 +459,12 @@ impl World {
         let connection = &mut self.connections[id];
         connection.actor_closed = true;
         connection.actor_left |= !connection.to_actor.fin_arrived;
-        connection.closed_unread |= !connection.to_actor.arrived.is_empty();
-        connection.sent_to_closed |=
-            !connection.to_actor.flying.is_empty() || !connection.to_actor.arrived.is_empty();
-        if connection.to_actor.arrived.is_empty() {
+        let on_its_way = !connection.to_actor.flying.is_empty();
+        // What is written to a Unix socket is in the queue of the other end at once.
+        let unread = !connection.to_actor.arrived.is_empty() || (connection.local && on_its_way);
+        connection.closed_unread |= unread;
+        connection.sent_to_closed |= on_its_way || unread;
+        if !unread {
             connection.to_proxy.fin_sent = true;
         } else {
             connection.reset_to_proxy = true;
@@ -507,7 +519,7 @@ impl World {
         if faults.freeze_per_myriad > 0 && self.rng.below(10_000) < faults.freeze_per_myriad {
             let ms = u64::try_from(self.rng.within(1..=faults.freeze_ms_max)).expect("fits");
             self.connections[id].frozen_until = Some(now + Duration::from_millis(ms));
-            self.connections[id].torn = true;
+            (self.connections[id].torn, self.connections[id].frozen) = (true, true);
             self.note(|| format!("c{id} freezes for {ms} ms"));
             return true;
         }

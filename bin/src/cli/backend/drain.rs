@@ -4,17 +4,45 @@ use std::net::SocketAddr;
 
 use kakehi_command::proto::request::RequestType;
 use kakehi_command::proto::response_content::ContentType;
-use kakehi_command::proto::{AddBackend, ClusterInformations, QueryRevision, Request, Transaction};
+use kakehi_command::proto::{
+    AddBackend, ClusterInformations, QueryRevision, Request, Transaction, WaitDrained,
+};
 
 use super::super::CliError;
 use super::super::client::{Patience, Proxy};
+use super::super::wait::Wait;
 use super::Key;
 
-/// Reads the backend, and adds it again with the setting. Refused if the state has changed in between.
+/// Nothing new goes to the backend from now on.
+///
+/// # Errors
+/// There is no such backend, or the proxy refuses; or connections are left when the wait is over.
+pub(super) fn drain(proxy: &mut Proxy, key: Key, wait: Wait) -> Result<(), CliError> {
+    let asked = WaitDrained {
+        cluster_id: Some(key.id.clone()),
+        backend_id: Some(key.backend_id.clone()),
+        address: Some(key.address.into()),
+        ..WaitDrained::default()
+    };
+    let request = set_draining(proxy, key, true)?;
+    if !wait.is_asked() {
+        return proxy.tell(request);
+    }
+    proxy.ask(request, Patience::AsConfigured)?;
+    wait.tell_when_drained(proxy, asked)
+}
+
+/// The backend is used again.
 ///
 /// # Errors
 /// There is no such backend, or the proxy refuses.
-pub(super) fn set_draining(proxy: &mut Proxy, key: Key, draining: bool) -> Result<(), CliError> {
+pub(super) fn undrain(proxy: &mut Proxy, key: Key) -> Result<(), CliError> {
+    let request = set_draining(proxy, key, false)?;
+    proxy.tell(request)
+}
+
+/// Reads the backend; what adds it again with the setting is refused if the state has changed in between.
+fn set_draining(proxy: &mut Proxy, key: Key, draining: bool) -> Result<RequestType, CliError> {
     let Some(ContentType::Revision(before)) =
         proxy.ask(RequestType::QueryRevision(QueryRevision {}), Patience::AsConfigured)?.content
     else {
@@ -27,7 +55,7 @@ pub(super) fn set_draining(proxy: &mut Proxy, key: Key, draining: bool) -> Resul
         return Err(CliError::Refused(text));
     };
     let backend = AddBackend { draining: draining.then_some(true), ..backend };
-    proxy.tell(RequestType::Transaction(Transaction {
+    Ok(RequestType::Transaction(Transaction {
         requests: vec![Request { request_type: Some(RequestType::AddBackend(backend)) }],
         if_revision: Some(before.revision),
     }))

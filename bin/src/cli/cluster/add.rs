@@ -6,8 +6,8 @@
 use std::path::PathBuf;
 
 use kakehi_command::proto::{
-    BackendTls, Cluster, LoadBalancingAlgorithms, LoadMetric, PassiveHealth, ProxyProtocolConfig, SameSite,
-    ShardMode,
+    BackendTls, Cluster, LoadBalancingAlgorithms, LoadMetric, PassiveHealth, ProxyProtocolConfig, RateLimit,
+    SameSite, ShardMode,
 };
 
 use super::super::{CliError, tls, values};
@@ -32,6 +32,20 @@ pub(in super::super) struct Add {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
     max_connection_attempts: Option<u32>,
 
+    /// Requests (over TCP: connections) that its backends may have at a time, all together; 0: no limit
+    /// [default: no limit]
+    #[arg(long, value_name = "N")]
+    max_connections: Option<u32>,
+    /// The same for each backend that has no limit of its own
+    #[arg(long, value_name = "N")]
+    max_connections_per_backend: Option<u32>,
+    /// Requests beyond that may wait until there is room [default: 0]
+    #[arg(long, value_name = "N")]
+    max_queue: Option<u32>,
+    /// Milliseconds that one waits at most [default: 1000]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=600_000))]
+    queue_timeout_ms: Option<u32>,
+
     /// Answer 301, to the same place over https
     #[arg(short = 'r', long)]
     https_redirect: bool,
@@ -48,6 +62,11 @@ pub(in super::super) struct Add {
     /// An answer of its own, as the text of a whole HTTP answer or `file://PATH`; may be repeated
     #[arg(long, value_name = "CODE=TEXT", value_parser = values::split_pair)]
     answer: Vec<(String, String)>,
+
+    /// Requests a second of one source, for one host, or with one value of a header (header:NAME), after the limits
+    /// of the listener; BURST of them may come at once [default: RATE]; may be repeated
+    #[arg(long, value_name = "KEY=RATE[/BURST]", value_parser = values::rate_limit)]
+    rate_limit: Vec<RateLimit>,
 
     /// With fewer healthy backends than so many percent, leave their health out of account; 0: never
     /// [default: with none at all]
@@ -226,6 +245,10 @@ impl Add {
             shard_min_backends: self.shard_min_backends,
             shard_mode: self.shard_strict.then_some(ShardMode::Strict.into()),
             max_connection_attempts: self.max_connection_attempts,
+            max_connections: self.max_connections,
+            max_connections_per_backend: self.max_connections_per_backend,
+            max_queue: self.max_queue,
+            queue_timeout_ms: self.queue_timeout_ms,
             panic_threshold: self.panic_threshold,
             retry_budget_percent: self.retry_budget_percent,
             passive_health,
@@ -234,6 +257,7 @@ impl Add {
             sticky_secure: self.sticky_secure.then_some(true),
             sticky_http_only: self.sticky_http_only.then_some(true),
             sticky_same_site: self.sticky_same_site.map(|site| SameSite::from(site).into()),
+            rate_limits: self.rate_limit,
             tls,
             ..Cluster::default()
         })

@@ -1,6 +1,7 @@
 //! `cluster`: named services. [`add`] is the long list of what a cluster can have, [`list`] shows them.
 
 mod add;
+mod close_sessions;
 mod health_check;
 mod list;
 
@@ -10,7 +11,11 @@ use kakehi_command::proto::{FrontendFilters, QueryClusterByDomain, QueryClusters
 use super::CliError;
 use super::client::{Patience, Proxy};
 use super::unserved::Unserved;
+use super::wait::Wait;
 
+use close_sessions::CloseSessions;
+
+pub(super) use close_sessions::render as render_closed;
 pub(super) use health_check::render as render_health_checks;
 pub(super) use list::render;
 
@@ -34,6 +39,8 @@ pub(super) enum Cluster {
         /// Name of the cluster
         #[arg(short, long, value_name = "CLUSTER")]
         id: String,
+        #[command(flatten)]
+        wait: Wait,
     },
     /// Show the access-log tags of a cluster's frontends
     Tags {
@@ -46,10 +53,11 @@ pub(super) enum Cluster {
     #[command(subcommand)]
     HealthCheck(health_check::HealthCheck),
 
+    /// Close what goes to a cluster's backends: tunnels, TCP and idle connections now, others after their answer
+    CloseSessions(CloseSessions),
+
     #[command(hide = true)]
     ConnectionAttempts(Unserved),
-    #[command(hide = true)]
-    CloseSessions(Unserved),
     #[command(hide = true)]
     H2(Unserved),
 }
@@ -62,10 +70,10 @@ impl Cluster {
             Self::List { domain: Some(domain), .. } => by_domain(&domain),
             Self::List { .. } => RequestType::QueryClustersHashes(QueryClustersHashes {}),
             Self::Add(add) => RequestType::AddCluster(add.cluster()?),
-            Self::Remove { id } => RequestType::RemoveCluster(id),
+            Self::Remove { id, wait } => return wait.tell(proxy, RequestType::RemoveCluster(id)),
             Self::Tags { id } => return tags(proxy, id),
             Self::ConnectionAttempts(verb) => return Err(verb.refuse("cluster connection-attempts")),
-            Self::CloseSessions(verb) => return Err(verb.refuse("cluster close-sessions")),
+            Self::CloseSessions(verb) => verb.request(),
             Self::H2(verb) => return Err(verb.refuse("cluster h2")),
             Self::HealthCheck(verb) => return verb.run(proxy),
         })

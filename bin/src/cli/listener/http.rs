@@ -11,9 +11,11 @@ use kakehi_command::proto::{
     TraceContext, TrustedProxies, UpdateHttpListenerConfig,
 };
 
+use super::super::wait::Wait;
 use super::super::{CliError, values};
 use super::answers::Answers;
 use super::h2::H2Limits;
+use super::limits::Limits;
 
 /// Cookie of sticky sessions, unless named.
 const STICKY_NAME_DEFAULT: &str = "SOZUBALANCEID";
@@ -27,11 +29,21 @@ pub(in super::super) enum Http {
     /// Change settings of a listener: those given, and no others
     Update(Box<Update>),
     /// Remove a listener
-    Remove(Key),
+    Remove {
+        #[command(flatten)]
+        key: Key,
+        #[command(flatten)]
+        wait: Wait,
+    },
     /// Bind the address and accept connections
     Activate(Key),
     /// Stop accepting connections and free the address
-    Deactivate(Key),
+    Deactivate {
+        #[command(flatten)]
+        key: Key,
+        #[command(flatten)]
+        wait: Wait,
+    },
 }
 
 /// Which listener.
@@ -94,6 +106,8 @@ struct Settings {
     /// An address or network whose connections open so, all others do not; may be repeated [default: all]
     #[arg(long, value_name = "IP[/BITS]")]
     expect_proxy_from: Vec<String>,
+    #[command(flatten)]
+    limits: Limits,
 }
 
 /// Arguments of `listener http add`, which are also some of those of `listener https add`.
@@ -131,6 +145,9 @@ pub(in super::super) struct Update {
     /// Trust no proxy in front of this one any more
     #[arg(long, conflicts_with = "trusted_proxy")]
     no_trusted_proxies: bool,
+    /// Limit no rate any more
+    #[arg(long, conflicts_with = "rate_limit")]
+    no_rate_limits: bool,
     #[command(flatten)]
     answers: Answers,
     #[command(flatten)]
@@ -155,15 +172,23 @@ enum Trace {
 }
 
 impl Http {
+    /// Whether to wait for the last connection.
+    pub(super) fn wait(&self) -> Wait {
+        match self {
+            Self::Remove { wait, .. } | Self::Deactivate { wait, .. } => *wait,
+            _ => Wait::default(),
+        }
+    }
+
     /// The request these arguments stand for; `config` fills in the time-outs of a new listener.
     pub(super) fn request(self, config: &Config) -> Result<RequestType, CliError> {
         let kind = ListenerType::Http;
         Ok(match self {
             Self::Add(add) => RequestType::AddHttpListener(add.listener(config)?),
             Self::Update(update) => RequestType::UpdateHttpListener(update.patch()?),
-            Self::Remove(key) => key.remove(kind),
+            Self::Remove { key, .. } => key.remove(kind),
             Self::Activate(key) => key.activate(kind),
-            Self::Deactivate(key) => key.deactivate(kind),
+            Self::Deactivate { key, .. } => key.deactivate(kind),
         })
     }
 }
@@ -203,6 +228,7 @@ impl Key {
 impl Add {
     pub(super) fn listener(self, config: &Config) -> Result<HttpListenerConfig, CliError> {
         let settings = self.settings;
+        let limits = settings.limits.fields(false);
         let answers =
             Answers { answer_404: self.answer_404, answer_503: self.answer_503, ..Answers::default() };
         Ok(HttpListenerConfig {
@@ -226,6 +252,11 @@ impl Add {
             min_transfer_rate: settings.min_transfer_rate,
             interface: self.key.interface,
             forwarded_headers: settings.forwarded_headers.map(|family| ForwardedHeaders::from(family).into()),
+            rate_limits: limits.rate_limits,
+            max_connections: limits.max_connections,
+            max_connections_per_source: limits.max_connections_per_source,
+            max_accept_rate: limits.max_accept_rate,
+            over_limit: limits.over_limit,
             ..HttpListenerConfig::default()
         })
     }
@@ -234,6 +265,7 @@ impl Add {
 impl Update {
     pub(super) fn patch(self) -> Result<UpdateHttpListenerConfig, CliError> {
         let settings = self.settings;
+        let limits = settings.limits.fields(self.no_rate_limits);
         let expect_proxy = match (settings.expect_proxy, self.no_expect_proxy) {
             (true, _) => Some(true),
             (false, true) => Some(false),
@@ -264,6 +296,11 @@ impl Update {
             max_body_bytes: settings.max_body_bytes,
             min_transfer_rate: settings.min_transfer_rate,
             forwarded_headers: settings.forwarded_headers.map(|family| ForwardedHeaders::from(family).into()),
+            rate_limits: limits.rate_limits,
+            max_connections: limits.max_connections,
+            max_connections_per_source: limits.max_connections_per_source,
+            max_accept_rate: limits.max_accept_rate,
+            over_limit: limits.over_limit,
             ..UpdateHttpListenerConfig::default()
         };
         self.h2.put_into(&mut patch);

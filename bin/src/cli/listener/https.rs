@@ -6,6 +6,7 @@ use kakehi_command::proto::{AlpnProtocols, HttpsListenerConfig, ListenerType, Up
 
 use super::super::CliError;
 use super::super::hsts::Hsts;
+use super::super::wait::Wait;
 use super::http::{self, Key};
 use super::tls::{Handshakes, Offer};
 
@@ -20,11 +21,21 @@ pub(in super::super) enum Https {
     /// Change settings of a listener: those given, and no others
     Update(Box<UpdateHttps>),
     /// Remove a listener
-    Remove(Key),
+    Remove {
+        #[command(flatten)]
+        key: Key,
+        #[command(flatten)]
+        wait: Wait,
+    },
     /// Bind the address and accept connections
     Activate(Key),
     /// Stop accepting connections and free the address
-    Deactivate(Key),
+    Deactivate {
+        #[command(flatten)]
+        key: Key,
+        #[command(flatten)]
+        wait: Wait,
+    },
 }
 
 /// Arguments of `listener https add`.
@@ -82,15 +93,23 @@ struct TlsSettings {
 }
 
 impl Https {
+    /// Whether to wait for the last connection.
+    pub(super) fn wait(&self) -> Wait {
+        match self {
+            Self::Remove { wait, .. } | Self::Deactivate { wait, .. } => *wait,
+            _ => Wait::default(),
+        }
+    }
+
     /// The request these arguments stand for; `config` fills in the time-outs of a new listener.
     pub(super) fn request(self, config: &Config) -> Result<RequestType, CliError> {
         let kind = ListenerType::Https;
         Ok(match self {
             Self::Add(add) => RequestType::AddHttpsListener(add.listener(config)?),
             Self::Update(update) => RequestType::UpdateHttpsListener(update.patch()?),
-            Self::Remove(key) => key.remove(kind),
+            Self::Remove { key, .. } => key.remove(kind),
             Self::Activate(key) => key.activate(kind),
-            Self::Deactivate(key) => key.deactivate(kind),
+            Self::Deactivate { key, .. } => key.deactivate(kind),
         })
     }
 }

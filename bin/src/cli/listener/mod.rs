@@ -4,6 +4,7 @@ mod answers;
 mod h2;
 mod http;
 mod https;
+mod limits;
 mod list;
 mod tcp;
 mod tls;
@@ -14,6 +15,7 @@ use kakehi_command::proto::request::RequestType;
 use super::CliError;
 use super::client::Proxy;
 use super::unserved::Unserved;
+use super::wait::Wait;
 
 pub(super) use list::render;
 
@@ -40,12 +42,19 @@ pub(super) enum Listener {
 impl Listener {
     /// Sends the request and shows the answer.
     pub(super) fn run(self, proxy: &mut Proxy) -> Result<(), CliError> {
-        proxy.tell(match self {
+        let wait = match &self {
+            Self::Http(http) => http.wait(),
+            Self::Https(https) => https.wait(),
+            Self::Tcp(tcp) => tcp.wait(),
+            Self::List | Self::Udp(_) => Wait::default(),
+        };
+        let request = match self {
             Self::List => RequestType::ListListeners(ListListeners {}),
             Self::Http(http) => http.request(proxy.config())?,
             Self::Https(https) => https.request(proxy.config())?,
             Self::Tcp(tcp) => tcp.request(proxy.config())?,
             Self::Udp(verb) => return Err(verb.refuse("listener udp")),
-        })
+        };
+        wait.tell(proxy, request)
     }
 }

@@ -10,7 +10,9 @@ use kakehi_command::proto::{
 };
 
 use super::super::CliError;
+use super::super::wait::Wait;
 use super::http::{Key, seconds};
+use super::limits::Limits;
 use super::tls::{Handshakes, Offer};
 
 /// Verbs of `listener tcp`.
@@ -22,11 +24,21 @@ pub(in super::super) enum Tcp {
     /// Change settings of a listener: those given, and no others
     Update(Box<UpdateTcp>),
     /// Remove a listener
-    Remove(Key),
+    Remove {
+        #[command(flatten)]
+        key: Key,
+        #[command(flatten)]
+        wait: Wait,
+    },
     /// Bind the address and accept connections
     Activate(Key),
     /// Stop accepting connections and free the address
-    Deactivate(Key),
+    Deactivate {
+        #[command(flatten)]
+        key: Key,
+        #[command(flatten)]
+        wait: Wait,
+    },
 }
 
 /// Settings that `add` and `update` share.
@@ -56,6 +68,8 @@ struct TcpSettings {
     /// An address or network whose connections open so, all others do not; may be repeated [default: all]
     #[arg(long, value_name = "IP[/BITS]")]
     expect_proxy_from: Vec<String>,
+    #[command(flatten)]
+    limits: Limits,
 }
 
 /// Arguments of `listener tcp add`.
@@ -99,6 +113,9 @@ pub(in super::super) struct UpdateTcp {
     /// Expect the header from everybody
     #[arg(long, conflicts_with = "expect_proxy_from")]
     reset_expect_proxy_from: bool,
+    /// Limit no rate any more
+    #[arg(long, conflicts_with = "rate_limit")]
+    no_rate_limits: bool,
     /// Protocols that are offered where TLS ends, best first
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     alpn_protocols: Vec<String>,
@@ -110,15 +127,23 @@ pub(in super::super) struct UpdateTcp {
 }
 
 impl Tcp {
+    /// Whether to wait for the last connection.
+    pub(super) fn wait(&self) -> Wait {
+        match self {
+            Self::Remove { wait, .. } | Self::Deactivate { wait, .. } => *wait,
+            _ => Wait::default(),
+        }
+    }
+
     /// The request these arguments stand for; `config` fills in the time-outs of a new listener.
     pub(super) fn request(self, config: &Config) -> Result<RequestType, CliError> {
         let kind = ListenerType::Tcp;
         Ok(match self {
             Self::Add(add) => RequestType::AddTcpListener(add.listener(config)?),
             Self::Update(update) => RequestType::UpdateTcpListener(update.patch()?),
-            Self::Remove(key) => key.remove(kind),
+            Self::Remove { key, .. } => key.remove(kind),
             Self::Activate(key) => key.activate(kind),
-            Self::Deactivate(key) => key.deactivate(kind),
+            Self::Deactivate { key, .. } => key.deactivate(kind),
         })
     }
 }
@@ -126,6 +151,7 @@ impl Tcp {
 impl AddTcp {
     fn listener(self, config: &Config) -> Result<TcpListenerConfig, CliError> {
         let settings = self.settings;
+        let limits = settings.limits.fields(false);
         let (address, interface) = self.key.into_parts();
         let tls = if self.tls {
             let policy = self.handshakes.client_auth_policy()?.unwrap_or_default();
@@ -155,6 +181,11 @@ impl AddTcp {
             sni_preread_max_bytes: settings.sni_preread_max_bytes,
             interface,
             tls,
+            rate_limits: limits.rate_limits,
+            max_connections: limits.max_connections,
+            max_connections_per_source: limits.max_connections_per_source,
+            max_accept_rate: limits.max_accept_rate,
+            over_limit: limits.over_limit,
         })
     }
 }
@@ -162,6 +193,7 @@ impl AddTcp {
 impl UpdateTcp {
     fn patch(self) -> Result<UpdateTcpListenerConfig, CliError> {
         let settings = self.settings;
+        let limits = settings.limits.fields(self.no_rate_limits);
         let expect_proxy = match (settings.expect_proxy, self.no_expect_proxy) {
             (true, _) => Some(true),
             (false, true) => Some(false),
@@ -194,6 +226,11 @@ impl UpdateTcp {
             tls: (tls != unchanged).then_some(tls),
             sni_preread_timeout: settings.sni_preread_timeout,
             sni_preread_max_bytes: settings.sni_preread_max_bytes,
+            rate_limits: limits.rate_limits,
+            max_connections: limits.max_connections,
+            max_connections_per_source: limits.max_connections_per_source,
+            max_accept_rate: limits.max_accept_rate,
+            over_limit: limits.over_limit,
         })
     }
 }

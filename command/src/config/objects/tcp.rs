@@ -31,6 +31,11 @@ const LISTENER: &[&str] = &[
     "sni_preread_timeout",
     "sni_preread_max_bytes",
     "tls",
+    "rate_limits",
+    "max_connections",
+    "max_connections_per_source",
+    "max_accept_rate",
+    "over_limit",
 ];
 
 /// Keys of a TCP listener at which TLS ends.
@@ -80,7 +85,7 @@ impl Builder<'_, '_> {
         report_listener(section, ends_tls, self.diagnostics);
         let defaults = self.default_tcp_listener(at);
         let tls = ends_tls.then(|| messages::tls_of_tcp(section, self.files, self.diagnostics));
-        let wire = messages::tcp_listener(section, &defaults, tls);
+        let wire = messages::tcp_listener(section, &defaults, tls, self.diagnostics);
         let (place, key) = (section.place_of("sni_preread_timeout"), section.key_path("sni_preread_timeout"));
         if let Some(timeout) = wire.sni_preread_timeout.filter(|timeout| *timeout > wire.front_timeout) {
             let text = format!("{timeout} is longer than front_timeout ({})", wire.front_timeout);

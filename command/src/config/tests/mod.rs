@@ -2,6 +2,7 @@
 
 mod embedded;
 mod health;
+mod limits;
 mod policies;
 mod tcp;
 mod tls;
@@ -348,8 +349,8 @@ fn what_is_not_served_is_a_warning_when_used() {
         assert_eq!(warnings, expected, "\n--- for\n{text}");
     };
     warns(
-        "evict_on_queue_full = true",
-        &["warning 1: evict_on_queue_full: not served yet by this version: it has no effect"],
+        "log_colored = true",
+        &["warning 1: log_colored: not served yet by this version: it has no effect"],
     );
     // A default spelt out, and what switches off, asks for nothing.
     warns(
@@ -464,6 +465,7 @@ fn defaults_are_those_of_the_table() {
     let expected = proto::ServerConfig {
         access_log_format: proto::ProtobufAccessLogFormat::Ascii.into(),
         max_connection_attempts: Some(5),
+        evict_on_queue_full: Some(false),
         max_connections: proto::ServerConfig::default().max_connections,
         retry_after: Some(60),
         subnet_ipv4_prefix: Some(32),

@@ -4,6 +4,7 @@
 //! may have the latter, too.
 
 mod https;
+mod limits;
 mod patch;
 mod tcp;
 mod tls;
@@ -23,6 +24,7 @@ use super::{
 };
 use crate::proto;
 
+pub use limits::{ListenerLimits, OverLimit};
 pub use tcp::{
     SNI_PREREAD_MAX_BYTES_DEFAULT, SNI_PREREAD_MAX_BYTES_MIN, SNI_PREREAD_TIMEOUT_DEFAULT, TcpListener,
     TcpListenerPatch,
@@ -119,6 +121,7 @@ pub struct HttpListener {
     expect_proxy_from: TrustedProxies,
     sozu_id_header: Arc<str>,
     answers: Answers,
+    limits: ListenerLimits,
     /// Of an HTTPS listener.
     tls: Option<Arc<TlsSettings>>,
     /// The message it came as, or what of it is not about TLS: what is not above, and what reads back
@@ -235,6 +238,7 @@ impl HttpListener {
             expect_proxy_from: TrustedProxies::parse(EXPECT_PROXY_FROM, &wire.expect_proxy_from)?,
             sozu_id_header: shared_id_header(wire.sozu_id_header.as_deref()),
             answers: Answers::from_wire(&wire.answers, older)?,
+            limits: ListenerLimits::of_http(&limits::said_limits!(wire))?,
             tls: None,
             wire,
         })
@@ -347,6 +351,12 @@ impl HttpListener {
     #[must_use]
     pub fn answer(&self, status: u16) -> Option<&AnswerTemplate> {
         self.answers.get(status)
+    }
+
+    /// What it takes in, and from whom.
+    #[must_use]
+    pub fn limits(&self) -> &ListenerLimits {
+        &self.limits
     }
 
     /// Whether it accepts connections.

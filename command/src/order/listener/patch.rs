@@ -4,8 +4,9 @@
 use std::net::SocketAddr;
 
 use super::{
-    ForwardedHeaders, HttpListener, HttpListenerPatch, ListenerKind, TraceContext, TrustedProxies,
-    check_name, check_positive, listen_address, public_address, request_line, tls,
+    ForwardedHeaders, HttpListener, HttpListenerPatch, ListenerKind, ListenerLimits, TraceContext,
+    TrustedProxies, check_name, check_positive, limits::said_limits, listen_address, public_address,
+    request_line, tls,
 };
 use crate::{
     order::{
@@ -47,7 +48,12 @@ macro_rules! shared_optional_settings {
             max_request_line,
             max_body_bytes,
             min_transfer_rate,
-            trace_context
+            trace_context,
+            rate_limits,
+            max_connections,
+            max_connections_per_source,
+            max_accept_rate,
+            over_limit
         )
     };
 }
@@ -117,6 +123,7 @@ impl HttpListenerPatch {
         }
         request_line(wire.max_request_line)?;
         TraceContext::from_wire(wire.trace_context)?;
+        ListenerLimits::of_http(&said_limits!(wire))?;
         if let Some(trusted) = &wire.trusted_proxies {
             TrustedProxies::parse("trusted_proxies", &trusted.values)?;
         }

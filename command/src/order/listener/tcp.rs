@@ -8,8 +8,9 @@ use std::{
 };
 
 use super::{
-    EXPECT_PROXY_FROM, ListenerKey, TlsSettings, TrustedProxies, check_positive, listen_address,
-    public_address,
+    EXPECT_PROXY_FROM, ListenerKey, ListenerLimits, TlsSettings, TrustedProxies, check_positive,
+    limits::said_limits,
+    listen_address, public_address,
     tls::{patch as tls_patch, tcp as tls_tcp},
 };
 use crate::{order::OrderError, proto};
@@ -32,6 +33,7 @@ pub struct TcpListener {
     sni_preread_timeout: Duration,
     sni_preread_bytes_max: usize,
     expect_proxy_from: TrustedProxies,
+    limits: ListenerLimits,
     tls: Option<Arc<TlsSettings>>,
     /// The message it came as, without TLS.
     wire: proto::TcpListenerConfig,
@@ -75,6 +77,7 @@ impl TcpListener {
             sni_preread_timeout: seconds("sni_preread_timeout", preread)?,
             sni_preread_bytes_max: preread_bytes(wire.sni_preread_max_bytes)?,
             expect_proxy_from: TrustedProxies::parse(EXPECT_PROXY_FROM, &wire.expect_proxy_from)?,
+            limits: ListenerLimits::of_tcp(&said_limits!(wire))?,
             tls: tls.map(Arc::new),
             wire,
         })
@@ -139,6 +142,12 @@ impl TcpListener {
     #[must_use]
     pub fn expects_proxy_header(&self, peer: IpAddr) -> bool {
         self.wire.expect_proxy && (self.expect_proxy_from.is_empty() || self.expect_proxy_from.contains(peer))
+    }
+
+    /// What it takes in, and from whom.
+    #[must_use]
+    pub fn limits(&self) -> &ListenerLimits {
+        &self.limits
     }
 
     /// Whether it accepts connections.
@@ -225,7 +234,16 @@ impl TcpListener {
 /// Names each optional setting that patch and listener share under one name, once.
 macro_rules! optional_settings {
     ($apply:ident) => {
-        $apply!(public_address, sni_preread_timeout, sni_preread_max_bytes)
+        $apply!(
+            public_address,
+            sni_preread_timeout,
+            sni_preread_max_bytes,
+            rate_limits,
+            max_connections,
+            max_connections_per_source,
+            max_accept_rate,
+            over_limit
+        )
     };
 }
 
@@ -256,6 +274,7 @@ impl TcpListenerPatch {
             check_positive(field, seconds.map(u64::from))?;
         }
         preread_bytes(wire.sni_preread_max_bytes)?;
+        ListenerLimits::of_tcp(&said_limits!(wire))?;
         let tls = wire.tls.take().map(tls_tcp::patch_from_wire).transpose()?;
         Ok(Self { address, wire, tls: tls.map(Box::new) })
     }

@@ -24,6 +24,7 @@ struct Mirror {
     tcp_listeners: BTreeMap<ListenerKey, Arc<TcpListener>>,
     tcp_frontends: Vec<Arc<TcpFrontend>>,
     limits: [u64; 2],
+    attempts: Option<u8>,
 }
 
 impl Mirror {
@@ -62,6 +63,9 @@ impl Mirror {
             }
             Effect::ConnectionLimitSet { limit, value } => {
                 assert_ne!(std::mem::replace(&mut self.limits[limit as usize], value), value, "it is news");
+            }
+            Effect::ConnectionAttemptsSet(value) => {
+                assert_ne!(std::mem::replace(&mut self.attempts, value), value, "it is news");
             }
             Effect::HttpFrontendAdded(frontend) => self.frontends.push(frontend),
             Effect::HttpFrontendRemoved(frontend) => {

@@ -102,6 +102,34 @@ fn the_address_of_a_backend_on_a_unix_socket_is_its_own() {
 }
 
 #[test]
+fn a_backend_on_a_unix_socket_has_no_other_port_to_probe() {
+    let probed = |port: Option<u32>| {
+        let config = proto::HealthCheckConfig { uri: "/up".into(), interval: 1, port, ..Default::default() };
+        let cluster_id = "a".to_owned();
+        order(RequestType::SetHealthCheck(proto::SetHealthCheck { cluster_id, config }))
+    };
+    let unix = || {
+        let wire = proto::AddBackend { unix_path: Some("/run/x".into()), ..backend("a", "x", 1) };
+        order(RequestType::AddUnixBackend(wire))
+    };
+    let refused = "cluster `a` has health_check.port = 81, and its backend `x` a unix_path";
+    check(&[
+        (add_cluster("a"), "ok"),
+        (unix(), "ok"),
+        (probed(Some(81)), refused),
+        (probed(None), "ok"),
+        // Of another cluster it is.
+        (add_cluster("b"), "ok"),
+        (add_backend("a", "x", 1), "ok"),
+        (probed(Some(81)), "ok"),
+        (unix(), refused),
+        (add_backend("a", "y", 2), "ok"),
+        (probed(None), "ok"),
+        (unix(), "ok"),
+    ]);
+}
+
+#[test]
 fn a_frontend_is_unique_whatever_its_cluster_and_position() {
     let pre =
         proto::RequestHttpFrontend { position: RulePosition::Pre.into(), ..frontend("b", "A.test", "/") };

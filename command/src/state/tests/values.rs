@@ -127,12 +127,21 @@ fn any_cluster() -> impl Strategy<Value = RequestType> {
                 slow_start: affinity.as_ref().map(|_| 30),
                 sticky_http_only: affinity.as_ref().map(|_| sticky_session),
                 sticky_same_site: affinity.as_ref().map(|_| proto::SameSite::Lax.into()),
+                rate_limits: max_connection_attempts.map(|n| rate_limits(n).values).unwrap_or_default(),
+                max_connections: affinity.as_ref().map(|_| 8),
+                max_queue: affinity.as_ref().map(|_| 100),
                 affinity_header: affinity,
                 ..cluster(&id)
             };
             RequestType::AddCluster(settings)
         },
     )
+}
+
+/// So many.
+fn rate_limits(count: u32) -> proto::RateLimits {
+    let limit = |at| proto::RateLimit { key: format!("header:x{at}"), rate: 1 + at, burst: None };
+    proto::RateLimits { values: (0..count % 3).map(limit).collect() }
 }
 
 /// None, most of the time; now and then one that says nothing.
@@ -150,6 +159,7 @@ fn any_backend() -> impl Strategy<Value = RequestType> {
             let wire = proto::AddBackend {
                 unix_path,
                 draining,
+                max_connections: draining.map(u32::from),
                 load_balancing_parameters: weight.map(|weight| proto::LoadBalancingParams { weight }),
                 ..backend(&cluster_id, &backend_id, port)
             };
@@ -282,6 +292,8 @@ fn any_listener() -> impl Strategy<Value = RequestType> {
                     tunnel_timeout: limit,
                     max_body_bytes: limit.map(u64::from),
                     trace_context: forwarded_headers.map(|number| number % 2),
+                    rate_limits: limit.map(rate_limits),
+                    max_connections_per_source: limit.map(u64::from),
                     ..listener(port, interface.as_deref())
                 }),
                 2 => RequestType::UpdateHttpListener(proto::UpdateHttpListenerConfig {
@@ -293,6 +305,8 @@ fn any_listener() -> impl Strategy<Value = RequestType> {
                     answers,
                     trusted_proxies: trusted.map(|values| proto::TrustedProxies { values }),
                     max_request_line: limit.map(|limit| 256 + limit),
+                    rate_limits: limit.map(|limit| rate_limits(limit - 1)),
+                    max_connections: limit.map(u64::from),
                     min_transfer_rate: limit.map(|limit| limit - 1),
                     ..Default::default()
                 }),
@@ -493,6 +507,7 @@ fn any_health_check() -> impl Strategy<Value = RequestType> {
             uri: "/up".into(),
             interval,
             jitter_percent: jitter,
+            port: jitter.filter(|jitter| *jitter == 1).map(|_| 81),
             ..Default::default()
         };
         RequestType::SetHealthCheck(proto::SetHealthCheck { cluster_id, config })
@@ -512,6 +527,7 @@ pub(super) fn any_order() -> impl Strategy<Value = Order> {
         3 => any_certificate(),
         1 => (0..3_u64).prop_map(RequestType::SetMaxConnectionsPerIp),
         1 => (0..3_u64).prop_map(RequestType::SetMaxConnectionsPerSubnet),
+        1 => (0..3_u32).prop_map(RequestType::SetMaxConnectionAttempts),
     ]
     .prop_map(order)
 }

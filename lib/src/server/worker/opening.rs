@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 
 use kakehi_command::order::ListenerKind;
 
-use super::{BARE_ALERT, Worker};
+use super::Worker;
+use super::accept::BARE_ALERT;
+use super::entry::Admission;
 use crate::listener::ListenerIndex;
 use crate::metrics::Metric;
 use crate::net::{Network, Peer};
@@ -15,8 +17,15 @@ use crate::session::tcp::TcpSession;
 
 impl<N: Network> Worker<N> {
     /// A connection was accepted that has to say first whom it is from.
-    pub(super) fn open(&mut self, listener: ListenerIndex, stream: N::Stream, address: SocketAddr) {
+    pub(super) fn open(
+        &mut self,
+        listener: ListenerIndex,
+        stream: N::Stream,
+        address: SocketAddr,
+        admission: Admission,
+    ) {
         let index = self.sessions.next_index();
+        self.entries.keep(index, admission);
         let token = self.shared.owners.insert(Owner::Front(index));
         let front = Peer::accepted(stream, token);
         let session = OpeningSession::accepted(front, address, listener, &mut self.shared);
@@ -30,16 +39,18 @@ impl<N: Network> Worker<N> {
     pub(super) fn introduced(&mut self, index: usize) {
         let Some(Session::Opening(session)) = self.sessions.awake_mut(index) else { return };
         let (listener, address) = (session.listener(), session.address());
+        match self.enter_from(listener, address.ip(), Admission::default()) {
+            Ok(admission) => self.entries.keep(index, admission),
+            Err(()) => {
+                let words = self.words_beyond(listener);
+                return self.refuse_opened(index, words.as_deref().unwrap_or_default());
+            }
+        }
         let tls = match self.begin_tls(listener, address.ip()) {
             Ok(tls) => tls,
             Err(reason) => {
                 self.shared.metrics.incr(reason);
-                if let Some(Session::Opening(session)) = self.sessions.awake_mut(index) {
-                    session.refuse(BARE_ALERT);
-                    session.finish(&mut self.shared);
-                }
-                self.forget(index);
-                return;
+                return self.refuse_opened(index, BARE_ALERT);
             }
         };
         let kind = self.shared.listeners.get(listener).map(|entry| entry.kind());
@@ -59,5 +70,12 @@ impl<N: Network> Worker<N> {
             }
         });
         self.dispatch(index, |session, shared| session.drive(shared));
+    }
+    fn refuse_opened(&mut self, index: usize, words: &[u8]) {
+        if let Some(Session::Opening(session)) = self.sessions.awake_mut(index) {
+            session.refuse(words);
+            session.finish(&mut self.shared);
+        }
+        self.forget(index);
     }
 }

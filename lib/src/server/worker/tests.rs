@@ -176,6 +176,7 @@ fn serve_on(
     let now = Instant::now();
     let settings = Settings {
         connections_max,
+        evicts_idle: false,
         header_fields_max: 16,
         idle_back_connections_max: 4,
         back_idle_timeout: Duration::from_secs(30),

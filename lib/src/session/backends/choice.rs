@@ -2,7 +2,7 @@
 //!
 //! In this order: the backend that the client's sticky cookie names; the client's shard of the primaries, where
 //! the cluster is sharded; the primaries; the backups. Backends that the request was tried on already come after
-//! all others.
+//! all others. One that has as much in flight as it may is no candidate.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -15,10 +15,14 @@ use crate::balancing::{
     Burden, Draws, Maglev, RoundRobin, Seat, Shard, hash, least_loaded, power_of_two, random, rendezvous,
     slow_start,
 };
+use crate::limits::SharedTables;
 use crate::net::Stream;
 
 /// Backends that are remembered as tried.
 const TRIED_MAX: usize = 4;
+
+/// Choices for one request whose place another worker takes in the same instant, before it has to wait.
+const RACES_MAX: usize = 4;
 
 /// What a choice depends on besides the cluster.
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +60,7 @@ impl Tried {
         }
     }
 
-    fn has(&self, key: BackendKey) -> bool {
+    pub(crate) fn has(&self, key: BackendKey) -> bool {
         self.keys.contains(&Some(key))
     }
 
@@ -176,6 +180,7 @@ struct Candidates<'a, S> {
     nodes: &'a slab::Slab<Node<S>>,
     cluster: &'a Cluster,
     now: Instant,
+    tables: Option<&'a SharedTables>,
     backup: bool,
     /// Not those that were tried.
     but: Option<&'a Tried>,
@@ -190,7 +195,7 @@ impl<S> Candidates<'_, S> {
         let fits = node.config.backup() == self.backup
             && self.shard.is_none_or(|shard| shard.has(node.place))
             && !self.but.is_some_and(|tried| tried.has(key));
-        (fits && node.may_take(self.now)).then_some(node)
+        (fits && node.takes(self.now, self.tables)).then_some(node)
     }
 
     /// The weight where weights may change with time.
@@ -232,6 +237,10 @@ impl<S> Candidates<'_, S> {
         let mut draws = Draws::new(ask.random);
         let metric = self.cluster.load_metric();
         match policy {
+            // Each client's shard is another one, and backups are not primaries that are down.
+            Policy::RoundRobin(rotation) if self.backup || self.shard.is_some() => {
+                rotation.pick_of_some(count, |index| self.weight(index))
+            }
             Policy::RoundRobin(rotation) => rotation.pick(count, |index| self.weight(index)),
             Policy::Random(weight_max) => {
                 let weight_max = *weight_max.get_or_insert_with(|| self.weight_max());
@@ -278,20 +287,33 @@ impl<S> Candidates<'_, S> {
 }
 
 /// Why none of them can be chosen.
-fn nobody<S>(members: &[BackendKey], nodes: &slab::Slab<Node<S>>) -> NoBackend {
+fn nobody<S>(members: &[BackendKey], nodes: &slab::Slab<Node<S>>, now: Instant) -> NoBackend {
     let drains = |key: &BackendKey| nodes.get(*key).is_some_and(Node::is_leaving);
-    if members.iter().all(drains) { NoBackend::AllDraining } else { NoBackend::AllFailing }
+    let may = |key: &BackendKey| nodes.get(*key).is_some_and(|node| node.may_take(now));
+    match members {
+        members if members.iter().any(may) => NoBackend::Full,
+        members if members.iter().all(drains) => NoBackend::AllDraining,
+        _ => NoBackend::AllFailing,
+    }
 }
 
 impl<S: Stream> Backends<S> {
-    /// Chooses a backend for what is asked; see the module.
+    /// Chooses a backend for what is asked; see the module. Where concurrency is limited the place there is taken: a
+    /// connection has to be [`opened`](Self::opened) or taken from the pool next, or the place
+    /// [forgone](Self::forgo).
     ///
     /// # Errors
     /// Nobody can take it, and why.
     pub fn choose(&mut self, cluster: ClusterKey, ask: &Ask, now: Instant) -> Result<BackendKey, NoBackend> {
-        let chosen = self.choose_among(cluster, ask, now)?;
-        self.fail_open += u64::from(self.clusters.get(cluster.index()).is_some_and(|entry| entry.panics));
-        Ok(chosen)
+        for _ in 0..RACES_MAX {
+            let chosen = self.choose_among(cluster, ask, now)?;
+            if self.reserve(cluster, chosen)? {
+                let panics = self.clusters.get(cluster.index()).is_some_and(|entry| entry.panics);
+                self.fail_open += u64::from(panics);
+                return Ok(chosen);
+            }
+        }
+        Err(NoBackend::Full)
     }
 
     fn choose_among(
@@ -302,13 +324,13 @@ impl<S: Stream> Backends<S> {
     ) -> Result<BackendKey, NoBackend> {
         let entry = self.clusters.get_mut(cluster.index()).ok_or(NoBackend::UnknownCluster)?;
         let config = entry.config.as_deref().ok_or(NoBackend::UnknownCluster)?;
-        let nodes = &self.nodes;
+        let (nodes, tables) = (&self.nodes, self.tables.as_ref());
         let members = entry.members.as_slice();
         match members {
             [] => return Err(NoBackend::Empty),
             [key] => {
-                let may = nodes.get(*key).is_some_and(|node| node.may_take(now));
-                return if may { Ok(*key) } else { Err(nobody(members, nodes)) };
+                let takes = nodes.get(*key).is_some_and(|node| node.takes(now, tables));
+                return if takes { Ok(*key) } else { Err(nobody(members, nodes, now)) };
             }
             _ => {}
         }
@@ -319,24 +341,46 @@ impl<S: Stream> Backends<S> {
             let sticky = entry.sticky.get_or_insert_with(|| Box::new(StickyIndex::new(members, nodes)));
             let mut found = sticky.members(cookie).filter_map(|index| members.get(index).copied());
             let takes = |key: &BackendKey| {
-                !ask.tried.has(*key) && nodes.get(*key).is_some_and(|node| node.may_take(now))
+                !ask.tried.has(*key) && nodes.get(*key).is_some_and(|node| node.takes(now, tables))
             };
             if let Some(key) = found.find(takes) {
                 return Ok(key);
             }
         }
-        let all = Candidates { members, nodes, cluster: config, now, backup: false, but: None, shard: None };
+        let all = Candidates {
+            members,
+            nodes,
+            cluster: config,
+            now,
+            tables,
+            backup: false,
+            but: None,
+            shard: None,
+        };
         let untried = (!ask.tried.is_empty()).then_some(&ask.tried);
         let sharding = config.sharding();
         let shard = sharding.and_then(|sharding| all.shard_of(sharding, ask, &mut self.scratch));
+        // One of them is full, and nothing else is amiss with it.
+        let waits_for = |shard: Option<Shard>| {
+            all.all().any(|(index, node)| {
+                let tried = members.get(index).is_some_and(|key| ask.tried.has(*key));
+                !tried && shard.is_none_or(|shard| shard.has(node.place)) && node.may_take(now)
+            })
+        };
         if shard.is_some() {
             for but in [untried, None] {
                 let candidates = Candidates { but, shard, ..all };
                 if let Some(index) = candidates.pick(&mut entry.policy, ask) {
                     return of(index);
                 }
+                if waits_for(shard) {
+                    break;
+                }
             }
             if sharding.is_some_and(|sharding| sharding.strict) {
+                if waits_for(shard) {
+                    return Err(NoBackend::Full);
+                }
                 self.shard_counts.exhausted += 1;
                 return Err(NoBackend::ShardExhausted);
             }
@@ -349,11 +393,12 @@ impl<S: Stream> Backends<S> {
                     return of(index);
                 }
             }
-            if untried.is_none() {
+            // Rather wait for one that has too much to do than try again what failed.
+            if untried.is_none() || waits_for(None) {
                 break;
             }
         }
-        Err(nobody(members, nodes))
+        Err(nobody(members, nodes, now))
     }
 
     /// How often shards had nobody since this was asked last.

@@ -21,15 +21,21 @@ use rustls::pki_types::ServerName;
 use slab::Slab;
 
 use crate::health::{BackendTurn, Fitness, RetryBudget};
+use crate::limits::SharedTables;
 use crate::net::{Peer, Stream, Token};
 
 mod choice;
+mod closing;
+mod concurrency;
 mod health;
 mod idle_limit;
+mod leaving;
 mod node;
 
 pub use choice::{Ask, ShardCounts, Tried};
 use choice::{Policy, StickyIndex};
+use concurrency::Berths;
+pub use concurrency::QueueTerms;
 pub use health::{Mark, Outcome};
 use node::{Idle, Node};
 
@@ -82,6 +88,20 @@ struct ClusterEntry {
     panics: bool,
     /// Attempts beyond the first of each request that it may still cost; none: nobody has asked yet.
     retries: Option<RetryBudget>,
+    /// Connections to its backends that sessions use now.
+    active: usize,
+    /// What is counted of them over all workers, where that is limited.
+    berths: Option<Box<Berths>>,
+    /// Sessions that wait for room.
+    waiting: usize,
+    /// There may be some.
+    freed: bool,
+}
+
+impl ClusterEntry {
+    fn is_used(&self) -> bool {
+        self.config.is_some() || !self.members.is_empty() || self.holders > 0 || self.active > 0
+    }
 }
 
 /// Entries of the queue of backends that may be out of date, besides one for each.
@@ -100,6 +120,8 @@ pub enum NoBackend {
     AllFailing,
     /// Those that this client may go to did.
     ShardExhausted,
+    /// Those that could take it, or the cluster, have as much in flight as they may.
+    Full,
 }
 
 impl NoBackend {
@@ -110,6 +132,7 @@ impl NoBackend {
             Self::Empty => "the cluster has no backend",
             Self::AllDraining => "all backends of the cluster are draining",
             Self::AllFailing => "all backends of the cluster are failing",
+            Self::Full => "the cluster has as much in flight as it may",
             Self::ShardExhausted => "all backends of the cluster for this client are failing",
         }
     }
@@ -141,6 +164,12 @@ pub struct Backends<S> {
     /// Room to find shards in.
     scratch: Vec<u64>,
     shard_counts: ShardCounts,
+    /// Where what is limited is counted.
+    tables: Option<SharedTables>,
+    tally: concurrency::Tally,
+    /// Clusters for which somebody waits, and that may have room.
+    freed: Vec<ClusterKey>,
+    departures: leaving::Departures,
 }
 
 impl<S> Default for Backends<S> {
@@ -156,6 +185,10 @@ impl<S> Default for Backends<S> {
             fail_open: 0,
             scratch: Vec::new(),
             shard_counts: ShardCounts::default(),
+            tables: None,
+            tally: concurrency::Tally::default(),
+            freed: Vec::new(),
+            departures: leaving::Departures::default(),
         }
     }
 }
@@ -228,6 +261,10 @@ impl<S: Stream> Backends<S> {
             fitness: Fitness::default(),
             panics: false,
             retries: None,
+            active: 0,
+            berths: None,
+            waiting: 0,
+            freed: false,
         });
         debug_assert!(u32::try_from(index).is_ok(), "more clusters than memory holds");
         let key = ClusterKey(u32::try_from(index).unwrap_or(u32::MAX));
@@ -236,9 +273,7 @@ impl<S: Stream> Backends<S> {
     }
 
     fn forget_cluster_if_unused(&mut self, key: ClusterKey) {
-        let unused =
-            |entry: &ClusterEntry| entry.config.is_none() && entry.members.is_empty() && entry.holders == 0;
-        if self.clusters.get(key.index()).is_some_and(unused) {
+        if self.clusters.get(key.index()).is_some_and(|entry| !entry.is_used()) {
             let entry = self.clusters.remove(key.index());
             self.by_id.remove(&entry.id);
         }
@@ -309,6 +344,7 @@ impl<S: Stream> Backends<S> {
                         entry.policy.changed();
                         entry.sticky = None;
                     }
+                    self.note_leaving(key);
                     return idle.into_iter().map(|idle| idle.peer).collect();
                 }
                 // It goes on elsewhere, and what is said of its health goes with it.
@@ -321,12 +357,13 @@ impl<S: Stream> Backends<S> {
         }
         let cluster = self.entry(backend.cluster_id());
         self.next_serial += 1;
-        let key = self.nodes.insert(Node { marks, ..Node::new(backend, self.next_serial, now) });
+        let key = self.nodes.insert(Node { marks, ..Node::new(backend, cluster, self.next_serial, now) });
         if let Some(entry) = self.clusters.get_mut(cluster.index()) {
             entry.members.push(key);
             entry.policy.inserted();
             entry.sticky = None;
         }
+        self.note_leaving(key);
         closed
     }
 
@@ -360,6 +397,7 @@ impl<S: Stream> Backends<S> {
         node.removed = true;
         let idle = std::mem::take(&mut node.idle);
         self.idle -= idle.len();
+        self.note_leaving(key);
         self.forget_if_unused(key);
         idle.into_iter().map(|idle| idle.peer).collect()
     }
@@ -389,8 +427,7 @@ impl<S: Stream> Backends<S> {
         }
         let idle = node.idle.pop()?;
         self.idle -= 1;
-        self.active += 1;
-        node.active += 1;
+        self.opened(key);
         Some(idle.peer)
     }
 
@@ -399,6 +436,9 @@ impl<S: Stream> Backends<S> {
         if let Some(node) = self.nodes.get_mut(key) {
             node.active += 1;
             self.active += 1;
+            if let Some(entry) = self.clusters.get_mut(node.cluster.index()) {
+                entry.active += 1;
+            }
         }
     }
 
@@ -454,11 +494,19 @@ impl<S: Stream> Backends<S> {
 
     /// An active connection is over.
     pub fn closed(&mut self, key: BackendKey) {
+        self.closed_unused(key);
+        self.free(key);
+    }
+
+    /// The same of one that was taken, and not used: another one is to take its place.
+    pub fn closed_unused(&mut self, key: BackendKey) {
         if let Some(node) = self.nodes.get_mut(key) {
             debug_assert!(node.active > 0, "a connection closes once");
             node.active = node.active.saturating_sub(1);
             self.active = self.active.saturating_sub(1);
-            self.forget_if_unused(key);
+            if let Some(entry) = self.clusters.get_mut(node.cluster.index()) {
+                entry.active = entry.active.saturating_sub(1);
+            }
         }
     }
 
@@ -557,12 +605,12 @@ impl<S: Stream> Backends<S> {
             assert!(node.idle.is_sorted_by_key(|idle| idle.since), "the oldest come first");
         }
         self.check_health();
+        self.check_concurrency();
         assert_eq!(self.by_id.len(), self.clusters.len());
         for (id, key) in &self.by_id {
             let entry = self.clusters.get(key.index()).expect("a named cluster exists");
             assert_eq!(entry.id, *id);
-            let used = entry.config.is_some() || !entry.members.is_empty() || entry.holders > 0;
-            assert!(used, "what nobody uses is forgotten");
+            assert!(entry.is_used(), "what nobody uses is forgotten");
             for &member in &entry.members {
                 assert!(self.nodes.get(member).is_some_and(|node| !node.removed), "members are live");
             }

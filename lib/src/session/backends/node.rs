@@ -5,15 +5,20 @@ use std::time::Instant;
 
 use kakehi_command::order::Backend;
 
+use super::ClusterKey;
+use super::concurrency::Berths;
 use super::health::{Failures, Marks};
 use super::idle_limit::IdleLimit;
 use crate::balancing::{ConnectTime, hash};
 use crate::health::Backoff;
+use crate::limits::SharedTables;
 use crate::net::Peer;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Node<S> {
+    /// Whose it is, or was.
+    pub(super) cluster: ClusterKey,
     pub(super) config: Arc<Backend>,
     pub(super) backoff: Backoff,
     /// Those idle for longest first.
@@ -26,7 +31,11 @@ pub(super) struct Node<S> {
     pub(super) idle_limit: IdleLimit,
     /// Connections that sessions use now.
     pub(super) active: usize,
+    /// What is counted of them over all workers, where that is limited.
+    pub(super) berths: Option<Box<Berths>>,
     pub(super) removed: bool,
+    /// The revision that made it leave, until it is told that it has nothing left.
+    pub(super) leaves_at: Option<u64>,
     /// What is said of its health.
     pub(super) marks: Marks,
     /// Requests that failed in a row.
@@ -49,8 +58,9 @@ pub(super) struct Idle<S> {
 }
 
 impl<S> Node<S> {
-    pub(super) fn new(config: Arc<Backend>, serial: u64, now: Instant) -> Self {
+    pub(super) fn new(config: Arc<Backend>, cluster: ClusterKey, serial: u64, now: Instant) -> Self {
         Self {
+            cluster,
             place: hash::place(config.address()),
             since: now,
             connect_time: ConnectTime::default(),
@@ -61,7 +71,9 @@ impl<S> Node<S> {
             listed: false,
             idle_limit: IdleLimit::unknown(now),
             active: 0,
+            berths: None,
             removed: false,
+            leaves_at: None,
             marks: Marks::default(),
             failures: Failures::default(),
             target: None,
@@ -72,6 +84,12 @@ impl<S> Node<S> {
     pub(super) fn may_take(&self, now: Instant) -> bool {
         // A connection that stands is no attempt to connect.
         !self.is_leaving() && self.marks.allow() && (!self.idle.is_empty() || self.backoff.is_available(now))
+    }
+
+    /// Whether a request may go there now, and it has room for one.
+    pub(super) fn takes(&self, now: Instant, tables: Option<&SharedTables>) -> bool {
+        self.may_take(now)
+            && !self.berths.as_ref().is_some_and(|berths| berths.are_taken(self.active, tables))
     }
 
     /// Whether it only finishes what it carries: nothing is pooled for it, either.

@@ -3,7 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
-use kakehi_command::proto::AddBackend;
+use kakehi_command::order::SessionsOf;
+use kakehi_command::proto::{AddBackend, CloseSessions};
 
 use super::*;
 
@@ -151,6 +152,8 @@ fn the_queue_of_backends_does_not_grow_with_use() {
     assert!(table.take_oldest_idle().is_none() && table.with_idle.is_empty());
     table.check_invariants();
 }
+
+mod concurrency;
 
 mod choosing {
     use kakehi_command::proto;
@@ -379,4 +382,35 @@ fn a_backend_that_drains_takes_nothing_new_and_pools_nothing() {
     assert!(table.set_backend(backend(1, Some(false)), start).is_empty());
     assert_eq!(table.choose(cluster, &ask, start), Ok(0), "it is back");
     table.check_invariants();
+}
+
+#[test]
+fn what_is_idle_of_some_backends_can_be_closed_and_they_go_on() {
+    let mut table = table(2);
+    put(&mut table, 0, 10);
+    put(&mut table, 0, 11);
+    put(&mut table, 1, 12);
+    table.opened(1);
+    let of = |backend_id: Option<&str>| {
+        let wire = CloseSessions {
+            cluster_id: "a".to_owned(),
+            backend_id: backend_id.map(str::to_owned),
+            ..CloseSessions::default()
+        };
+        SessionsOf::from_wire(&wire).expect("good names")
+    };
+    let mut close = |of: SessionsOf| {
+        let keys = table.meant_by(&of);
+        let mut closed: Vec<Token> = table.take_all_idle(&keys).iter().map(Peer::token).collect();
+        closed.sort_unstable();
+        table.check_invariants();
+        (keys.len(), closed)
+    };
+    assert_eq!(close(of(Some("nobody"))), (0, vec![]));
+    assert_eq!(close(of(Some("1"))), (1, vec![10, 11]));
+    assert_eq!(close(of(None)), (2, vec![12]));
+    assert_eq!(close(of(None)), (2, vec![]));
+    assert_eq!((table.idle_count(), table.active_count()), (0, 1), "what is in use is not idle");
+    put(&mut table, 0, 13);
+    assert_eq!(table.idle_count(), 1);
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use kakehi_command::order::{
     AnswerTemplate, Cluster, ClusterId, ConnectionLimit, FrontendPolicy, Hsts, HttpFrontend, HttpListener,
+    RateKey,
 };
 
 use crate::metrics::Metric;
@@ -47,6 +48,8 @@ struct Details {
     duration: Option<u64>,
     /// After how many seconds the client may come again.
     retry_after: Option<u32>,
+    /// Nothing is wrong with the connection: the client may go on, later.
+    may_go_on: bool,
     /// The frontend that it is the answer of.
     frontend: Option<Arc<HttpFrontend>>,
     /// The frontend, if it has a template for its redirects.
@@ -74,6 +77,25 @@ impl Refusal {
             ConnectionLimit::PerSubnet => "too many connections from this network",
         };
         Self::new(429, message).with(|details| details.retry_after = retry_after)
+    }
+
+    /// 429: more requests came than may in this time.
+    pub(super) fn over_rate(by: &RateKey, wait: Duration) -> Self {
+        let message = match by {
+            RateKey::Source => "too many requests from this source",
+            RateKey::Host => "too many requests for this host",
+            RateKey::Header(_) => "too many requests with this value of a header",
+        };
+        let seconds = u32::try_from(wait.as_nanos().div_ceil(1_000_000_000)).unwrap_or(u32::MAX);
+        Self::new(429, message).with(|details| {
+            details.retry_after = Some(seconds.max(1));
+            details.may_go_on = true;
+        })
+    }
+
+    /// 503: the cluster has as much to do as it may.
+    pub(super) fn busy(message: &'static str, retry_after: Option<u32>) -> Self {
+        Self::new(503, message).with(|details| details.retry_after = retry_after)
     }
 
     fn with(mut self, set: impl FnOnce(&mut Details)) -> Self {
@@ -141,7 +163,7 @@ impl Refusal {
 
     /// Whether the client may well go on after it: nothing is wrong with the connection.
     fn leaves_connection_usable(&self) -> bool {
-        matches!(self.status, 301 | 302 | 308 | 401 | 404)
+        self.details.may_go_on || matches!(self.status, 301 | 302 | 308 | 401 | 404)
     }
 }
 
@@ -168,7 +190,7 @@ pub(super) fn write<N: Network>(
 ) -> Option<(Buffer, bool)> {
     let mut out = shared.buffer(Use::Answer)?;
     let details = &*refusal.details;
-    let may_keep = about.may_keep && !shared.draining;
+    let may_keep = about.may_keep;
     let hsts = hsts(listener, details.frontend.as_deref().or(about.frontend));
     let cluster = details.cluster.as_ref().and_then(|id| shared.backends.key(id));
     let cluster = cluster.and_then(|key| shared.backends.cluster(key)).map(|config| &**config);

@@ -28,6 +28,8 @@ enum Awaited {
     Head,
     /// The client: another request.
     NextRequest,
+    /// Others: to make room at the cluster.
+    Room,
     /// The backend: a connect.
     Connect,
     /// The backend: to take or to give bytes.
@@ -79,7 +81,7 @@ impl<S: Stream> HttpSession<S> {
         let waits = match self.stage {
             Stage::Exchange => self.waits_for_client(),
             Stage::Answering => true,
-            Stage::Head | Stage::Tunnel | Stage::Lingering => return,
+            Stage::Head | Stage::Waiting | Stage::Tunnel | Stage::Lingering => return,
         };
         if !waits && self.patience.waiting_since.is_none() {
             return;
@@ -108,6 +110,10 @@ impl<S: Stream> HttpSession<S> {
             Stage::Lingering => (Awaited::Close, self.front_active + LINGERING_TIME_MAX),
             Stage::Tunnel => (Awaited::Tunnel, self.front_active + config.tunnel_timeout()),
             Stage::Answering => (Awaited::Front, self.front_active + config.front_timeout()),
+            Stage::Waiting => {
+                let until = self.exchange.as_ref().and_then(Exchange::waits).map(|(_, until)| until);
+                (Awaited::Room, until.unwrap_or(shared.now))
+            }
             Stage::Exchange => match &self.back {
                 Some(back) if !back.connected => (Awaited::Connect, back.since + config.connect_timeout()),
                 _ if self.waits_for_client() => {
@@ -131,6 +137,18 @@ impl<S: Stream> HttpSession<S> {
         let awaited = self.exchange.as_ref().is_some_and(|exchange| exchange.progress == Progress::Awaited);
         let starved = awaited && !self.request.body.is_complete() && !self.request.has_output();
         self.response.has_output() || starved
+    }
+
+    /// Whether the front has nothing more to say before it is closed: its only request was read, and its
+    /// answer can be written when it comes. If it takes long the front is watched after all
+    /// ([`UNWATCHED_TIME_MAX`]), for the client may give up.
+    pub(super) fn needs_no_watch(&self) -> bool {
+        self.stage == Stage::Exchange
+            && self.request.body.is_complete()
+            && self.exchange.as_ref().is_some_and(Exchange::is_last_wanted)
+            && self.front.is_writable()
+            && !self.front.is_watched()
+            && !self.front.is_handshaking()
     }
 
     /// Makes sure that the timer fires no later than the deadline.
@@ -221,6 +239,7 @@ impl<S: Stream> HttpSession<S> {
                 let refusal = Refusal::new(408, "the request head was not complete in time");
                 self.refuse(&refusal.duration(limit), shared)
             }
+            Awaited::Room => self.expire_wait(shared),
             Awaited::Connect => {
                 shared.metrics.incr(Metric::BackendConnectTimeouts);
                 match self.reconnect(shared) {

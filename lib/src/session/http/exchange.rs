@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use kakehi_command::order::{HeaderEdit, HttpFrontend};
 
@@ -16,7 +17,8 @@ use crate::net::request_id::RequestId;
 use crate::net::{Network, Read, Stream};
 use crate::protocol::http::{RequestMethod, Version};
 use crate::session::back::{Client, Speaks};
-use crate::session::backends::{Ask, ClusterKey, Outcome, Reuse, Tried};
+use crate::session::backends::{Ask, ClusterKey, NoBackend, Outcome, Reuse, Tried};
+use crate::session::waiting::PlaceKey;
 use crate::session::{Owner, Shared, random};
 
 /// Once this part of all buffers is in use, as a divisor, no head is kept only for being sent again. Far from
@@ -30,6 +32,8 @@ pub(super) enum Trouble {
     FrontGone,
     /// To be answered by ourselves if nothing of an answer was sent, else cut.
     Answer(Refusal),
+    /// There is no room at its cluster now.
+    Full,
     /// The client must not take what it got for the whole: close without another word.
     Cut,
 }
@@ -72,8 +76,16 @@ pub(super) struct Exchange {
     attempts: u8,
     /// Backends that could not be connected to.
     tried: Tried,
-    /// A stale connection cost a replay already: only fresh connections from now on.
+    /// A connection that ended without an answer cost a replay already: only fresh connections from now on.
     replayed: bool,
+    /// Where it waits for room, if it does.
+    place: Option<PlaceKey>,
+    /// Until when it waits, once it had to.
+    waits_until: Option<Instant>,
+    /// That was a fresh one: only to a backend on which the request was not tried.
+    elsewhere: bool,
+    /// Nothing may follow it: no request, and no tunnel.
+    last: bool,
 }
 
 impl Exchange {
@@ -94,7 +106,44 @@ impl Exchange {
             attempts: 0,
             tried: Tried::default(),
             replayed: false,
+            place: None,
+            waits_until: None,
+            elsewhere: false,
+            last: false,
         }
+    }
+
+    /// Nothing may follow it, on either side.
+    pub(super) fn make_last(&mut self) {
+        self.last = true;
+        self.keep_front = false;
+        self.keep_back = false;
+    }
+
+    /// Whether a tunnel may follow it.
+    pub(super) fn may_switch(&self) -> bool {
+        !self.last && self.is_request_sent()
+    }
+
+    /// Whether it was on its way to a backend before.
+    pub(super) fn had_its_turn(&self) -> bool {
+        self.attempts > 0 || self.replayed
+    }
+
+    /// It waits there from now on, and until then at most; less if it waited before.
+    pub(super) fn wait_in(&mut self, place: PlaceKey, until: Instant) {
+        self.place = Some(place);
+        self.waits_until.get_or_insert(until);
+    }
+
+    /// Where it waits, and until when, if it does.
+    pub(super) fn waits(&self) -> Option<(PlaceKey, Instant)> {
+        self.place.zip(self.waits_until)
+    }
+
+    /// It does not wait any more. Gives the place that is to be left.
+    pub(super) fn leave(&mut self) -> Option<PlaceKey> {
+        self.place.take()
     }
 
     pub(super) fn id(&self) -> RequestId {
@@ -224,8 +273,12 @@ impl<S: Stream> HttpSession<S> {
             .and_then(|cluster| cluster.max_connection_attempts())
             .unwrap_or(shared.settings.connection_attempts_max);
         self.back_active = shared.now;
-        if exchange.attempts == 0 && !exchange.replayed {
+        let is_first_look = !exchange.had_its_turn() && exchange.place.is_none();
+        if is_first_look {
             shared.backends.pay_for_retries(exchange.cluster(), shared.now);
+        }
+        if is_first_look && shared.backends.has_line(exchange.cluster()) {
+            return Err(Trouble::Full);
         }
         loop {
             let ask = Ask {
@@ -238,12 +291,20 @@ impl<S: Stream> HttpSession<S> {
             let cluster = exchange.cluster();
             let key = match shared.backends.choose(cluster, &ask, shared.now) {
                 Ok(key) => key,
+                Err(NoBackend::Full) => return Err(Trouble::Full),
                 Err(reason) => {
                     shared.metrics.incr(Metric::HttpFailedBackendMatching);
                     let refusal = Refusal::new(503, reason.message());
                     return Err(Trouble::Answer(refusal.cluster(shared.backends.cluster_id(cluster))));
                 }
             };
+            if exchange.elsewhere && exchange.tried.has(key) {
+                shared.backends.forgo(key);
+                let refusal = Refusal::new(502, "no other backend is left")
+                    .cluster(shared.backends.cluster_id(cluster))
+                    .backend(shared.backends.backend(key).map(|backend| &**backend.backend_id()));
+                return Err(Trouble::Answer(refusal));
+            }
             let reuse = if exchange.facts.idempotent { Reuse::Any } else { Reuse::Lasting };
             let introduces =
                 shared.backends.cluster(cluster).is_some_and(|config| config.sends_proxy_header().is_some());
@@ -261,6 +322,7 @@ impl<S: Stream> HttpSession<S> {
                 break;
             }
             if exchange.attempts >= attempts_max {
+                shared.backends.forgo(key);
                 shared.metrics.incr(Metric::BackendConnectRetriesExhausted);
                 let refusal = Refusal::new(503, "no backend could be connected to")
                     .cluster(shared.backends.cluster_id(cluster))
@@ -268,6 +330,7 @@ impl<S: Stream> HttpSession<S> {
                 return Err(Trouble::Answer(refusal));
             }
             if exchange.attempts > 0 && !shared.backends.may_retry(cluster, shared.now) {
+                shared.backends.forgo(key);
                 shared.metrics.incr(Metric::BackendRetryBudgetExhausted);
                 let refusal =
                     Refusal::new(503, "no backend could be connected to, and the cluster may not try more")
@@ -281,6 +344,7 @@ impl<S: Stream> HttpSession<S> {
                 self.back = Some(back);
                 break;
             }
+            shared.backends.forgo(key);
             exchange.tried.add(key);
         }
         Ok(())
@@ -454,11 +518,13 @@ impl<S: Stream> HttpSession<S> {
         }
     }
 
-    /// Whether the request could be sent again on another connection: this one was used before, nothing was
-    /// answered on it, and all that was sent is still there.
+    /// Whether the request could be sent again on another connection: nothing was answered on this one, and all
+    /// that was sent is still there.
     pub(super) fn could_replay(&self) -> bool {
         let (Some(back), Some(exchange)) = (&self.back, &self.exchange) else { return false };
-        back.reused && !exchange.answered && !exchange.replayed && self.request.is_repeatable()
+        // That a fresh connection was closed tells of no reason why the request would not have been seen.
+        let excused = back.reused || exchange.facts.idempotent;
+        excused && !exchange.answered && !exchange.replayed && self.request.is_repeatable()
     }
 
     /// Whether it may, now that the back has ended: the method allows it (RFC 9110 §9.2.2), nothing was sent,
@@ -480,25 +546,47 @@ impl<S: Stream> HttpSession<S> {
         &mut self,
         shared: &mut Shared<N>,
     ) -> Result<bool, Trouble> {
-        if self.may_replay() {
-            if let Some(back) = &self.back {
-                shared.backends.was_stale(back.key, shared.now);
-            }
-            self.drop_back(shared);
-            self.request.rewind();
-            if let Some(exchange) = self.exchange.as_mut() {
-                exchange.replayed = true;
-                exchange.sink_failed = false;
-                exchange.request_over = false;
-            }
-            shared.metrics.incr(Metric::BackendRetryStaleUpstream);
-            return self.attach(shared).map(|()| true);
-        }
         if self.back.as_ref().is_some_and(|back| !back.connected) {
             return self.reconnect(shared).map(|()| true);
         }
-        self.note_failure(shared);
-        Err(Trouble::Answer(self.blame(502, "the backend closed the connection without an answer", shared)))
+        let fresh = self.back.as_ref().is_some_and(|back| !back.reused);
+        let unanswered = "the backend closed the connection without an answer";
+        let refusal = Trouble::Answer(self.blame(502, unanswered, shared));
+        let again = self.may_replay();
+        // A kept connection may end at any time.
+        if fresh || !again {
+            self.note_failure(shared);
+        }
+        if !again {
+            return Err(refusal);
+        }
+        let key = self.back.as_ref().map(|back| back.key);
+        self.drop_back(shared);
+        self.request.rewind();
+        if let (Some(exchange), Some(key)) = (self.exchange.as_mut(), key) {
+            exchange.replayed = true;
+            exchange.sink_failed = false;
+            exchange.request_over = false;
+            if fresh {
+                exchange.elsewhere = true;
+                exchange.tried.add(key);
+            } else {
+                shared.backends.was_stale(key, shared.now);
+            }
+        }
+        if !fresh {
+            shared.metrics.incr(Metric::BackendRetryStaleUpstream);
+            return self.attach(shared).map(|()| true);
+        }
+        match self.attach(shared) {
+            Ok(()) => {
+                shared.metrics.incr(Metric::BackendRetryUnanswered);
+                Ok(true)
+            }
+            // What the client is told is what became of its request, not why it was not tried once more.
+            Err(Trouble::Answer(_)) => Err(refusal),
+            Err(other) => Err(other),
+        }
     }
 
     /// The backend did not answer.

@@ -6,7 +6,7 @@ use super::answer::Refusal;
 use super::{Drive, HttpSession, Stage, Step};
 use crate::metrics::Metric;
 use crate::net::buffers::Use;
-use crate::net::{Network, Stream};
+use crate::net::{Network, Ready, Stream};
 use crate::session::{Hold, Shared};
 
 impl<S: Stream> HttpSession<S> {
@@ -71,6 +71,23 @@ impl<S: Stream> HttpSession<S> {
             Hold::Unused => self.unused == Some((since, self.request.body_bytes)) && self.holds_unused(),
             Hold::Stall => self.stall == Some((since, self.response.written)) && self.stalls(),
             Hold::Record => self.record == Some((since, self.moved())) && self.front.holds_record(),
+        }
+    }
+
+    /// Since when it has been between two requests; none: it has something to do.
+    pub fn idle_since(&self) -> Option<Instant> {
+        (self.is_idle() && self.could_rest()).then_some(self.front_active)
+    }
+
+    /// Its place is needed for another: it ends, unless a request has come that nobody has looked at yet.
+    pub fn evict_idle<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Drive {
+        self.front.note(Ready { readable: true, ..Ready::default() });
+        match self.drive(shared) {
+            Drive::Waiting if self.idle_since().is_some() => {
+                self.finish(shared);
+                Drive::Finished
+            }
+            drive => drive,
         }
     }
 

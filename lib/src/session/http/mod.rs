@@ -11,6 +11,9 @@
 //!                                 | Answering | ----> Lingering | over
 //!                                 +-----------+
 //! ```
+//! Before its Exchange, or when it needs another backend, a request may have to wait: while its cluster has as much in
+//! flight as it may, in the stage Waiting.
+//!
 //! [`HttpSession::drive`] is the one place that moves between stages. Its helpers pump bytes and report
 //! what happened (`Trouble`); what follows from it is decided there.
 
@@ -35,14 +38,17 @@ use super::{Drive, Owner, STEPS_PER_TURN_MAX, Shared, Step, secured};
 
 mod affinity;
 pub(crate) mod answer;
+mod closing;
 mod deadline;
 mod decide;
 mod early;
 mod exchange;
 mod hold;
+mod rates;
 pub(super) mod request;
 mod response;
 mod tunnel;
+mod waiting;
 
 use answer::{About, Refusal};
 use deadline::Patience;
@@ -59,6 +65,8 @@ const LINGERING_BYTES_MAX: u64 = 1 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Head,
+    /// Until the cluster has room.
+    Waiting,
     Exchange,
     Tunnel,
     Answering,
@@ -293,6 +301,7 @@ impl<S: Stream> HttpSession<S> {
         for _ in 0..STEPS_PER_TURN_MAX {
             let step = match self.stage {
                 Stage::Head => self.step_head(shared),
+                Stage::Waiting => self.step_waiting(shared),
                 Stage::Exchange => self.step_exchange(shared),
                 Stage::Tunnel => self.step_tunnel(shared),
                 Stage::Answering => self.step_answering(shared),
@@ -326,18 +335,6 @@ impl<S: Stream> HttpSession<S> {
         self.arm(shared);
         self.note_hold(shared);
         Drive::Waiting
-    }
-
-    /// Whether the front has nothing more to say before it is closed: its only request was read, and its
-    /// answer can be written when it comes. If it takes long the front is watched after all
-    /// ([`UNWATCHED_TIME_MAX`]), for the client may give up.
-    fn needs_no_watch(&self) -> bool {
-        self.stage == Stage::Exchange
-            && self.request.body.is_complete()
-            && self.exchange.as_ref().is_some_and(Exchange::is_last_wanted)
-            && self.front.is_writable()
-            && !self.front.is_watched()
-            && !self.front.is_handshaking()
     }
 
     /// Gives back all that the session holds. Nothing may be done with it afterwards.
@@ -617,11 +614,12 @@ impl<S: Stream> HttpSession<S> {
     fn resolve<N: Network<Stream = S>>(&mut self, trouble: Trouble, shared: &mut Shared<N>) -> Step {
         match trouble {
             Trouble::FrontGone => Step::End,
+            Trouble::Full if self.may_answer() => self.line_up(shared),
             Trouble::Answer(refusal) if self.may_answer() => {
                 self.drop_back(shared);
                 self.refuse(&refusal, shared)
             }
-            Trouble::Answer(_) | Trouble::Cut => self.cut(shared),
+            Trouble::Answer(_) | Trouble::Full | Trouble::Cut => self.cut(shared),
         }
     }
 
@@ -644,6 +642,7 @@ impl<S: Stream> HttpSession<S> {
     }
 
     fn end_exchange<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
+        self.leave_line(shared);
         if let Some(exchange) = self.exchange.take() {
             shared.backends.release(exchange.cluster());
             shared.metrics.add(Metric::HttpActiveRequests, -1);

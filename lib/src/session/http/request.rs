@@ -8,6 +8,8 @@ use kakehi_command::order::{HttpFrontend, HttpListener, TraceContext};
 use super::affinity::{self, Sticky};
 use super::answer::{self, About, Refusal};
 use super::decide::{self, Verdict};
+use super::rates;
+use crate::limits::{Of, Scope};
 use crate::listener::ListenerIndex;
 use crate::metrics::Metric;
 use crate::net::Network;
@@ -155,6 +157,18 @@ pub(super) fn begin<N: Network>(
     shared.metrics.incr(Metric::Requests);
     shared.metrics.incr(Metric::HttpRequests);
     let id = shared.ids.next(shared.unix_ms);
+    let source = origin.peer.ip();
+    let asked = rates::Request { head: &head, source, trusted_proxies: listener.trusted_proxies() };
+    let of_listener = &*listener.limits().rates;
+    if !of_listener.is_empty()
+        && let Some(entry) = shared.listeners.get(origin.listener)
+    {
+        let of = Of { scope: Scope::ListenerRate, name: entry.id() };
+        let checked = asked.check(of, of_listener, &shared.limits, &mut shared.metrics, shared.now);
+        if let Err(refusal) = checked {
+            return answered(&refusal, origin, shared, Some(&head), id, consumed);
+        }
+    }
     let verdict = decide::decide(
         &head,
         origin,
@@ -174,7 +188,17 @@ pub(super) fn begin<N: Network>(
         }
     };
     let cluster = decided.cluster;
-    let source = origin.peer.ip();
+    let of_cluster = shared.backends.cluster(cluster).map(|config| config.rate_limits()).unwrap_or_default();
+    if !of_cluster.is_empty()
+        && let Some(cluster_id) = shared.backends.cluster_id(cluster)
+    {
+        let of = Of { scope: Scope::ClusterRate, name: cluster_id.as_bytes() };
+        let checked = asked.check(of, of_cluster, &shared.limits, &mut shared.metrics, shared.now);
+        if let Err(refusal) = checked {
+            let refusal = refusal.cluster(Some(cluster_id));
+            return answered(&refusal, origin, shared, Some(&head), id, consumed);
+        }
+    }
     if let Err(limit) =
         counted.admit(cluster, source, &shared.limits, &mut shared.backends, &mut shared.metrics)
     {
@@ -298,7 +322,7 @@ fn answered<N: Network>(
         frontend: None,
         may_keep: head.is_some_and(|head| {
             head.keep_alive && head.framing.is_empty() && head.version == Version::Http11
-        }),
+        }) && !shared.is_leaving(origin.listener),
     };
     match answer::write(refusal, &listener, shared, about, id) {
         Some((answer, keep)) => Begin::Answer { answer, consumed, keep },

@@ -206,7 +206,7 @@ impl<S: Stream> HttpSession<S> {
         let Some(exchange) = self.exchange.as_mut() else { return Err(Trouble::Cut) };
         // The rest of a request that is answered early must never be taken for another request. What was
         // read of it and waits for the back is dropped with the back, so the client has to be told here.
-        let last = !exchange.request_over || exchange.sink_failed || shared.draining;
+        let last = !exchange.request_over || exchange.sink_failed || shared.is_leaving(self.listener);
         let Some(listener) = shared.listeners.http(self.listener) else { return Err(Trouble::Cut) };
         let limits =
             HeadLimits { fields_max: shared.settings.header_fields_max, request_line_max: usize::MAX };

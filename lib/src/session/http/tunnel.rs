@@ -3,6 +3,7 @@
 //! It ends when both sides have ended ([`Relay`]), or when nothing moved for the listener's `tunnel_timeout`.
 //! A worker that drains ends a tunnel when nothing of it is in flight.
 
+use super::exchange::Exchange;
 use super::{HttpSession, Stage, Step};
 use crate::metrics::Metric;
 use crate::net::buffers::Use;
@@ -14,8 +15,8 @@ impl<S: Stream> HttpSession<S> {
     /// The 101 has gone to the client: from here on the protocol is theirs. What either side sent already
     /// is a part of it.
     pub(super) fn begin_tunnel<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
-        let whole = self.exchange.as_ref().is_some_and(|exchange| exchange.is_request_sent());
-        if !whole || self.back.is_none() {
+        let may_begin = self.exchange.as_ref().is_some_and(Exchange::may_switch);
+        if !may_begin || self.back.is_none() {
             return Step::End;
         }
         shared.give_back(&mut self.request.head);

@@ -156,6 +156,7 @@ impl Stage {
         let now = Instant::now();
         let settings = Settings {
             connections_max: 16,
+            evicts_idle: false,
             header_fields_max: 16,
             idle_back_connections_max: 4,
             back_idle_timeout: Duration::from_secs(30),

@@ -5,7 +5,7 @@ use crate::metrics::Metric;
 use crate::net::buffers::Use;
 use crate::net::{Network, Read, Stream};
 use crate::session::back::{Back, Client, Speaks};
-use crate::session::backends::{Ask, ClusterKey};
+use crate::session::backends::{Ask, ClusterKey, NoBackend};
 use crate::session::relay::Relay;
 use crate::session::{Shared, Step, random, secured};
 
@@ -19,6 +19,9 @@ impl<S: Stream> TcpSession<S> {
         shared.backends.hold_on(cluster);
         self.cluster = Some(cluster);
         shared.metrics.incr(Metric::TcpRequests);
+        if self.is_over_clusters_rate(cluster, shared) {
+            return self.refuse(Refusal::OverRate, shared);
+        }
         let source = self.address.ip();
         let admitted =
             self.counted_by.admit(cluster, source, &shared.limits, &mut shared.backends, &mut shared.metrics);
@@ -29,12 +32,15 @@ impl<S: Stream> TcpSession<S> {
     }
 
     /// Begins a connect to the next backend, if one more may be tried.
-    fn attach<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
+    pub(super) fn attach<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
         let Some(cluster) = self.cluster else { return Step::End };
         let config = shared.backends.cluster(cluster);
         let attempts_max = config
             .and_then(|config| config.max_connection_attempts())
             .unwrap_or(shared.settings.connection_attempts_max);
+        if self.place.is_none() && self.attempts == 0 && shared.backends.has_line(cluster) {
+            return self.line_up(cluster, shared);
+        }
         while self.attempts < attempts_max {
             let ask = Ask {
                 source: self.address.ip(),
@@ -45,6 +51,7 @@ impl<S: Stream> TcpSession<S> {
             };
             let key = match shared.backends.choose(cluster, &ask, shared.now) {
                 Ok(key) => key,
+                Err(NoBackend::Full) => return self.line_up(cluster, shared),
                 Err(reason) => {
                     let id = shared.backends.cluster_id(cluster);
                     log::debug!("client {}: cluster {id:?}: {}", self.address, reason.message());
@@ -54,6 +61,7 @@ impl<S: Stream> TcpSession<S> {
             if self.attempts == 0 {
                 shared.backends.pay_for_retries(cluster, shared.now);
             } else if !shared.backends.may_retry(cluster, shared.now) {
+                shared.backends.forgo(key);
                 shared.metrics.incr(Metric::BackendRetryBudgetExhausted);
                 return self.refuse(Refusal::NoBackend, shared);
             }
@@ -70,6 +78,7 @@ impl<S: Stream> TcpSession<S> {
                 }
                 return Step::Wait;
             }
+            shared.backends.forgo(key);
             self.tried.add(key);
         }
         shared.metrics.incr(Metric::BackendConnectRetriesExhausted);

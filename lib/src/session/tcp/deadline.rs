@@ -21,6 +21,7 @@ impl<S: Stream> TcpSession<S> {
             Stage::Handshake => {
                 self.since + config.tls().map_or(config.front_timeout(), |tls| tls.handshake_timeout())
             }
+            Stage::Waiting => self.waits_until.unwrap_or(shared.now),
             Stage::Connect => {
                 self.back.as_ref().map_or(shared.now, |back| back.since + config.connect_timeout())
             }
@@ -71,6 +72,7 @@ impl<S: Stream> TcpSession<S> {
                 shared.metrics.incr(Metric::TlsHandshakeTimeouts);
                 Step::End
             }
+            Stage::Waiting => self.expire_wait(shared),
             Stage::Connect => {
                 shared.metrics.incr(Metric::BackendConnectTimeouts);
                 self.reconnect(shared)

@@ -9,6 +9,8 @@
 //!     +----------------------------------------------+              +--+             v
 //!       one frontend for all                             the next backend      Lingering | over
 //! ```
+//! Before Connect it may have to wait: while its cluster has as many connections as it may, in the stage Waiting.
+//!
 //! Whatever refuses a connection on the way ends it: with an alert, where the client speaks TLS, and else without a
 //! word. What was read to find its route goes to the backend as it came.
 //!
@@ -18,11 +20,12 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::back::Back;
-use super::backends::{ClusterKey, Tried};
+use super::backends::{BackendKey, ClusterKey, Tried};
 use super::counted::Counted;
 use super::flow::{self, Flow, take_buffer};
 use super::opening::Told;
 use super::relay::Relay;
+use super::waiting::PlaceKey;
 use super::{Drive, STEPS_PER_TURN_MAX, Shared, Step, secured};
 use crate::listener::ListenerIndex;
 use crate::metrics::Metric;
@@ -34,7 +37,9 @@ mod connect;
 mod deadline;
 mod hold;
 mod preread;
+mod rates;
 mod refusal;
+mod waiting;
 
 use refusal::Refusal;
 
@@ -46,6 +51,7 @@ enum Stage {
     Accepted,
     Preread,
     Handshake,
+    Waiting,
     Connect,
     Relay,
     Lingering,
@@ -81,6 +87,10 @@ pub struct TcpSession<S: Stream> {
     attempts: u8,
     /// Backends that could not be connected to.
     tried: Tried,
+    /// Where it waits for room, if it does.
+    place: Option<PlaceKey>,
+    /// Until when it waits, once it had to.
+    waits_until: Option<Instant>,
     /// When it was accepted.
     since: Instant,
     /// When anything moved last; while it lingers, when that began.
@@ -133,6 +143,8 @@ impl<S: Stream> TcpSession<S> {
             counted_by: Counted::default(),
             attempts: 0,
             tried: Tried::default(),
+            place: None,
+            waits_until: None,
             since: now,
             active: now,
             awaits_answer: false,
@@ -156,6 +168,11 @@ impl<S: Stream> TcpSession<S> {
     /// Whether its TLS handshake is under way.
     pub fn is_handshaking(&self) -> bool {
         self.front.is_handshaking()
+    }
+
+    /// The backend that it has a connection to.
+    pub fn backend(&self) -> Option<BackendKey> {
+        self.back.as_ref().map(|back| back.key)
     }
 
     /// The listener that accepted it.
@@ -199,6 +216,7 @@ impl<S: Stream> TcpSession<S> {
                 Stage::Accepted => self.step_accepted(shared),
                 Stage::Preread => self.step_preread(shared),
                 Stage::Handshake => self.step_handshake(shared),
+                Stage::Waiting => self.step_waiting(shared),
                 Stage::Connect => self.step_connect(shared),
                 Stage::Relay => self.step_relay(shared),
                 Stage::Lingering => self.step_lingering(shared),
@@ -238,6 +256,7 @@ impl<S: Stream> TcpSession<S> {
     /// Gives back all that the session holds. Nothing may be done with it afterwards.
     pub fn finish<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
         self.drop_back(shared);
+        self.leave_line(shared);
         self.end_preread(shared);
         self.counted_by.dismiss(shared);
         if let Some(cluster) = self.cluster.take() {
@@ -264,6 +283,9 @@ impl<S: Stream> TcpSession<S> {
     fn step_accepted<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
         self.counted = true;
         shared.metrics.incr(Metric::ProtocolTcp);
+        if self.is_over_listeners_rate(shared) {
+            return self.refuse(Refusal::OverRate, shared);
+        }
         if self.front.is_secured() {
             self.stage = Stage::Handshake;
             return Step::Again;
@@ -362,6 +384,7 @@ impl<S: Stream> TcpSession<S> {
         if let Some(metric) = refusal.metric() {
             shared.metrics.incr(metric);
         }
+        self.leave_line(shared);
         self.end_preread(shared);
         match refusal.alert().filter(|_| self.passed_through) {
             Some(alert) => {

@@ -29,6 +29,10 @@ pub(super) enum Refusal {
     NoBackend,
     #[error("its source has as many connections to the cluster as it may")]
     OverLimit,
+    #[error("too many connections came in this time")]
+    OverRate,
+    #[error("the cluster has as many connections as it may")]
+    Busy,
 }
 
 impl From<Unmatched> for Refusal {
@@ -62,7 +66,7 @@ impl Refusal {
             Self::UnknownProtocol => Metric::SniPrereadAlpnUnmatched,
             Self::NoRoute => Metric::TcpNoRoute,
             Self::NoBackend => Metric::TcpNoBackend,
-            Self::OverLimit => return None,
+            Self::OverLimit | Self::OverRate | Self::Busy => return None,
         })
     }
 
@@ -72,7 +76,9 @@ impl Refusal {
             Self::Hello(Rejection::NotTls) | Self::Left => return None,
             Self::Hello(Rejection::MalformedRecord | Rejection::MalformedHandshake) => 50, // decode_error
             Self::Hello(Rejection::TooLarge) => 22,                                        // record_overflow
-            Self::Late | Self::Evicted | Self::NoBackend | Self::OverLimit => 80,          // internal_error
+            Self::Late | Self::Evicted | Self::NoBackend | Self::OverLimit | Self::OverRate | Self::Busy => {
+                80
+            } // internal_error
             // Without a name there is none to be unrecognized (RFC 8446 §9.2).
             Self::NoName | Self::OnlyEncryptedName => 109, // missing_extension
             Self::UnknownName | Self::NoRoute => 112,      // unrecognized_name

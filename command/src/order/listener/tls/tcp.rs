@@ -23,8 +23,11 @@ const NOT_OF_TLS: &str = "is not about TLS: the listener has a field of its own 
 /// Refuses each of these fields of a message if it is set.
 macro_rules! refuse_set {
     ($wire:ident: $($field:ident),*) => {
+        refuse_set!(OF_HTTP, $wire: $($field),*)
+    };
+    ($reason:expr, $wire:ident: $($field:ident),*) => {
         $(if $wire.$field.is_some() {
-            return Err(OrderError::plain(concat!("tls.", stringify!($field)), OF_HTTP));
+            return Err(OrderError::plain(concat!("tls.", stringify!($field)), $reason));
         })*
     };
 }
@@ -41,6 +44,10 @@ impl TlsSettings {
                 refuse_set!(shared: $($field),*)
             };
         }
+        refuse_set!(
+            NOT_OF_TLS,
+            shared: rate_limits, max_connections, max_connections_per_source, max_accept_rate, over_limit
+        );
         shared_optional_settings!(refuse_shared);
         refuse_set!(shared: http_answers);
         if !shared.answers.is_empty() {
@@ -72,6 +79,10 @@ pub(in crate::order::listener) fn patch_from_wire(
             refuse_set!(shared: $($field),*)
         };
     }
+    refuse_set!(
+        NOT_OF_TLS,
+        shared: rate_limits, max_connections, max_connections_per_source, max_accept_rate, over_limit
+    );
     shared_optional_settings!(refuse_shared);
     refuse_set!(shared: http_answers, trusted_proxies);
     if shared.expect_proxy_from.is_some() {
