@@ -12,6 +12,9 @@ use kakehi_command::proto::{Request, Response, ResponseStatus};
 use super::output::Output;
 use super::{CliError, Globals, runtime_dir, settings};
 
+/// How long a process that is to be replaced may take to answer.
+const UPGRADE_MAX: Duration = Duration::from_secs(60);
+
 type Channel = BlockingChannel<Request, Response>;
 
 /// How long to wait for each message of an answer.
@@ -21,6 +24,8 @@ pub(super) enum Patience {
     AsConfigured,
     /// For ever, unless `--timeout` says otherwise: the answer comes when the last session has ended.
     Unlimited,
+    /// A minute, unless `--timeout` says otherwise: a process starts.
+    Upgrade,
 }
 
 /// The proxy that the global flags mean, and the way to show what it answers.
@@ -98,6 +103,11 @@ impl Proxy {
         received.map_err(|error| self.channel_error(error, limit))
     }
 
+    /// Closes the connection: the next request opens another one.
+    pub(super) fn hang_up(&mut self) {
+        self.channel = None;
+    }
+
     fn channel(&mut self) -> Result<&mut Channel, CliError> {
         let channel = match self.channel.take() {
             Some(channel) => channel,
@@ -127,6 +137,7 @@ impl Proxy {
         match (self.timeout, patience) {
             (Some(Duration::ZERO), _) | (None, Patience::Unlimited) => None,
             (Some(limit), _) => Some(limit),
+            (None, Patience::Upgrade) => Some(UPGRADE_MAX),
             (None, Patience::AsConfigured) => self.config.ctl_command_timeout,
         }
     }

@@ -15,6 +15,7 @@ pub(super) enum ConnectionAttempts {
         attempts: u32,
     },
     /// Go back to what the configuration says (max_connection_attempts)
+    #[command(alias = "unset")]
     Remove,
 }
 

@@ -18,11 +18,14 @@ mod connection_limit;
 mod error;
 mod events;
 mod frontend;
+mod generate;
 mod hsts;
 mod listener;
 mod logging;
+mod logs;
 mod metrics;
 mod output;
+mod program;
 mod reload;
 mod runtime_dir;
 mod settings;
@@ -33,6 +36,7 @@ mod status;
 mod table;
 mod tls;
 mod unserved;
+mod upgrade;
 mod values;
 mod wait;
 
@@ -40,7 +44,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, FromArgMatches, Parser, Subcommand};
 use kakehi_command::order::ConnectionLimit;
 
 use crate::demo;
@@ -55,12 +59,8 @@ const HELP_CHARS_MAX: usize = 100;
 
 #[derive(Parser, Debug)]
 #[command(
-    name = "kakehi",
     version,
     about = "A reverse proxy that changes while it runs",
-    after_help = "Without --config the configuration embedded in the program is used: `kakehi start` runs a demo \
-                  on 127.0.0.1:8080, and every other verb finds it.\n\
-                  Not served yet by this version: upgrade, and UDP.",
     max_term_width = HELP_CHARS_MAX,
     arg_required_else_help = true,
 )]
@@ -136,8 +136,16 @@ enum Verb {
     #[command(subcommand)]
     ConnectionAttempts(connection_attempts::ConnectionAttempts),
 
-    #[command(hide = true)]
-    Upgrade(Unserved),
+    /// Replace the running processes by those of the program on disk, without losing a connection
+    Upgrade(upgrade::Upgrade),
+    /// Choose from access logs in JSON by JSONPath; needs no running proxy
+    Logs(logs::Logs),
+
+    /// Print a script that completes this command line in a shell
+    Completions(generate::Completions),
+    /// Write a man page for each verb
+    Man(generate::Man),
+
     #[command(hide = true)]
     Top(Unserved),
 
@@ -151,7 +159,7 @@ enum Verb {
 
 /// Runs the verb in `arguments` (the program's name first) and gives the process' exit status.
 pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli = match parse(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             // Help that cannot be printed, to a closed pipe say, leaves nothing to be done.
@@ -170,6 +178,12 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let mut command = program::command();
+    let mut matches = command.try_get_matches_from_mut(arguments)?;
+    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+}
+
 impl Verb {
     fn run(self, globals: &Globals) -> Result<ExitCode, CliError> {
         let done = |()| ExitCode::SUCCESS;
@@ -178,7 +192,10 @@ impl Verb {
             Self::Worker => Ok(worker::run()),
             Self::DemoBackend(demo) => Ok(demo.run().map(done)?),
             Self::Config(config) => config.run(globals).map(done),
-            Self::Upgrade(unserved) => Err(unserved.refuse("upgrade")),
+            Self::Upgrade(upgrade) => upgrade.run(&mut Proxy::new(globals)?).map(done),
+            Self::Logs(logs) => logs.run(globals).map(done),
+            Self::Completions(completions) => completions.run().map(done),
+            Self::Man(man) => man.run(globals.json).map(done),
             Self::ConnectionLimit(verb) => {
                 verb.run(ConnectionLimit::PerSource, &mut Proxy::new(globals)?).map(done)
             }

@@ -52,6 +52,16 @@ impl Output {
         }
     }
 
+    /// Prints a step of something longer; `--json` has the end alone.
+    pub(super) fn progress(&self, text: &str) -> Result<(), CliError> {
+        if self.json { Ok(()) } else { self.print(&format!("{}\n", visible(text))) }
+    }
+
+    /// Prints that all is done, as an answer without content.
+    pub(super) fn done(&self, message: &str) -> Result<(), CliError> {
+        self.answer(&Answer { message: message.to_owned(), content: None })
+    }
+
     /// Prints a value as indented JSON.
     pub(super) fn json(&self, value: &impl Serialize) -> Result<(), CliError> {
         let text = serde_json::to_string_pretty(value).map_err(|error| CliError::Print(error.into()))?;

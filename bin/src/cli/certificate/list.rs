@@ -54,6 +54,20 @@ pub(in super::super) fn render_workers(responses: &WorkerResponses, width: Optio
     Some(out).filter(|out| !out.is_empty())
 }
 
+/// The workers that answered with an empty list.
+pub(super) fn workers_without_certificates(content: &ContentType) -> Vec<String> {
+    let ContentType::WorkerResponses(responses) = content else { return Vec::new() };
+    let is_empty = |content: Option<&ContentType>| match content {
+        Some(ContentType::CertificatesByAddress(list)) => {
+            list.certificates.iter().all(|at| at.certificate_summaries.is_empty())
+        }
+        Some(ContentType::CertificatesWithFingerprints(list)) => list.certs.is_empty(),
+        _ => true,
+    };
+    let workers = responses.map.iter().filter(|(_, content)| is_empty(content.content_type.as_ref()));
+    workers.map(|(who, _)| who.clone()).collect()
+}
+
 /// `address:`, then `fingerprint: name` lines.
 fn by_address(list: &ListOfCertificatesByAddress) -> String {
     if list.certificates.is_empty() {

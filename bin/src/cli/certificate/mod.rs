@@ -15,7 +15,7 @@ use kakehi_command::proto::{
 };
 
 use super::CliError;
-use super::client::Proxy;
+use super::client::{Patience, Proxy};
 use super::tls;
 
 pub(super) use list::{render, render_workers};
@@ -140,13 +140,7 @@ impl Certificate {
     /// Sends the request and shows the answer.
     pub(super) fn run(self, proxy: &mut Proxy) -> Result<(), CliError> {
         proxy.tell(match self {
-            Self::List(List { fingerprint, domain, workers }) => {
-                let filters = QueryCertificatesFilters { domain, fingerprint };
-                match workers {
-                    true => RequestType::QueryCertificatesFromWorkers(filters),
-                    false => RequestType::QueryCertificatesFromTheState(filters),
-                }
-            }
+            Self::List(list) => return list.run(proxy),
             Self::Add(add) => RequestType::AddCertificate(AddCertificate {
                 address: add.address.into(),
                 certificate: add.beside.certificate(
@@ -171,6 +165,30 @@ impl Certificate {
                 new_expired_at: None,
             }),
         })
+    }
+}
+
+impl List {
+    /// # Errors
+    /// With a fingerprint, also: a worker does not have that certificate.
+    fn run(self, proxy: &mut Proxy) -> Result<(), CliError> {
+        let Self { fingerprint, domain, workers } = self;
+        let wanted = fingerprint.clone().filter(|_| domain.is_none());
+        let filters = QueryCertificatesFilters { domain, fingerprint };
+        if !workers {
+            return proxy.tell(RequestType::QueryCertificatesFromTheState(filters));
+        }
+        let answer =
+            proxy.ask(RequestType::QueryCertificatesFromWorkers(filters), Patience::AsConfigured)?;
+        proxy.output.answer(&answer)?;
+        let without = answer.content.as_ref().map(list::workers_without_certificates).unwrap_or_default();
+        match wanted {
+            Some(fingerprint) if !without.is_empty() => Err(CliError::Unusable(format!(
+                "worker {} has no certificate {fingerprint}",
+                without.join(", ")
+            ))),
+            _ => Ok(()),
+        }
     }
 }
 

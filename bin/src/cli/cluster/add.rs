@@ -144,9 +144,11 @@ pub(in super::super) struct Add {
     /// Version of that header
     #[arg(long, value_name = "1|2", value_parser = clap::value_parser!(u32).range(1..=2))]
     send_proxy_version: Option<u32>,
-    #[arg(long, hide = true)]
+    /// With --send-proxy: pass on what the client's own PROXY header said
+    #[arg(long)]
     expect_proxy: bool,
-    #[arg(long, hide = true)]
+    /// Speak HTTP/2 to the backends (not served yet)
+    #[arg(long)]
     http2: bool,
 }
 

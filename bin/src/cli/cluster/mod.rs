@@ -1,6 +1,7 @@
 //! `cluster`: named services. [`add`] is the long list of what a cluster can have, [`list`] shows them.
 
 mod add;
+mod change;
 mod close_sessions;
 mod health_check;
 mod list;
@@ -10,7 +11,6 @@ use kakehi_command::proto::{FrontendFilters, QueryClusterByDomain, QueryClusters
 
 use super::CliError;
 use super::client::{Patience, Proxy};
-use super::unserved::Unserved;
 use super::wait::Wait;
 
 use close_sessions::CloseSessions;
@@ -56,10 +56,12 @@ pub(super) enum Cluster {
     /// Close what goes to a cluster's backends: tunnels, TCP and idle connections now, others after their answer
     CloseSessions(CloseSessions),
 
-    #[command(hide = true)]
-    ConnectionAttempts(Unserved),
-    #[command(hide = true)]
-    H2(Unserved),
+    /// Change how many connects there are for one request to this cluster
+    #[command(subcommand)]
+    ConnectionAttempts(change::ConnectionAttempts),
+    /// Choose between HTTP/2 and HTTP/1.1 to the backends
+    #[command(subcommand)]
+    H2(change::H2),
 }
 
 impl Cluster {
@@ -72,9 +74,9 @@ impl Cluster {
             Self::Add(add) => RequestType::AddCluster(add.cluster()?),
             Self::Remove { id, wait } => return wait.tell(proxy, RequestType::RemoveCluster(id)),
             Self::Tags { id } => return tags(proxy, id),
-            Self::ConnectionAttempts(verb) => return Err(verb.refuse("cluster connection-attempts")),
+            Self::ConnectionAttempts(verb) => return verb.run(proxy),
             Self::CloseSessions(verb) => verb.request(),
-            Self::H2(verb) => return Err(verb.refuse("cluster h2")),
+            Self::H2(verb) => return verb.run(proxy),
             Self::HealthCheck(verb) => return verb.run(proxy),
         })
     }

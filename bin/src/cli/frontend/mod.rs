@@ -1,16 +1,16 @@
-//! `frontend`: rules that send requests and connections to clusters. [`http`] and [`tcp`] have the arguments of a
+//! `frontend`: rules that send requests and connections to clusters. [`http`], [`tcp`] and [`udp`] have the arguments of a
 //! rule, [`list`] shows them.
 
 mod http;
 mod list;
 mod tcp;
+mod udp;
 
 use kakehi_command::proto::FrontendFilters;
 use kakehi_command::proto::request::RequestType;
 
 use super::CliError;
 use super::client::Proxy;
-use super::unserved::Unserved;
 
 pub(super) use list::{path_text, render};
 
@@ -29,9 +29,9 @@ pub(super) enum Frontend {
     /// Add and remove frontends of TCP listeners
     #[command(subcommand)]
     Tcp(tcp::Tcp),
-
-    #[command(hide = true)]
-    Udp(Unserved),
+    /// Add and remove frontends of UDP listeners (not served yet)
+    #[command(subcommand)]
+    Udp(udp::Udp),
 }
 
 /// Arguments of `frontend list`.
@@ -64,7 +64,7 @@ impl Frontend {
             Self::Http(http) => http.request(),
             Self::Https(https) => https.https_request(),
             Self::Tcp(tcp) => tcp.request(),
-            Self::Udp(verb) => return Err(verb.refuse("frontend udp")),
+            Self::Udp(verb) => verb.request(),
         })
     }
 }

@@ -52,7 +52,8 @@ pub(in super::super) struct Key {
     /// Address of the listener
     #[arg(short, long, value_name = "IP:PORT")]
     address: SocketAddr,
-    #[arg(long, hide = true)]
+    /// The network interface that it is bound to, if it is to one: part of its identity
+    #[arg(long, value_name = "NAME")]
     interface: Option<String>,
 }
 
@@ -98,7 +99,8 @@ struct Settings {
     /// An answer of its own, as the text of a whole HTTP answer or `file://PATH`; may be repeated
     #[arg(long, value_name = "CODE=TEXT", value_parser = values::split_pair)]
     answer: Vec<(String, String)>,
-    #[arg(long, hide = true)]
+    /// Name of the cookie of sticky sessions [default of a new listener: SOZUBALANCEID]
+    #[arg(long, value_name = "NAME")]
     sticky_name: Option<String>,
     /// A PROXY header (version 1 or 2) opens each connection and tells who the client is
     #[arg(long)]

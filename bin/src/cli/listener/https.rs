@@ -63,9 +63,11 @@ pub(in super::super) struct UpdateHttps {
     /// Offer the default protocols again
     #[arg(long, conflicts_with = "alpn_protocols")]
     reset_alpn: bool,
-    #[arg(long, hide = true)]
+    /// Refuse clients that do not speak HTTP/2 (which this version does not serve)
+    #[arg(long)]
     disable_http11: bool,
-    #[arg(long, hide = true, conflicts_with = "disable_http11")]
+    /// Serve HTTP/1.1, too
+    #[arg(long, conflicts_with = "disable_http11")]
     enable_http11: bool,
     #[command(flatten)]
     settings: TlsSettings,

@@ -1,4 +1,4 @@
-//! `listener`: bound addresses and their settings. [`http`], [`https`] and [`tcp`] have the arguments, [`list`] shows them.
+//! `listener`: bound addresses and their settings. [`http`], [`https`], [`tcp`] and [`udp`] have the arguments, [`list`] shows them.
 
 mod answers;
 mod h2;
@@ -8,13 +8,13 @@ mod limits;
 mod list;
 mod tcp;
 mod tls;
+mod udp;
 
 use kakehi_command::proto::ListListeners;
 use kakehi_command::proto::request::RequestType;
 
 use super::CliError;
 use super::client::Proxy;
-use super::unserved::Unserved;
 use super::wait::Wait;
 
 pub(super) use list::render;
@@ -34,9 +34,9 @@ pub(super) enum Listener {
     /// Work on TCP listeners
     #[command(subcommand)]
     Tcp(tcp::Tcp),
-
-    #[command(hide = true)]
-    Udp(Unserved),
+    /// Work on UDP listeners (not served yet)
+    #[command(subcommand)]
+    Udp(udp::Udp),
 }
 
 impl Listener {
@@ -53,7 +53,7 @@ impl Listener {
             Self::Http(http) => http.request(proxy.config())?,
             Self::Https(https) => https.request(proxy.config())?,
             Self::Tcp(tcp) => tcp.request(proxy.config())?,
-            Self::Udp(verb) => return Err(verb.refuse("listener udp")),
+            Self::Udp(verb) => verb.request(proxy.config()),
         };
         wait.tell(proxy, request)
     }
