@@ -71,7 +71,11 @@ impl<'a> Scalar<'a> {
     /// Whether the comparison holds; none if that cannot be told here.
     pub(super) fn compare(&self, comparison: Comparison, other: &Self) -> Option<bool> {
         let order = match (self, other) {
-            (Self::Unknown, _) | (_, Self::Unknown) | (Self::Structure, Self::Structure) => return None,
+            (Self::Unknown, _) | (_, Self::Unknown) => return None,
+            // Whether they are equal is told by the library.
+            (Self::Structure, Self::Structure) => {
+                return matches!(comparison, Comparison::Less | Comparison::Greater).then_some(false);
+            }
             (Self::Number(left), Self::Number(right)) => left.partial_cmp(right),
             (Self::Text(left), Self::Text(right)) => Some(left.cmp(right)),
             // These are equal or not, and have no order.
@@ -109,6 +113,31 @@ mod tests {
         ] {
             assert_eq!(Scalar::of(json), expected, "{json}");
         }
+    }
+
+    /// RFC 9535 §2.3.5.3, Table 11, as far as it is about scalars.
+    #[test]
+    fn the_examples_of_the_rfc_hold() {
+        let check = |left: Scalar<'_>, comparison, right: Scalar<'_>, expected: bool| {
+            assert_eq!(left.compare(comparison, &right), Some(expected), "{left:?} {comparison:?} {right:?}");
+        };
+        let text = |text: &'static str| Scalar::Text(text.into());
+        check(Scalar::Nothing, Comparison::Equal, Scalar::Nothing, true);
+        check(Scalar::Nothing, Comparison::AtMost, Scalar::Nothing, true);
+        check(Scalar::Nothing, Comparison::Equal, text("g"), false);
+        check(Scalar::Nothing, Comparison::NotEqual, Scalar::Nothing, false);
+        check(Scalar::Nothing, Comparison::NotEqual, text("g"), true);
+        check(Scalar::Number(1.0), Comparison::AtMost, Scalar::Number(2.0), true);
+        check(Scalar::Number(1.0), Comparison::Greater, Scalar::Number(2.0), false);
+        check(Scalar::Number(13.0), Comparison::Equal, text("13"), false);
+        check(text("a"), Comparison::AtMost, text("b"), true);
+        check(text("a"), Comparison::Greater, text("b"), false);
+        check(Scalar::Structure, Comparison::Equal, Scalar::Number(17.0), false);
+        check(Scalar::Structure, Comparison::NotEqual, Scalar::Number(17.0), true);
+        check(Scalar::Structure, Comparison::Less, Scalar::Structure, false);
+        check(Scalar::Bool(true), Comparison::AtMost, Scalar::Bool(true), true);
+        check(Scalar::Bool(true), Comparison::Greater, Scalar::Bool(true), false);
+        check(Scalar::Number(1.0), Comparison::AtMost, text("a"), false);
     }
 
     #[test]
