@@ -23,12 +23,50 @@ fn the_program_goes_by_the_name_it_is_called() {
     let output = run("/usr/bin/sozu", Path::new("."), ["status", "--help"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("Usage: sozu status [OPTIONS]"), "{text}");
+    let text = String::from_utf8(run("sozu", Path::new("."), ["--help"]).stdout).unwrap();
+    assert!(text.contains("`sozu start`") && !text.contains("kakehi"), "{text}");
+}
+
+#[test]
+fn as_sozu_it_says_what_scripts_for_sozu_look_for() {
+    let output = run("sozu", tempfile::tempdir().unwrap().path(), ["status"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.starts_with("could not create channel to Sōzu. Are you sure the proxy is up?: "), "{text}");
+    assert!(text.contains("`sozu start`"), "{text}");
 }
 
 #[test]
 fn the_version_is_one_line() {
-    let output = run("kakehi", Path::new("."), ["--version"]);
+    let output = run("kakehi", Path::new("."), ["-V"]);
     assert_eq!(output.stdout, format!("kakehi {}\n", env!("CARGO_PKG_VERSION")).as_bytes());
+}
+
+#[test]
+fn the_long_version_tells_what_is_built_in() {
+    for name in ["kakehi", "sozu"] {
+        let output = run(name, Path::new("."), ["--version"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.starts_with(&format!("{name} {}\n", env!("CARGO_PKG_VERSION"))), "{text}");
+        assert!(text.contains("-http2"), "{text}");
+    }
+}
+
+/// Every verb, with the nouns before it.
+pub(crate) fn verbs() -> Vec<String> {
+    fn below(verb: &[&str], text: &str, out: &mut Vec<String>) {
+        let names = if text.contains("<DESTINATION>") { Vec::new() } else { subverbs(text) };
+        if names.is_empty() && !verb.is_empty() {
+            out.push(verb.join(" "));
+        }
+        for name in names {
+            let verb = [verb, &[&name]].concat();
+            below(&verb, &help(&verb), out);
+        }
+    }
+    let mut out = Vec::new();
+    below(&[], &help(&[]), &mut out);
+    out
 }
 
 /// Writes the help of a verb, then of the verbs below it.

@@ -8,6 +8,9 @@
 mod answers;
 mod config_check;
 mod fake_proxy;
+mod generated;
 mod help;
+mod logs;
+mod reference;
 mod responses;
 mod support;
