@@ -81,7 +81,7 @@ fn visit(verb: &[&str], out: &mut String) {
     }
 }
 
-fn help(verb: &[&str]) -> String {
+pub(crate) fn help(verb: &[&str]) -> String {
     let output = run("kakehi", Path::new("."), verb.iter().chain(&["--help"]));
     assert_eq!(output.status.code(), Some(0), "{verb:?}: {output:?}");
     assert!(output.stderr.is_empty(), "{verb:?}: {output:?}");
