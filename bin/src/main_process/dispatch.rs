@@ -9,6 +9,8 @@ use kakehi_command::proto::{
     SetProtectedHealthCheck, WaitDrained,
 };
 
+use super::gather::WorkerId;
+
 /// What is to be done for a request.
 #[derive(Debug, PartialEq)]
 pub(super) enum Route {
@@ -40,6 +42,10 @@ pub(super) enum Route {
     Subscribe,
     /// Hear when something has drained.
     WaitDrained(WaitDrained),
+    /// Put a successor in the place of a worker.
+    UpgradeWorker(WorkerId),
+    /// Put the program that is on disk now in the place of main.
+    UpgradeMain,
     /// Ask main alone.
     Ask(Question),
     /// Ask the workers, too.
@@ -150,6 +156,8 @@ pub(super) fn route(request: &Request) -> Result<Route, Refusal> {
         R::HardStop(_) => Route::Stop { hard: true },
         R::Logging(filter) => Route::Logging(filter.clone()),
         R::SubscribeEvents(_) => Route::Subscribe,
+        R::UpgradeWorker(id) => Route::UpgradeWorker(WorkerId(*id)),
+        R::UpgradeMain(_) => Route::UpgradeMain,
         R::WaitDrained(asked) => Route::WaitDrained(asked.clone()),
         R::Transaction(transaction) => Route::Transaction {
             orders: orders(&transaction.requests)?,
