@@ -194,7 +194,7 @@ fn orders(requests: &[Request]) -> Result<Vec<Order>, Refusal> {
 #[cfg(test)]
 mod tests {
     use kakehi_command::proto::{
-        Cluster, ListWorkers, QueryRevision, SoftStop, Status, Transaction, UpgradeMain,
+        Cluster, ListWorkers, QueryRevision, ReturnListenSockets, SoftStop, Status, Transaction, UpgradeMain,
     };
 
     use super::*;
@@ -228,6 +228,8 @@ mod tests {
     #[test]
     fn commands_are_told_apart() {
         check(RequestType::SoftStop(SoftStop {}), Route::Stop { hard: false });
+        check(RequestType::UpgradeMain(UpgradeMain {}), Route::UpgradeMain);
+        check(RequestType::UpgradeWorker(3), Route::UpgradeWorker(WorkerId(3)));
         check(RequestType::ReloadConfiguration(String::new()), Route::Reload(None));
         check(RequestType::ReloadConfiguration("k.toml".to_owned()), Route::Reload(Some("k.toml".into())));
         check(RequestType::SaveState("s".to_owned()), Route::SaveState("s".into()));
@@ -236,8 +238,8 @@ mod tests {
 
     #[test]
     fn what_is_not_served_says_so_by_name() {
-        let upgrade = request(RequestType::UpgradeMain(UpgradeMain {}));
-        check_refused(&upgrade, "upgrade_main is not served yet by this version");
+        let lease = request(RequestType::ReturnListenSockets(ReturnListenSockets {}));
+        check_refused(&lease, "return_listen_sockets is not served yet by this version");
     }
 
     #[test]

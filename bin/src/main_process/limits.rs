@@ -15,7 +15,7 @@ use kakehi_lib::limits::{Layout, SharedTables};
 use kakehi_lib::net::shared_memory;
 
 use super::gather::WorkerId;
-use super::hand_over::{Named, own};
+use super::hand_over::{Named, Taking};
 use super::workers::RETIRING_PER_SLOT_MAX;
 
 /// Lanes of a worker slot: for the worker that serves, its successor, and those that retire.
@@ -52,12 +52,12 @@ impl LimitMemory {
     }
 
     /// The memory that the program has left which this process ran before.
-    pub(super) fn taken_over(left: &Limits) -> io::Result<Self> {
+    pub(super) fn taken_over(left: &Limits, taking: Taking) -> io::Result<Self> {
         let wrong = |_| io::Error::from(io::ErrorKind::InvalidData);
         let entries = usize::try_from(left.entries).map_err(wrong)?;
         let layout = Layout { entries, lanes: left.lanes as usize };
         let secret = left.secret.as_slice().try_into().map_err(|_| io::ErrorKind::InvalidData)?;
-        let fd = own(left.fd)?;
+        let fd = taking.own(left.fd)?;
         let words = shared_memory::map(&fd, layout.bytes())?;
         let lanes = (0..left.lanes).map(|lane| left.worker_of_lane.get(&lane).copied().map(WorkerId));
         Ok(Self { fd, words, layout, secret, lanes: lanes.collect() })

@@ -86,7 +86,7 @@ impl Supervisor {
                     self.watch_successor(task, worker, successor);
                 }
                 Replacement::Retiring(worker, successor) => {
-                    if self.fleet.role(worker).is_none() {
+                    if self.fleet.role(worker).is_none() && !self.fleet.is_dying(worker) {
                         let text = format!(
                             "worker {successor} serves in the place of worker {worker}, which has ended"
                         );

@@ -11,7 +11,7 @@ use kakehi_command::proto::supervision::{SessionTable as Wire, to_worker};
 use kakehi_lib::net::shared_memory;
 use kakehi_lib::tls::session_table::SessionTable;
 
-use super::hand_over::{Named, own};
+use super::hand_over::{Named, Taking};
 
 /// See the module.
 #[derive(Debug)]
@@ -28,9 +28,9 @@ impl SessionMemory {
     }
 
     /// The memory that the program has left which this process ran before.
-    pub(super) fn taken_over(left: &Memory) -> io::Result<Self> {
+    pub(super) fn taken_over(left: &Memory, taking: Taking) -> io::Result<Self> {
         let bytes = usize::try_from(left.bytes).map_err(|_| io::ErrorKind::InvalidData)?;
-        Ok(Self { fd: own(left.fd)?, bytes })
+        Ok(Self { fd: taking.own(left.fd)?, bytes })
     }
 
     /// For the next program of this process.

@@ -19,7 +19,7 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
 };
 
-use super::hand_over::{Named, own};
+use super::hand_over::{Named, Taking};
 
 /// Connections the kernel may hold for a socket until they are accepted. The kernel takes the lower of
 /// this and `net.core.somaxconn`; the latter is what an operator tunes, hence the highest value here.
@@ -90,12 +90,12 @@ impl ListenSockets {
     }
 
     /// The sockets that the program has left which this process ran before.
-    pub(super) fn taken_over(slots: usize, left: &[wire::Listener]) -> io::Result<Self> {
+    pub(super) fn taken_over(slots: usize, left: &[wire::Listener], taking: Taking) -> io::Result<Self> {
         let mut sockets = Self::new(slots);
         for listener in left {
             let key = ListenerKey::from_wire(&listener.address, listener.interface.as_deref())
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-            let owned = listener.fds.iter().copied().map(own).collect::<io::Result<_>>()?;
+            let owned = listener.fds.iter().map(|fd| taking.own(*fd)).collect::<io::Result<_>>()?;
             sockets.by_listener.insert(key, Listening { sockets: owned, let_go_at: listener.let_go_at });
         }
         Ok(sockets)

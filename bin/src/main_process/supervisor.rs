@@ -31,7 +31,7 @@ use super::drains::Drains;
 use super::expiry::Expiry;
 use super::files::{FileThread, Source};
 use super::gather::Lost;
-use super::hand_over::{HandingOver, Named, own};
+use super::hand_over::{HandingOver, Named, Taking};
 use super::health::Health;
 use super::limits::LimitMemory;
 use super::sessions::SessionMemory;
@@ -163,8 +163,8 @@ impl Companion {
     }
 
     /// One that the program has left which this process ran before.
-    pub(super) fn taken_over(left: &Child) -> io::Result<Self> {
-        let stdin = own(left.fd.ok_or(io::ErrorKind::InvalidData)?)?;
+    pub(super) fn taken_over(left: &Child, taking: Taking) -> io::Result<Self> {
+        let stdin = taking.own(left.fd.ok_or(io::ErrorKind::InvalidData)?)?;
         Ok(Self { process: Process::known(left.pid), stdin })
     }
 

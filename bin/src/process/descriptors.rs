@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use kakehi_command::config::Config;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -105,6 +105,18 @@ pub(crate) fn duplicate(descriptor: RawFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: the number is only given to fcntl(2), which refuses one that is not open, and is not -1.
     unsafe { BorrowedFd::borrow_raw(descriptor) }.try_clone_to_owned()
+}
+
+/// A descriptor of which only the number is known, as this program's own: the program that this process was before has
+/// told it, and nothing else here knows it.
+///
+/// # Errors
+/// It is not open.
+pub(crate) fn adopt(descriptor: RawFd) -> io::Result<OwnedFd> {
+    keep_on_exec(&[descriptor], false)?;
+    // SAFETY: it is open, as fcntl(2) has just said; it was opened by another program, so that nothing in this one owns
+    // it; and whoever calls this takes each number once, as it was told.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 /// Closes descriptors of which only the numbers are known, and which nothing here owns.

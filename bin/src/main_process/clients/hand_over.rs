@@ -9,7 +9,7 @@ use kakehi_command::proto::hand_over as wire;
 use mio::Interest;
 use mio::unix::SourceFd;
 
-use super::super::hand_over::{Named, own};
+use super::super::hand_over::{Named, Taking};
 use super::super::supervisor::TOKEN_STEP;
 use super::{Client, ClientId, Clients, Peer};
 
@@ -44,8 +44,12 @@ impl Clients {
     }
 
     /// One that the program has left which this process ran before.
-    pub(in super::super) fn take_over(&mut self, left: &wire::Client) -> io::Result<ClientId> {
-        let stream = UnixStream::from(own(left.fd)?);
+    pub(in super::super) fn take_over(
+        &mut self,
+        left: &wire::Client,
+        taking: Taking,
+    ) -> io::Result<ClientId> {
+        let stream = UnixStream::from(taking.own(left.fd)?);
         let max = self.limits.frame_bytes_max;
         let channel = Channel::resume(stream, max, &left.unread, &left.unsent);
         let channel = channel.map_err(|error| io::Error::other(error.to_string()))?;

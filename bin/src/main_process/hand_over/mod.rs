@@ -30,7 +30,7 @@ use crate::process::descriptors;
 pub(super) use leave::{Named, ms_between};
 use probe::Probe;
 pub(crate) use probe::examine;
-pub(super) use take::{ago, in_ms, own};
+pub(super) use take::{Taking, ago, in_ms};
 pub(crate) use take::{is_asked_for, run};
 
 /// Which [`file`] this program writes, and reads.

@@ -32,9 +32,24 @@ use crate::process::logging::{self, Filter, Target};
 use crate::process::pid_file::PidFile;
 use crate::process::signals::Signals;
 
-/// A descriptor that was named, as this program's own.
-pub(in super::super) fn own(fd: u32) -> io::Result<OwnedFd> {
-    descriptors::duplicate(RawFd::try_from(fd).map_err(|_| io::ErrorKind::InvalidInput)?)
+/// How descriptors that were named become this program's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Taking {
+    /// By duplicates: the program before may have to go on with those that were named.
+    Duplicates,
+    /// As they are: this is the program before.
+    Itself,
+}
+
+impl Taking {
+    /// A descriptor by its number. Each is taken once.
+    pub(in super::super) fn own(self, fd: u32) -> io::Result<OwnedFd> {
+        let number = RawFd::try_from(fd).map_err(|_| io::ErrorKind::InvalidInput)?;
+        match self {
+            Self::Duplicates => descriptors::duplicate(number),
+            Self::Itself => descriptors::adopt(number),
+        }
+    }
 }
 
 /// A time so many milliseconds ago, as far as there was one.
@@ -79,8 +94,9 @@ pub(crate) fn run() -> Result<ExitCode, StartError> {
     };
     let (protocol, numbers) = (told.version.clone(), numbers_of(&told, file));
     let program = told.program;
+    let taking = if refused.is_some() { Taking::Itself } else { Taking::Duplicates };
     // A bug in here must not be the end of everything.
-    let prepared = catch_unwind(AssertUnwindSafe(|| prepare(told, state)));
+    let prepared = catch_unwind(AssertUnwindSafe(|| prepare(told, state, taking)));
     let prepared = prepared.unwrap_or_else(|_| Err("it panicked".to_owned()));
     let (mut supervisor, pid_file) = match prepared {
         Ok(prepared) => prepared,
@@ -89,7 +105,10 @@ pub(crate) fn run() -> Result<ExitCode, StartError> {
     };
     // From here on there is no way back, and nothing to go back for.
     drop(left);
-    descriptors::close(&numbers);
+    match taking {
+        Taking::Duplicates => descriptors::close(&numbers),
+        Taking::Itself => descriptors::close(&[file, RawFd::try_from(program).unwrap_or(file)]),
+    }
     if let Err(error) = descriptors::close_inherited_on_exec() {
         log::debug!("inherited descriptors stay open in workers: {error}");
     }
@@ -109,6 +128,7 @@ pub(crate) fn run() -> Result<ExitCode, StartError> {
 fn prepare(
     told: wire::HandOver,
     state: kakehi_command::state::ConfigState,
+    taking: Taking,
 ) -> Result<(Supervisor, Option<PidFile>), String> {
     let settings = &told.settings;
     let worker_log = WorkerLog { filter: settings.log_filter.clone(), target: settings.log_target.clone() };
@@ -118,7 +138,7 @@ fn prepare(
     descriptors::raise_limit().map_err(|error| error.to_string())?;
     let signals = Signals::open().map_err(|error| format!("cannot take over signals: {error}"))?;
     let lost = |what: &'static str| move |error: io::Error| format!("cannot take over {what}: {error}");
-    let listener = own(told.command_socket.fd).map_err(lost("the command socket"))?;
+    let listener = taking.own(told.command_socket.fd).map_err(lost("the command socket"))?;
     let socket = &told.command_socket;
     let number = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
     let unix_sockets = settings.unix_sockets.parse().map_err(|()| "unix_sockets".to_owned())?;
@@ -146,26 +166,27 @@ fn prepare(
         sessions: told
             .sessions
             .as_ref()
-            .map(SessionMemory::taken_over)
+            .map(|memory| SessionMemory::taken_over(memory, taking))
             .transpose()
             .map_err(lost("TLS sessions"))?,
-        limits: LimitMemory::taken_over(&told.limits).map_err(lost("the memory for limits"))?,
+        limits: LimitMemory::taken_over(&told.limits, taking).map_err(lost("the memory for limits"))?,
         clients_max: number(settings.clients_max),
         workers: slots,
         configuration: Configuration { state, revision: told.revision, last_verb: "upgrade_main" },
-        sockets: ListenSockets::taken_over(slots, &told.listeners).map_err(lost("listening sockets"))?,
+        sockets: ListenSockets::taken_over(slots, &told.listeners, taking)
+            .map_err(lost("listening sockets"))?,
         command_socket: CommandSocket::inherited(listener, PathBuf::from(&socket.path)),
         signals,
         companions: told
             .companions
             .iter()
-            .map(Companion::taken_over)
+            .map(|companion| Companion::taken_over(companion, taking))
             .collect::<Result<_, _>>()
             .map_err(lost("the demo"))?,
         on_ready: Box::new(|_| {}),
     };
     let mut supervisor = Supervisor::new(prepared).map_err(|error| error.to_string())?;
-    supervisor.take_over(&told).map_err(lost("what was under way"))?;
+    supervisor.take_over(&told, taking).map_err(lost("what was under way"))?;
     supervisor.command_socket.claim(identity);
     Ok((supervisor, pid_file.map(PidFile::inherited)))
 }
@@ -180,7 +201,7 @@ fn source_of(settings: &wire::Settings) -> Result<Source, String> {
 
 impl Supervisor {
     /// Takes over workers, clients, and what is known.
-    fn take_over(&mut self, told: &wire::HandOver) -> io::Result<()> {
+    fn take_over(&mut self, told: &wire::HandOver, taking: Taking) -> io::Result<()> {
         let now = read_clock();
         self.now = now;
         self.started = ago(now, told.uptime_ms);
@@ -188,12 +209,12 @@ impl Supervisor {
         self.tickets.take_over(&told.ticket_keys, now);
         self.health.take_over(&told.health, &self.configuration.state, told.revision, now);
         self.drains.take_over(&told.leaving, now);
-        self.fleet.take_over(told, now)?;
+        self.fleet.take_over(told, taking, now)?;
         for (verb, count) in &told.counts {
             self.counts.insert(Cow::Owned(verb.clone()), *count);
         }
         for client in &told.clients {
-            let id = self.clients.take_over(client)?;
+            let id = self.clients.take_over(client, taking)?;
             if let Some(task) = &client.task {
                 self.take_over_task(id, task);
             }

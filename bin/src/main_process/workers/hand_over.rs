@@ -8,7 +8,7 @@ use kakehi_command::channel::Channel;
 use kakehi_command::proto::hand_over as wire;
 
 use super::super::gather::WorkerId;
-use super::super::hand_over::{Named, ago, in_ms, ms_between, own};
+use super::super::hand_over::{Named, Taking, ago, in_ms, ms_between};
 use super::{Dying, Fleet, Phase, Retiring, Worker, WorkerLog, WorkerWalls};
 use crate::process::child::Process;
 
@@ -63,14 +63,19 @@ impl Fleet {
     }
 
     /// The workers that the program has left which this process ran before. A slot without one gets one.
-    pub(in super::super) fn take_over(&mut self, told: &wire::HandOver, now: Instant) -> io::Result<()> {
+    pub(in super::super) fn take_over(
+        &mut self,
+        told: &wire::HandOver,
+        taking: Taking,
+        now: Instant,
+    ) -> io::Result<()> {
         self.next_id = told.next_worker_id;
         for left in &told.workers {
             let slot = left.slot as usize;
             if slot >= self.slots.len() {
                 return Err(io::Error::other(format!("worker {} has slot {slot}, which is none", left.id)));
             }
-            let stream = UnixStream::from(own(left.fd)?);
+            let stream = UnixStream::from(taking.own(left.fd)?);
             let channel = Channel::resume(stream, self.frame_bytes_max, &left.unread, &[]);
             let channel = channel.map_err(|error| io::Error::other(error.to_string()))?;
             let born = ago(now, left.age_ms);

@@ -120,6 +120,11 @@ impl Fleet {
         self.retiring.iter().any(|retiring| retiring.worker.id() == id).then_some(Role::Retiring)
     }
 
+    /// Whether a worker was killed, or has said that it ends, and the kernel has not said that it has.
+    pub(in crate::main_process) fn is_dying(&self, id: WorkerId) -> bool {
+        self.dying.iter().any(|dying| dying.id == id)
+    }
+
     /// Whether a slot has a worker, or one that is about to take it over.
     pub(in crate::main_process) fn holds(&self, slot: usize) -> bool {
         self.slots.get(slot).is_some_and(|slot| slot.worker.is_some() || slot.successor.is_some())
