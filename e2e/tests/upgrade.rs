@@ -73,7 +73,7 @@ fn a_worker_is_replaced_and_its_idle_connections_wait_for_their_clients() {
     let proxy = Proxy::builder().workers(1).cluster("c", "h.test", &[backend.address()]).start();
     let mut idle = Client::connect(proxy.address());
     assert_eq!(idle.get("h.test", "/").text(), "hello");
-    let old = proxy.workers()[0].clone();
+    let old = proxy.workers()[0];
     let mut upgrade = replace(&proxy, old.id);
     assert_ne!(proxy.workers()[0].pid, old.pid);
     assert_eq!(get(proxy.address(), "h.test", "/").text(), "hello");

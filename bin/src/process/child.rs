@@ -54,7 +54,7 @@ impl Process {
                     self.ended = Some(ExitStatus::from_raw((code & 0xff) << CODE_SHIFT));
                 }
                 Ok(WaitStatus::Signaled(_, signal, _)) => {
-                    self.ended = Some(ExitStatus::from_raw(signal as i32))
+                    self.ended = Some(ExitStatus::from_raw(signal as i32));
                 }
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),

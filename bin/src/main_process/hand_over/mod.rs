@@ -193,7 +193,7 @@ fn replace(program: &Path, file: RawFd, refused: Option<&str>) -> io::Result<()>
     let path = CString::new(program.as_os_str().as_bytes())?;
     let arguments = std::env::args_os().map(|argument| CString::new(argument.into_vec()));
     let arguments = arguments.collect::<Result<Vec<CString>, _>>()?;
-    #[expect(clippy::disallowed_methods, reason = "the new program gets the environment of this one")]
+    // The new program gets the environment of this one.
     let inherited = std::env::vars_os().filter(|(name, _)| name != FILE_VARIABLE && name != REFUSED_VARIABLE);
     let mut environment = Vec::new();
     for (name, value) in inherited {
@@ -216,7 +216,7 @@ pub(super) fn program_path() -> PathBuf {
     let candidate = if called.components().count() > 1 {
         std::path::absolute(&called).ok()
     } else {
-        #[expect(clippy::disallowed_methods, reason = "how this program was found when it was called")]
+        // How this program was found when it was called.
         let path = std::env::var_os("PATH").unwrap_or_default();
         std::env::split_paths(&path).map(|folder| folder.join(&called)).find(|path| path.is_file())
     };

@@ -96,12 +96,12 @@ pub(crate) fn run() -> Result<ExitCode, StartError> {
     let program = told.program;
     let taking = if refused.is_some() { Taking::Itself } else { Taking::Duplicates };
     // A bug in here must not be the end of everything.
-    let prepared = catch_unwind(AssertUnwindSafe(|| prepare(told, state, taking)));
+    let prepared = catch_unwind(AssertUnwindSafe(|| prepare(&told, state, taking)));
     let prepared = prepared.unwrap_or_else(|_| Err("it panicked".to_owned()));
     let (mut supervisor, pid_file) = match prepared {
         Ok(prepared) => prepared,
         Err(why) if refused.is_some() => return Err(lost(why)),
-        Err(why) => return Err(lost(way_back(program, left, numbers, why))),
+        Err(why) => return Err(lost(way_back(program, left, numbers, &why))),
     };
     // From here on there is no way back, and nothing to go back for.
     drop(left);
@@ -126,7 +126,7 @@ pub(crate) fn run() -> Result<ExitCode, StartError> {
 
 /// Everything that can fail.
 fn prepare(
-    told: wire::HandOver,
+    told: &wire::HandOver,
     state: kakehi_command::state::ConfigState,
     taking: Taking,
 ) -> Result<(Supervisor, Option<PidFile>), String> {
@@ -186,7 +186,7 @@ fn prepare(
         on_ready: Box::new(|_| {}),
     };
     let mut supervisor = Supervisor::new(prepared).map_err(|error| error.to_string())?;
-    supervisor.take_over(&told, taking).map_err(lost("what was under way"))?;
+    supervisor.take_over(told, taking).map_err(lost("what was under way"))?;
     supervisor.command_socket.claim(identity);
     Ok((supervisor, pid_file.map(PidFile::inherited)))
 }
@@ -254,7 +254,7 @@ fn go_back(left: &File, why: String) -> String {
         Some(told) => {
             let numbers = numbers_of(&told, RawFd::MAX);
             match left.try_clone() {
-                Ok(left) => way_back(told.program, left, numbers, why),
+                Ok(left) => way_back(told.program, left, numbers, &why),
                 Err(error) => format!("{why}; and back: {error}"),
             }
         }
@@ -263,11 +263,11 @@ fn go_back(left: &File, why: String) -> String {
 }
 
 /// Executes the program before. Returns what is wrong, if it does.
-fn way_back(program: u32, file: File, descriptors: Vec<RawFd>, why: String) -> String {
+fn way_back(program: u32, file: File, descriptors: Vec<RawFd>, why: &str) -> String {
     let descriptors = descriptors.into_iter().filter(|fd| *fd != RawFd::MAX).collect();
     let program_path = PathBuf::from(format!("/proc/self/fd/{program}"));
     let left = Left { file, descriptors, _program: File::open("/dev/null").ok() };
-    let back = execute(&program_path, &left, Some(&why));
+    let back = execute(&program_path, &left, Some(why));
     format!("{why}; and back: {back}")
 }
 
