@@ -10,7 +10,8 @@ const OUT: &str = "src/proto";
 
 fn generate(out: &Path) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
-    let files = protox::compile(["command.proto", "supervision.proto"], [&root]).expect("the protos compile");
+    let files = protox::compile(["command.proto", "supervision.proto", "hand_over.proto"], [&root])
+        .expect("the protos compile");
     let mut config = Config::new();
     config
         .out_dir(out)
@@ -118,6 +119,9 @@ fn generate(out: &Path) {
         ".command.HealthCheckHeaderValue",
         ".supervision.TicketKey",
         ".supervision.ProbeSecret",
+        ".hand_over.Client",
+        ".hand_over.Worker",
+        ".hand_over.Limits",
     ]);
     config.compile_fds(files).expect("the messages are generated");
 }
@@ -131,7 +135,7 @@ fn checked_in_messages_match_the_proto_files() {
     }
     let scratch = tempfile::tempdir().expect("a scratch directory");
     generate(scratch.path());
-    for file in ["command.rs", "supervision.rs"] {
+    for file in ["command.rs", "supervision.rs", "hand_over.rs"] {
         let fresh = std::fs::read_to_string(scratch.path().join(file)).expect("generated");
         let ours = std::fs::read_to_string(checked_in.join(file)).unwrap_or_default();
         assert!(

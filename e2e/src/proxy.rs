@@ -30,6 +30,7 @@ pub struct ProxyBuilder {
     listener_settings: String,
     tables: String,
     listener: bool,
+    program: Option<PathBuf>,
 }
 
 /// A running proxy. Killed with its workers when dropped; its log is printed if the test fails.
@@ -65,6 +66,12 @@ impl ProxyBuilder {
     /// Leaves the listener out of the config file.
     pub fn without_listener(mut self) -> Self {
         self.listener = false;
+        self
+    }
+
+    /// Another file to start, for a test that replaces it.
+    pub fn program(mut self, path: &Path) -> Self {
+        self.program = Some(path.to_owned());
         self
     }
 
@@ -148,7 +155,7 @@ impl ProxyBuilder {
     /// # Panics
     /// If it cannot be started at all.
     pub fn spawn(&self) -> Proxy {
-        self.spawn_by(Command::new(kakehi_binary()))
+        self.spawn_by(Command::new(self.program.as_deref().unwrap_or_else(|| kakehi_binary())))
     }
 
     /// The same where no process may have more descriptors than this: a hard limit.
@@ -180,6 +187,7 @@ impl Proxy {
             listener_settings: String::new(),
             tables: String::new(),
             listener: true,
+            program: None,
         }
     }
 

@@ -37,6 +37,7 @@ mod table;
 mod tls;
 mod unserved;
 mod upgrade;
+mod upgrade_probe;
 mod values;
 mod wait;
 
@@ -155,6 +156,9 @@ enum Verb {
     /// Carry traffic for the main process that started this one
     #[command(hide = true)]
     Worker,
+    /// Say whether this program could take over from a main process
+    #[command(hide = true)]
+    UpgradeProbe(upgrade_probe::UpgradeProbe),
 }
 
 /// Runs the verb in `arguments` (the program's name first) and gives the process' exit status.
@@ -190,6 +194,7 @@ impl Verb {
         match self {
             Self::Start => start::run(globals),
             Self::Worker => Ok(worker::run()),
+            Self::UpgradeProbe(probe) => Ok(probe.run()),
             Self::DemoBackend(demo) => Ok(demo.run().map(done)?),
             Self::Config(config) => config.run(globals).map(done),
             Self::Upgrade(upgrade) => upgrade.run(&mut Proxy::new(globals)?).map(done),

@@ -14,7 +14,7 @@ use kakehi_command::order::Order;
 
 use super::{CliError, Globals, runtime_dir, settings};
 use crate::demo::{DemoChild, DemoError};
-use crate::main_process::{self, StartOptions};
+use crate::main_process::{self, Companion, StartOptions};
 
 use banner::{Banner, Trial};
 
@@ -23,6 +23,9 @@ const SECOND_NAME: &str = "second";
 
 /// Runs the proxy until it is stopped.
 pub(super) fn run(globals: &Globals) -> Result<ExitCode, CliError> {
+    if main_process::is_asked_for() {
+        return Ok(main_process::take_over()?);
+    }
     let mut config = settings::load(globals.config.as_deref())?;
     warn(&config);
     let demo = if globals.config.is_none() {
@@ -40,12 +43,11 @@ pub(super) fn run(globals: &Globals) -> Result<ExitCode, CliError> {
     };
     let options = StartOptions {
         config_path: globals.config.clone(),
+        // Until the end open sessions still need them.
+        companions: demo.map(|demo| demo.backends).unwrap_or_default(),
         on_ready: Box::new(move |ready| banner.print(ready)),
     };
-    let code = main_process::run(config, options)?;
-    // Until here the open sessions still needed them.
-    drop(demo);
-    Ok(code)
+    Ok(main_process::run(config, options)?)
 }
 
 /// Prints the warnings of a configuration.
@@ -58,7 +60,7 @@ pub(super) fn warn(config: &Config) {
 /// The demo backends; they end when this is dropped.
 struct Demo {
     trial: Trial,
-    _backends: [DemoChild; 2],
+    backends: Vec<Companion>,
 }
 
 impl Demo {
@@ -82,6 +84,7 @@ impl Demo {
             first: (backend.backend_id().to_string(), first.address()),
             second: (SECOND_NAME.to_owned(), second.address()),
         };
-        Ok(Some(Self { trial, _backends: [first, second] }))
+        let backends = vec![first.into_companion()?, second.into_companion()?];
+        Ok(Some(Self { trial, backends }))
     }
 }

@@ -1,10 +1,14 @@
 //! [`DemoChild`]: a demo backend as a child process, which ends with its parent.
 
+use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use super::{DemoError, first_line};
+use crate::main_process::Companion;
+use crate::process::child::Process;
 
 /// More than any address is long.
 const REPORT_BYTES_MAX: u64 = 256;
@@ -15,6 +19,8 @@ const REPORT_BYTES_MAX: u64 = 256;
 pub(crate) struct DemoChild {
     child: Child,
     address: SocketAddr,
+    /// It belongs to somebody else.
+    is_companion: bool,
 }
 
 impl DemoChild {
@@ -37,12 +43,23 @@ impl DemoChild {
         };
         let report = report.inspect_err(|_| end(&mut child))?;
         match report.parse() {
-            Ok(address) => Ok(Self { child, address }),
+            Ok(address) => Ok(Self { child, address, is_companion: false }),
             Err(_) => {
                 end(&mut child);
                 Err(DemoError::Report(report))
             }
         }
+    }
+
+    /// As a process that ends when what it is given here is dropped.
+    ///
+    /// # Errors
+    /// The kernel has no descriptor for its standard input.
+    pub(crate) fn into_companion(mut self) -> io::Result<Companion> {
+        let stdin =
+            self.child.stdin.as_ref().ok_or(io::ErrorKind::BrokenPipe)?.as_fd().try_clone_to_owned()?;
+        self.is_companion = true;
+        Ok(Companion::new(Process::known(self.child.id()), stdin))
     }
 
     /// Where it listens.
@@ -53,7 +70,9 @@ impl DemoChild {
 
 impl Drop for DemoChild {
     fn drop(&mut self) {
-        end(&mut self.child);
+        if !self.is_companion {
+            end(&mut self.child);
+        }
     }
 }
 

@@ -471,5 +471,6 @@ pub(super) fn failure(message: impl Into<String>) -> Response {
     Response { status: ResponseStatus::Failure.into(), message: message.into(), content: None }
 }
 
+mod hand_over;
 #[cfg(test)]
 mod tests;

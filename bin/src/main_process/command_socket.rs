@@ -100,6 +100,22 @@ impl CommandSocket {
         Ok(opened)
     }
 
+    /// The socket that the program has opened which this process was before. Its file stays that one's until it is
+    /// [claimed](Self::claim).
+    pub(super) fn inherited(listener: OwnedFd, path: PathBuf) -> Self {
+        Self { listener: UnixListener::from(listener), path, identity: (0, 0) }
+    }
+
+    /// The file is this program's from now on.
+    pub(super) fn claim(&mut self, identity: (u64, u64)) {
+        self.identity = identity;
+    }
+
+    /// Device and inode of its file.
+    pub(super) fn identity(&self) -> (u64, u64) {
+        self.identity
+    }
+
     /// The listening socket, non-blocking.
     pub(crate) fn listener(&self) -> &UnixListener {
         &self.listener

@@ -9,6 +9,8 @@ use kakehi_command::proto::{
     SetProtectedHealthCheck, WaitDrained,
 };
 
+use super::gather::WorkerId;
+
 /// What is to be done for a request.
 #[derive(Debug, PartialEq)]
 pub(super) enum Route {
@@ -40,6 +42,10 @@ pub(super) enum Route {
     Subscribe,
     /// Hear when something has drained.
     WaitDrained(WaitDrained),
+    /// Put a successor in the place of a worker.
+    UpgradeWorker(WorkerId),
+    /// Put the program that is on disk now in the place of main.
+    UpgradeMain,
     /// Ask main alone.
     Ask(Question),
     /// Ask the workers, too.
@@ -150,6 +156,8 @@ pub(super) fn route(request: &Request) -> Result<Route, Refusal> {
         R::HardStop(_) => Route::Stop { hard: true },
         R::Logging(filter) => Route::Logging(filter.clone()),
         R::SubscribeEvents(_) => Route::Subscribe,
+        R::UpgradeWorker(id) => Route::UpgradeWorker(WorkerId(*id)),
+        R::UpgradeMain(_) => Route::UpgradeMain,
         R::WaitDrained(asked) => Route::WaitDrained(asked.clone()),
         R::Transaction(transaction) => Route::Transaction {
             orders: orders(&transaction.requests)?,
@@ -186,7 +194,7 @@ fn orders(requests: &[Request]) -> Result<Vec<Order>, Refusal> {
 #[cfg(test)]
 mod tests {
     use kakehi_command::proto::{
-        Cluster, ListWorkers, QueryRevision, SoftStop, Status, Transaction, UpgradeMain,
+        Cluster, ListWorkers, QueryRevision, ReturnListenSockets, SoftStop, Status, Transaction, UpgradeMain,
     };
 
     use super::*;
@@ -220,6 +228,8 @@ mod tests {
     #[test]
     fn commands_are_told_apart() {
         check(RequestType::SoftStop(SoftStop {}), Route::Stop { hard: false });
+        check(RequestType::UpgradeMain(UpgradeMain {}), Route::UpgradeMain);
+        check(RequestType::UpgradeWorker(3), Route::UpgradeWorker(WorkerId(3)));
         check(RequestType::ReloadConfiguration(String::new()), Route::Reload(None));
         check(RequestType::ReloadConfiguration("k.toml".to_owned()), Route::Reload(Some("k.toml".into())));
         check(RequestType::SaveState("s".to_owned()), Route::SaveState("s".into()));
@@ -228,8 +238,8 @@ mod tests {
 
     #[test]
     fn what_is_not_served_says_so_by_name() {
-        let upgrade = request(RequestType::UpgradeMain(UpgradeMain {}));
-        check_refused(&upgrade, "upgrade_main is not served yet by this version");
+        let lease = request(RequestType::ReturnListenSockets(ReturnListenSockets {}));
+        check_refused(&lease, "return_listen_sockets is not served yet by this version");
     }
 
     #[test]

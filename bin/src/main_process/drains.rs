@@ -16,6 +16,8 @@ use kakehi_command::proto::supervision::Departure;
 use kakehi_command::proto::{Event, EventKind, Request, WaitDrained};
 use kakehi_command::state::{Change, ConfigState, Effect};
 
+mod hand_over;
+
 use super::clients::{ClientId, failure};
 use super::gather::WorkerId;
 use super::mutations::ok;

@@ -8,6 +8,8 @@
 //!
 //! Values of secret headers are in the memory of main and its workers, and nowhere else.
 
+mod hand_over;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};

@@ -8,14 +8,20 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicU64;
 
+use kakehi_command::proto::hand_over::Limits;
 use kakehi_command::proto::supervision::{LimitTables as Wire, to_worker};
 use kakehi_lib::limits::key::SECRET_BYTES;
 use kakehi_lib::limits::{Layout, SharedTables};
 use kakehi_lib::net::shared_memory;
 
 use super::gather::WorkerId;
+use super::hand_over::{Named, Taking};
+use super::workers::RETIRING_PER_SLOT_MAX;
 
-/// Lanes beyond two for each worker slot: a worker that was lost has its own until it is reaped.
+/// Lanes of a worker slot: for the worker that serves, its successor, and those that retire.
+const LANES_PER_SLOT: usize = 2 + RETIRING_PER_SLOT_MAX;
+
+/// Lanes beyond: a worker that was lost has its own until it is reaped.
 const SPARE_LANES: usize = 2;
 
 /// The least number of entries, however few connections there may be.
@@ -37,12 +43,38 @@ impl LimitMemory {
             0 => connections.saturating_mul(workers).saturating_mul(2).max(ENTRIES_MIN),
             entries => entries,
         };
-        let layout = Layout { entries, lanes: workers * 2 + SPARE_LANES };
+        let layout = Layout { entries, lanes: workers * LANES_PER_SLOT + SPARE_LANES };
         let mut secret = [0; SECRET_BYTES];
         aws_lc_rs::rand::fill(&mut secret).map_err(|_| io::Error::other("the kernel gives no randomness"))?;
         let fd = shared_memory::create(layout.bytes())?;
         let words = shared_memory::map(&fd, layout.bytes())?;
         Ok(Self { fd, words, layout, secret, lanes: vec![None; layout.lanes] })
+    }
+
+    /// The memory that the program has left which this process ran before.
+    pub(super) fn taken_over(left: &Limits, taking: Taking) -> io::Result<Self> {
+        let wrong = |_| io::Error::from(io::ErrorKind::InvalidData);
+        let entries = usize::try_from(left.entries).map_err(wrong)?;
+        let layout = Layout { entries, lanes: left.lanes as usize };
+        let secret = left.secret.as_slice().try_into().map_err(|_| io::ErrorKind::InvalidData)?;
+        let fd = taking.own(left.fd)?;
+        let words = shared_memory::map(&fd, layout.bytes())?;
+        let lanes = (0..left.lanes).map(|lane| left.worker_of_lane.get(&lane).copied().map(WorkerId));
+        Ok(Self { fd, words, layout, secret, lanes: lanes.collect() })
+    }
+
+    /// For the next program of this process.
+    pub(super) fn left(&self, named: &mut Named) -> Limits {
+        let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+        let lanes = self.lanes.iter().enumerate();
+        let taken = lanes.filter_map(|(lane, worker)| Some((number(lane), (*worker)?.0)));
+        Limits {
+            fd: named.name(&self.fd),
+            entries: self.layout.entries as u64,
+            lanes: number(self.layout.lanes),
+            secret: self.secret.to_vec(),
+            worker_of_lane: taken.collect(),
+        }
     }
 
     /// A lane for a worker.
@@ -98,11 +130,11 @@ mod tests {
         assert_eq!(first.counters().try_add(key, 2), Added::OverLimit);
         memory.ended(WorkerId(1));
         assert_eq!(first.counters().count(key), 1);
-        for worker in 2..5 {
+        for worker in 2..7 {
             assert_eq!(tables(&mut memory, worker).counters().count(key), 1);
         }
-        assert!(memory.message(WorkerId(5)).is_err(), "four lanes, and four that are not gone");
+        assert!(memory.message(WorkerId(7)).is_err(), "six lanes, and six that are not gone");
         memory.ended(WorkerId(3));
-        assert!(memory.message(WorkerId(5)).is_ok());
+        assert!(memory.message(WorkerId(7)).is_ok());
     }
 }

@@ -30,6 +30,7 @@ use super::supervisor::{Supervisor, event};
 use super::tasks::{Apply, Done, Task, Work};
 use super::vetting::vet;
 use super::watch::send_sockets;
+use super::workers::Phase;
 
 /// Notes that are written out in an answer; the rest are counted.
 const NOTES_MAX: usize = 8;
@@ -321,7 +322,10 @@ impl Supervisor {
         let revision = self.configuration.revision;
         self.send_offered_secrets();
         for worker in self.fleet.workers_mut() {
-            send_sockets(worker, &self.sockets, &plan.send);
+            // Who retires takes nothing new.
+            if worker.phase() != Phase::Stopping {
+                send_sockets(worker, &self.sockets, &plan.send);
+            }
             worker.feed(Feed::new(Rc::clone(orders), revision));
         }
         for key in &plan.close {

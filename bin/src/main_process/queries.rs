@@ -47,7 +47,7 @@ impl Supervisor {
                 ok("Successfully listed listeners", Some(ContentType::ListenersList(list)))
             }
             Question::RequestCounts => {
-                let map = self.counts.iter().map(|(verb, count)| ((*verb).to_owned(), *count)).collect();
+                let map = self.counts.iter().map(|(verb, count)| (verb.to_string(), *count)).collect();
                 ok("Successfully counted requests", Some(ContentType::RequestCounts(RequestCounts { map })))
             }
             Question::Certificates(filters) => match state.query_certificates(filters) {
@@ -193,10 +193,19 @@ impl Supervisor {
         request: &Request,
     ) {
         let id = self.tasks.next_id();
-        let serving = self.fleet.workers_mut().filter(|worker| worker.phase() != Phase::Stopping);
-        let asked: Vec<WorkerId> = serving
+        // Who retires still carries something, which counts, but serves no configuration that could be asked for.
+        let of_sessions =
+            matches!(kind, QueryKind::Metrics(_) | QueryKind::Closed(_) | QueryKind::Left { .. });
+        let of_sessions = of_sessions && self.stopping.is_none();
+        let asked: Vec<WorkerId> = self
+            .fleet
+            .workers_mut()
             // One that is still booting answers nothing before it serves.
-            .filter(|worker| worker.phase() == Phase::Serving)
+            .filter(|worker| match worker.phase() {
+                Phase::Serving => true,
+                Phase::Stopping => of_sessions,
+                Phase::Booting(_) => false,
+            })
             .map(|worker| {
                 worker.send(to_worker::Message::Query(supervision::Query { id, request: request.clone() }));
                 worker.id()

@@ -6,9 +6,12 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use kakehi_command::proto::hand_over::Memory;
 use kakehi_command::proto::supervision::{SessionTable as Wire, to_worker};
 use kakehi_lib::net::shared_memory;
 use kakehi_lib::tls::session_table::SessionTable;
+
+use super::hand_over::{Named, Taking};
 
 /// See the module.
 #[derive(Debug)]
@@ -22,6 +25,17 @@ impl SessionMemory {
     pub(super) fn create(sessions: usize) -> io::Result<Self> {
         let bytes = SessionTable::bytes_for(sessions);
         Ok(Self { fd: shared_memory::create(bytes)?, bytes })
+    }
+
+    /// The memory that the program has left which this process ran before.
+    pub(super) fn taken_over(left: &Memory, taking: Taking) -> io::Result<Self> {
+        let bytes = usize::try_from(left.bytes).map_err(|_| io::ErrorKind::InvalidData)?;
+        Ok(Self { fd: taking.own(left.fd)?, bytes })
+    }
+
+    /// For the next program of this process.
+    pub(super) fn left(&self, named: &mut Named) -> Memory {
+        Memory { fd: named.name(&self.fd), bytes: self.bytes as u64 }
     }
 
     /// For a worker.

@@ -12,11 +12,14 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use kakehi_command::order::ListenerKey;
+use kakehi_command::proto::hand_over as wire;
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{BindToDevice, Ipv6V6Only, ReuseAddr, ReusePort};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
 };
+
+use super::hand_over::{Named, Taking};
 
 /// Connections the kernel may hold for a socket until they are accepted. The kernel takes the lower of
 /// this and `net.core.somaxconn`; the latter is what an operator tunes, hence the highest value here.
@@ -84,6 +87,29 @@ impl ListenSockets {
     /// No sockets yet, for `slots` workers.
     pub(super) fn new(slots: usize) -> Self {
         Self { slots, by_listener: BTreeMap::new() }
+    }
+
+    /// The sockets that the program has left which this process ran before.
+    pub(super) fn taken_over(slots: usize, left: &[wire::Listener], taking: Taking) -> io::Result<Self> {
+        let mut sockets = Self::new(slots);
+        for listener in left {
+            let key = ListenerKey::from_wire(&listener.address, listener.interface.as_deref())
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+            let owned = listener.fds.iter().map(|fd| taking.own(*fd)).collect::<io::Result<_>>()?;
+            sockets.by_listener.insert(key, Listening { sockets: owned, let_go_at: listener.let_go_at });
+        }
+        Ok(sockets)
+    }
+
+    /// For the next program of this process.
+    pub(super) fn left(&self, named: &mut Named) -> Vec<wire::Listener> {
+        let listeners = self.by_listener.iter().map(|(key, listening)| wire::Listener {
+            address: key.address.into(),
+            interface: key.interface.clone(),
+            fds: listening.sockets.iter().map(|socket| named.name(socket)).collect(),
+            let_go_at: listening.let_go_at,
+        });
+        listeners.collect()
     }
 
     /// Makes sure that a listener has its sockets. Nothing is left open if one of them fails.

@@ -13,11 +13,12 @@ use kakehi_command::state::{ConfigState, TransactionError};
 
 use super::command_socket::{CommandSocket, CommandSocketError};
 use super::files::{self, Snapshot, Source};
+use super::hand_over::program_path;
 use super::limits::LimitMemory;
 use super::sessions::SessionMemory;
 use super::sockets::ListenSockets;
 use super::soundness::Soundness;
-use super::supervisor::{Configuration, Prepared, Settings, Supervisor};
+use super::supervisor::{Companion, Configuration, Prepared, Settings, Supervisor};
 use super::vetting::vet_keys;
 use super::workers::{WorkerLog, WorkerWalls};
 use crate::process::descriptors::{self, DescriptorError};
@@ -29,6 +30,8 @@ use crate::process::signals::Signals;
 pub(crate) struct StartOptions {
     /// The file the configuration came from; `None` for the one embedded in the binary.
     pub(crate) config_path: Option<PathBuf>,
+    /// Processes that are to end with the proxy.
+    pub(crate) companions: Vec<Companion>,
     /// Called once, when all workers serve the whole configuration.
     pub(crate) on_ready: OnReady,
 }
@@ -96,6 +99,12 @@ pub(crate) enum StartError {
         /// How the last one did.
         how: String,
     },
+    /// It was to go on where another program has stopped.
+    #[error("cannot take over: {why}")]
+    TakeOver {
+        /// What is wrong.
+        why: String,
+    },
     /// The kernel refused something every start needs.
     #[error("cannot {step}: {source}")]
     Io {
@@ -135,6 +144,7 @@ pub(crate) fn run(mut config: Config, options: StartOptions) -> Result<ExitCode,
     let pid_file = config.pid_file_path.as_deref().map(write_pid_file).transpose()?;
     let settings = Settings {
         worker_timeout: config.worker_timeout,
+        worker_drain_timeout: config.worker_drain_timeout,
         client_timeout: config.ctl_command_timeout,
         unix_sockets: config.worker_unix_sockets,
         allowed_uids: config.command_allowed_uids.clone(),
@@ -145,6 +155,8 @@ pub(crate) fn run(mut config: Config, options: StartOptions) -> Result<ExitCode,
             Some(path) => Source::File(path),
             None => Source::Orders(config.orders.into()),
         },
+        pid_file_path: config.pid_file_path.clone(),
+        program: program_path(),
     };
     let supervisor = Supervisor::new(Prepared {
         settings,
@@ -163,6 +175,7 @@ pub(crate) fn run(mut config: Config, options: StartOptions) -> Result<ExitCode,
         sockets,
         command_socket,
         signals,
+        companions: options.companions,
         on_ready: options.on_ready,
     })?;
     supervisor.run()?;

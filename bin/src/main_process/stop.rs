@@ -69,7 +69,7 @@ impl Supervisor {
         }
         stopping.hard = hard;
         stopping.kill_at = hard.then(|| self.now + HARD_STOP_MAX);
-        self.fleet.broadcast(&to_worker::Message::Stop(Stop { hard }));
+        self.fleet.broadcast(&to_worker::Message::Stop(Stop { hard, patient: None }));
     }
 
     /// When the stop needs attention next.

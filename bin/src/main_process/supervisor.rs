@@ -5,14 +5,16 @@
 //! mean is in the neighbouring files, which extend [`Supervisor`]: [`super::mutations`],
 //! [`super::queries`], [`super::stop`]; workers are in [`super::watch`].
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use kakehi_command::config::UnixSockets;
 use kakehi_command::order::{ClusterId, verb_of};
+use kakehi_command::proto::hand_over::Child;
 use kakehi_command::proto::response_content::ContentType;
 use kakehi_command::proto::supervision::{LimitsConfig, ProbeSecret};
 use kakehi_command::proto::{
@@ -29,6 +31,7 @@ use super::drains::Drains;
 use super::expiry::Expiry;
 use super::files::{FileThread, Source};
 use super::gather::Lost;
+use super::hand_over::{HandingOver, Named, Taking};
 use super::health::Health;
 use super::limits::LimitMemory;
 use super::sessions::SessionMemory;
@@ -39,6 +42,7 @@ use super::stop::Stopping;
 use super::tasks::{Task, TaskId, Tasks, Work};
 use super::tickets::Tickets;
 use super::workers::{Fleet, FleetSettings, Worker, WorkerLog, WorkerWalls};
+use crate::process::child::Process;
 use crate::process::signals::{Asked, Signals};
 
 const COMMAND_SOCKET: Token = Token(0);
@@ -71,6 +75,8 @@ pub(super) const WORKER_FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub(super) struct Settings {
     /// Time for workers to answer.
     pub(super) worker_timeout: Duration,
+    /// How long a worker that was replaced may take to finish what it carries, before its idle connections are closed.
+    pub(super) worker_drain_timeout: Duration,
     /// Time a client of the command line waits for a sign of life; `None`: for ever.
     pub(super) client_timeout: Option<Duration>,
     /// The Unix sockets that workers may connect to.
@@ -85,6 +91,10 @@ pub(super) struct Settings {
     pub(super) limits: LimitsConfig,
     /// What a reload without a path reads.
     pub(super) source: Source,
+    /// The file with the id of this process.
+    pub(super) pid_file_path: Option<PathBuf>,
+    /// Where an upgrade finds its program.
+    pub(super) program: PathBuf,
 }
 
 impl Settings {
@@ -133,15 +143,50 @@ pub(super) struct Prepared {
     pub(super) command_socket: CommandSocket,
     /// The signals.
     pub(super) signals: Signals,
+    /// Processes that live as long as this one.
+    pub(super) companions: Vec<Companion>,
     /// Called when everything is served.
     pub(super) on_ready: OnReady,
+}
+
+/// A process beside the proxy, which ends with it: when its standard input is closed.
+#[derive(Debug)]
+pub(crate) struct Companion {
+    process: Process,
+    stdin: OwnedFd,
+}
+
+impl Companion {
+    /// One that this program has started.
+    pub(crate) fn new(process: Process, stdin: OwnedFd) -> Self {
+        Self { process, stdin }
+    }
+
+    /// One that the program has left which this process ran before.
+    pub(super) fn taken_over(left: &Child, taking: Taking) -> io::Result<Self> {
+        let stdin = taking.own(left.fd.ok_or(io::ErrorKind::InvalidData)?)?;
+        Ok(Self { process: Process::known(left.pid), stdin })
+    }
+
+    /// For the next program of this process.
+    pub(super) fn left(&self, named: &mut Named) -> Child {
+        Child { id: 0, pid: self.process.id(), fd: Some(named.name(&self.stdin)) }
+    }
+}
+
+impl Drop for Companion {
+    fn drop(&mut self) {
+        // It may have ended already: then there is nothing left to do.
+        let _gone = self.process.kill();
+        let _reaped = self.process.wait();
+    }
 }
 
 /// The main process.
 pub(super) struct Supervisor {
     poll: Poll,
     signals: Signals,
-    command_socket: CommandSocket,
+    pub(super) command_socket: CommandSocket,
     pub(super) on_ready: Option<OnReady>,
     pub(super) settings: Settings,
     pub(super) clients: Clients,
@@ -150,7 +195,7 @@ pub(super) struct Supervisor {
     pub(super) configuration: Configuration,
     pub(super) tasks: Tasks,
     pub(super) files: FileThread,
-    pub(super) counts: BTreeMap<&'static str, i32>,
+    pub(super) counts: BTreeMap<Cow<'static, str>, i32>,
     pub(super) tickets: Tickets,
     pub(super) sessions: Option<SessionMemory>,
     pub(super) limits: LimitMemory,
@@ -158,6 +203,9 @@ pub(super) struct Supervisor {
     pub(super) health: Health,
     pub(super) drains: Drains,
     pub(super) stopping: Option<Stopping>,
+    pub(super) handing_over: Option<HandingOver>,
+    /// Dropped last: requests in flight need them.
+    pub(super) companions: Vec<Companion>,
     pub(super) expiry: Expiry,
     /// How the last process ended, for the error if the start fails.
     pub(super) last_end: String,
@@ -213,6 +261,8 @@ impl Supervisor {
             health,
             drains: Drains::default(),
             stopping: None,
+            handing_over: None,
+            companions: prepared.companions,
             expiry: Expiry::new(now),
             last_end: String::new(),
             started: now,
@@ -250,6 +300,8 @@ impl Supervisor {
             self.serve_clients();
             self.settle_health();
             self.settle_drains();
+            self.settle_replacements()?;
+            self.settle_hand_over();
             self.clients.tidy(self.now);
             self.announce();
             if self.is_stopped() {
@@ -267,8 +319,9 @@ impl Supervisor {
             Some(self.tickets.next_deadline()),
             Some(self.expiry.deadline()),
             self.health.next_deadline(),
+            self.hand_over_deadline(),
         ];
-        let timeout = if self.clients.has_ready() {
+        let timeout = if self.clients.has_ready() && !self.is_handing_over() {
             Some(Duration::ZERO)
         } else {
             deadline.into_iter().flatten().min().map(|at| at.saturating_duration_since(self.now))
@@ -350,7 +403,9 @@ impl Supervisor {
         let response = match task.work {
             Work::Apply(apply) => self.finish_apply(apply),
             Work::Query(query) => self.finish_query(query),
-            Work::Files | Work::Drained { .. } => failure("the request was given up"),
+            Work::Files | Work::Drained { .. } | Work::Replace(_) | Work::HandOver => {
+                failure("the request was given up")
+            }
         };
         log::debug!("client {client}: {verb} answered {:?} after {took:?}", response.status());
         self.clients.answer(client, &response, self.now);
@@ -358,6 +413,10 @@ impl Supervisor {
 
     /// Gives each client that may have a request its turn.
     fn serve_clients(&mut self) {
+        // They wait for the program that will answer them.
+        if self.is_handing_over() {
+            return;
+        }
         for client in self.clients.take_ready() {
             let mut turns = 0;
             loop {
@@ -379,7 +438,7 @@ impl Supervisor {
     fn take_request(&mut self, client: ClientId, request: &Request) {
         let Some(peer) = self.clients.peer(client) else { return };
         let verb = verb_of(request).unwrap_or("unknown");
-        let count = self.counts.entry(verb).or_default();
+        let count = self.counts.entry(Cow::Borrowed(verb)).or_default();
         *count = count.saturating_add(1);
         self.clients.set_busy(client);
         let allowed = self.settings.allowed_uids.as_ref().is_none_or(|uids| uids.contains(&peer.uid));
@@ -422,6 +481,8 @@ impl Supervisor {
             Route::Subscribe => self.subscribe(client),
             Route::WaitDrained(asked) => self.wait_drained(client, verb, asked),
             Route::Ask(question) => self.answer_question(client, &question),
+            Route::UpgradeWorker(worker) => self.upgrade_worker(client, verb, worker),
+            Route::UpgradeMain => self.upgrade_main(client, verb),
             Route::AskWorkers(question) => self.ask_workers(client, verb, question, request),
         }
     }

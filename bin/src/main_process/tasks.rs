@@ -11,6 +11,7 @@ use kakehi_command::proto::{Event, QueryMetricsOptions, WaitDrained};
 use super::clients::ClientId;
 use super::drains::Leaver;
 use super::gather::{Gather, Lost, WorkerId};
+use super::replacements::Replacement;
 
 /// A request being worked on. Also the id of the query that workers are sent for it; never reused.
 pub(super) type TaskId = u64;
@@ -50,6 +51,10 @@ pub(super) enum Work {
         /// Who asked waits no longer.
         is_late: bool,
     },
+    /// A successor in the place of a worker, and the end of that one.
+    Replace(Replacement),
+    /// Another program in the place of this one.
+    HandOver,
 }
 
 /// A change on its way to the workers.
@@ -157,7 +162,7 @@ impl Tasks {
             match &mut task.work {
                 Work::Apply(apply) => apply.gather.lose(worker, why.clone()),
                 Work::Query(query) => query.gather.lose(worker, why.clone()),
-                Work::Files | Work::Drained { .. } => false,
+                Work::Files | Work::Drained { .. } | Work::Replace(_) | Work::HandOver => false,
             };
         }
     }
@@ -172,7 +177,7 @@ impl Tasks {
                 // `status` asks for less than the patience that a worker is due.
                 Work::Query(Query { gather, kind: QueryKind::Status }) => drop(gather.expire()),
                 Work::Query(query) => astray.extend(query.gather.expire()),
-                Work::Files => {}
+                Work::Files | Work::Replace(_) | Work::HandOver => {}
                 Work::Drained { is_late, .. } => *is_late = true,
             }
         }
@@ -186,7 +191,7 @@ impl Tasks {
         let is_complete = |task: &Task| match &task.work {
             Work::Apply(apply) => apply.gather.is_complete(),
             Work::Query(query) => query.gather.is_complete(),
-            Work::Files | Work::Drained { .. } => false,
+            Work::Files | Work::Drained { .. } | Work::Replace(_) | Work::HandOver => false,
         };
         self.tasks.iter().filter(|(_, task)| is_complete(task)).map(|(id, _)| *id).collect()
     }
@@ -200,6 +205,38 @@ impl Tasks {
         let over: Vec<TaskId> =
             self.tasks.iter().filter(|(_, task)| is_over(task)).map(|(id, _)| *id).collect();
         over.into_iter().filter_map(|id| self.tasks.remove(&id)).collect()
+    }
+
+    /// Workers that are being replaced, in the order in which that was asked for.
+    pub(super) fn replacements(&self) -> impl Iterator<Item = (TaskId, Replacement)> + '_ {
+        self.tasks.iter().filter_map(|(id, task)| match &task.work {
+            Work::Replace(replacement) => Some((*id, *replacement)),
+            _ => None,
+        })
+    }
+
+    /// When a request was taken up, if that was before this program.
+    pub(super) fn set_started(&mut self, id: TaskId, started: Instant) {
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.started = started;
+        }
+    }
+
+    /// A replacement is a step further.
+    pub(super) fn set_replacement(&mut self, id: TaskId, replacement: Replacement) {
+        if let Some(Work::Replace(it)) = self.tasks.get_mut(&id).map(|task| &mut task.work) {
+            *it = replacement;
+        }
+    }
+
+    /// All of them, with their ids.
+    pub(super) fn iter_ids(&self) -> impl Iterator<Item = (TaskId, &Task)> {
+        self.tasks.iter().map(|(id, task)| (*id, task))
+    }
+
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.values()
     }
 
     /// Clients to be told that their request is still being worked on, and what it waits for.
@@ -223,6 +260,11 @@ impl Tasks {
 }
 
 impl Task {
+    /// Whether it is an upgrade of main.
+    pub(super) fn is_hand_over(&self) -> bool {
+        matches!(self.work, Work::HandOver)
+    }
+
     fn waits_for(&self) -> String {
         let list = |workers: Vec<WorkerId>| {
             let ids: Vec<String> = workers.iter().map(ToString::to_string).collect();
@@ -233,6 +275,8 @@ impl Task {
             Work::Query(query) => list(query.gather.waiting().collect()),
             Work::Files => "Still working on files...".to_owned(),
             Work::Drained { who, .. } => format!("Still waiting for {who}..."),
+            Work::Replace(replacement) => replacement.waits_for(),
+            Work::HandOver => "Still preparing the new program...".to_owned(),
         }
     }
 }

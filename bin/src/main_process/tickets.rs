@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use kakehi_command::proto::supervision::{TicketKeys as Wire, to_worker};
-use kakehi_lib::tls::settings::ticket_keys_wire;
+use kakehi_lib::tls::settings::{ticket_keys, ticket_keys_wire};
 use kakehi_lib::tls::ticket_keys::{LIFETIME_DEFAULT, TicketKeys};
 use zeroize::Zeroizing;
 
@@ -54,7 +54,15 @@ impl Tickets {
         to_worker::Message::TicketKeys(self.wire())
     }
 
-    fn wire(&self) -> Wire {
+    /// Those of the program that this process ran before.
+    pub(super) fn take_over(&mut self, wire: &Wire, now: Instant) {
+        self.keys = ticket_keys(wire);
+        let left = self.keys.rotation_due_at().saturating_sub(wall_clock());
+        self.due = now + Duration::from_secs(left);
+    }
+
+    /// All of them.
+    pub(super) fn wire(&self) -> Wire {
         ticket_keys_wire(&self.keys)
     }
 }

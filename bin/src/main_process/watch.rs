@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use kakehi_command::channel::Received;
-use kakehi_command::order::ListenerKey;
+use kakehi_command::order::{ListenerKey, Order};
 use kakehi_command::proto::EventKind;
 use kakehi_command::proto::supervision::{Boot, Start, from_worker, to_worker};
 use mio::Token;
@@ -18,7 +18,7 @@ use super::sessions::SessionMemory;
 use super::sockets::ListenSockets;
 use super::start::StartError;
 use super::supervisor::{Configuration, Supervisor, event};
-use super::workers::{Ended, HEARTBEAT, Loss, Worker};
+use super::workers::{Ended, HEARTBEAT, Loss, Role, Worker};
 
 /// Before the proxy is up, a slot's workers may die so often in a row; then the start has failed.
 const DEATHS_AT_START_MAX: u32 = 4;
@@ -118,6 +118,10 @@ impl Supervisor {
             log::info!("worker {id} (pid {}) has ended", loss.pid);
             return Ok(());
         }
+        if loss.role == Role::Retiring {
+            log::info!("worker {id} (pid {}), which was replaced, has ended: {why}", loss.pid);
+            return Ok(());
+        }
         self.report_loss(&loss, why);
         self.share_out_probes();
         self.publish("main", event(EventKind::WorkerKilled));
@@ -130,8 +134,9 @@ impl Supervisor {
     }
 
     fn report_loss(&self, loss: &Loss, why: &str) {
-        let Loss { id, pid, slot, lifetime, acknowledged, delay, young_deaths } = loss;
+        let Loss { id, pid, slot, role: _, lifetime, acknowledged, delay, young_deaths } = loss;
         let next = match delay {
+            None if self.fleet.holds(*slot) => "another one has its slot".to_owned(),
             Some(Duration::ZERO) => "replaced at once".to_owned(),
             Some(delay) => format!("death {young_deaths} in a row: replaced in {delay:?}"),
             None => "not replaced (worker_automatic_restart)".to_owned(),
@@ -153,39 +158,45 @@ impl Supervisor {
         let ready_by = self.now + self.patience(orders.len());
         for slot in due {
             let relaunched = self.on_ready.is_none();
-            let worker = match self.fleet.spawn(slot, self.now, ready_by) {
-                Ok(worker) => worker,
+            let id = match self.fleet.spawn(slot, self.now, ready_by) {
+                Ok(worker) => worker.id(),
                 Err(error) => {
                     log::error!("cannot start a worker for slot {slot}: {error}; it is tried again");
                     continue;
                 }
             };
-            worker.send(to_worker::Message::Boot(Boot {
-                worker_id: worker.id().0,
-                config: self.settings.server.clone(),
-                limits: self.settings.limits,
-            }));
-            worker.send(self.tickets.message());
-            match self.sessions.as_ref().map(SessionMemory::message).transpose() {
-                Ok(Some((message, fd))) => worker.send_with(message, fd),
-                Ok(None) => {}
-                Err(error) => log::warn!("worker {} gets no memory for TLS sessions: {error}", worker.id()),
-            }
-            match self.limits.message(worker.id()) {
-                Ok((message, fd)) => worker.send_with(message, fd),
-                Err(error) => log::error!("worker {} counts nothing for limits: {error}", worker.id()),
-            }
-            send_all(worker, self.health.before_state());
-            worker.feed(Feed::new(Rc::clone(&orders), self.configuration.revision));
-            send_all(worker, self.health.behind_state());
-            let keys: Vec<_> = self.sockets.keys().cloned().collect();
-            send_sockets(worker, &self.sockets, &keys);
-            worker.send(to_worker::Message::Start(Start {}));
-            log::debug!("worker {} (pid {}) starts in slot {slot}", worker.id(), worker.pid());
+            self.equip(id, &orders);
+            log::debug!("worker {id} starts in slot {slot}");
             if relaunched {
                 self.publish("main", event(EventKind::WorkerRelaunched));
             }
         }
+    }
+
+    /// Gives a new worker all that it needs to serve.
+    pub(super) fn equip(&mut self, id: WorkerId, orders: &Rc<[Order]>) {
+        let Some(worker) = self.fleet.by_id(id) else { return };
+        worker.send(to_worker::Message::Boot(Boot {
+            worker_id: id.0,
+            config: self.settings.server.clone(),
+            limits: self.settings.limits,
+        }));
+        worker.send(self.tickets.message());
+        match self.sessions.as_ref().map(SessionMemory::message).transpose() {
+            Ok(Some((message, fd))) => worker.send_with(message, fd),
+            Ok(None) => {}
+            Err(error) => log::warn!("worker {id} gets no memory for TLS sessions: {error}"),
+        }
+        match self.limits.message(id) {
+            Ok((message, fd)) => worker.send_with(message, fd),
+            Err(error) => log::error!("worker {id} counts nothing for limits: {error}"),
+        }
+        send_all(worker, self.health.before_state());
+        worker.feed(Feed::new(Rc::clone(orders), self.configuration.revision));
+        send_all(worker, self.health.behind_state());
+        let keys: Vec<_> = self.sockets.keys().cloned().collect();
+        send_sockets(worker, &self.sockets, &keys);
+        worker.send(to_worker::Message::Start(Start {}));
     }
 
     /// Sends what waits for workers; loses those whose channel has failed.

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use kakehi_command::config::Config;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -78,6 +78,53 @@ pub(crate) fn close_inherited_on_exec() -> io::Result<()> {
         let _closed_meanwhile = fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
     }
     Ok(())
+}
+
+/// Whether the next program of this process has these descriptors, too.
+///
+/// # Errors
+/// One of them is not open.
+pub(crate) fn keep_on_exec(descriptors: &[RawFd], keep: bool) -> io::Result<()> {
+    let flag = if keep { FdFlag::empty() } else { FdFlag::FD_CLOEXEC };
+    for descriptor in descriptors {
+        // SAFETY: the number is only given to fcntl(2), which refuses one that is not open.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(*descriptor) };
+        fcntl(descriptor, FcntlArg::F_SETFD(flag))?;
+    }
+    Ok(())
+}
+
+/// A duplicate of a descriptor of which only the number is known: the program that this process was before has told
+/// it. The duplicate is closed on exec; the other stays as it is.
+///
+/// # Errors
+/// It is not open, or no descriptor is left.
+pub(crate) fn duplicate(descriptor: RawFd) -> io::Result<OwnedFd> {
+    if descriptor < 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: the number is only given to fcntl(2), which refuses one that is not open, and is not -1.
+    unsafe { BorrowedFd::borrow_raw(descriptor) }.try_clone_to_owned()
+}
+
+/// A descriptor of which only the number is known, as this program's own: the program that this process was before has
+/// told it, and nothing else here knows it.
+///
+/// # Errors
+/// It is not open.
+pub(crate) fn adopt(descriptor: RawFd) -> io::Result<OwnedFd> {
+    keep_on_exec(&[descriptor], false)?;
+    // SAFETY: it is open, as fcntl(2) has just said; it was opened by another program, so that nothing in this one owns
+    // it; and whoever calls this takes each number once, as it was told.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Closes descriptors of which only the numbers are known, and which nothing here owns.
+pub(crate) fn close(descriptors: &[RawFd]) {
+    for descriptor in descriptors {
+        // One that is not open is no loss.
+        let _closed = nix::unistd::close(*descriptor);
+    }
 }
 
 /// Raises the soft limit to the hard one, which is given. Nothing here goes through all descriptors there could be,

@@ -3,6 +3,7 @@
 //!
 //! Nothing here knows what the process is for; the main process and the workers share it.
 
+pub(crate) mod child;
 pub(crate) mod descriptors;
 pub(crate) mod logging;
 pub(crate) mod memory;

@@ -16,6 +16,11 @@ impl PidFile {
         fs::write(path, contents())?;
         Ok(Self { path: path.to_owned() })
     }
+
+    /// The file that the program has written which this process was before.
+    pub(crate) fn inherited(path: PathBuf) -> Self {
+        Self { path }
+    }
 }
 
 impl Drop for PidFile {

@@ -127,6 +127,35 @@ impl<Tx: Message, Rx: Message + Default> Channel<Tx, Rx> {
         Self { control: Some(ControlBuffer::new()), ..Self::new(stream, frame_bytes_max) }
     }
 
+    /// A channel that goes on where another one of this socket, in another program, has stopped: with what that one had
+    /// [read](Self::unread) and [not sent](Self::unsent). It accepts no descriptors.
+    ///
+    /// # Errors
+    /// [`FrameError::TooLarge`] if more was read than a frame may have bytes.
+    pub fn resume(
+        stream: UnixStream,
+        frame_bytes_max: usize,
+        unread: &[u8],
+        unsent: &[u8],
+    ) -> Result<Self, FrameError> {
+        let mut channel = Self::new(stream, frame_bytes_max);
+        if channel.reader.feed(unread) < unread.len() {
+            return Err(FrameError::TooLarge { length: unread.len() as u64, max: frame_bytes_max });
+        }
+        channel.outgoing.bytes = unsent.to_vec();
+        Ok(channel)
+    }
+
+    /// What was read and not taken out yet.
+    pub fn unread(&self) -> &[u8] {
+        self.reader.buffered()
+    }
+
+    /// What is queued and not sent yet. Descriptors that go with it are not in it.
+    pub fn unsent(&self) -> &[u8] {
+        &self.outgoing.bytes[self.outgoing.sent..]
+    }
+
     /// Queues one message; [`flush`](Self::flush) sends it.
     ///
     /// # Errors

@@ -113,6 +113,11 @@ impl FrameReader {
         self.end - self.start
     }
 
+    /// What was received and not yet given out.
+    pub fn buffered(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
     /// Bytes of memory held.
     pub fn capacity_bytes(&self) -> usize {
         self.buffer.len()

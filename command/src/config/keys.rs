@@ -128,6 +128,7 @@ pub(super) static TOP: &[Key] = &[
     key("worker_count", from_one(1024), "2", Yes),
     key("worker_automatic_restart", Flag, "true", Yes),
     key("worker_timeout", from_one(U32), "10", Yes),
+    key("worker_drain_timeout", from_one(U32), "120", Yes),
     key("worker_sandbox", Flag, "true", Yes),
     key("worker_unix_sockets", OneOf(&["any", "paths", "none"]), "\"any\"", Yes),
     // Parsed and never acted on by Sōzu either.

@@ -98,6 +98,8 @@ pub struct Config {
     pub worker_automatic_restart: bool,
     /// How long the main process waits for the workers' answers to one request.
     pub worker_timeout: Duration,
+    /// How long a worker that was replaced may take to finish what it carries. Ours.
+    pub worker_drain_timeout: Duration,
     /// Whether workers give up what they do not need of the kernel. Ours.
     pub worker_sandbox: bool,
     /// Which Unix sockets workers may connect to. Ours.

@@ -61,6 +61,7 @@ pub(super) fn settings(
         worker_count: workers,
         worker_automatic_restart: top.flag("worker_automatic_restart").unwrap_or(true),
         worker_timeout: timeout(top, "worker_timeout"),
+        worker_drain_timeout: timeout(top, "worker_drain_timeout"),
         worker_sandbox: top.flag("worker_sandbox").unwrap_or(true),
         worker_unix_sockets: top
             .text("worker_unix_sockets")

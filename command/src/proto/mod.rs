@@ -13,6 +13,10 @@ mod secret;
 #[allow(missing_docs, reason = "generated; documented in supervision.proto")]
 #[allow(clippy::all, reason = "generated")]
 pub mod supervision;
+#[rustfmt::skip]
+#[allow(missing_docs, reason = "generated; documented in hand_over.proto")]
+#[allow(clippy::all, reason = "generated")]
+pub mod hand_over;
 
 pub use address::AddressError;
 pub use command::*;

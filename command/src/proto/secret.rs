@@ -8,7 +8,7 @@ use std::fmt;
 use zeroize::Zeroize;
 
 use super::{
-    BackendTls, CertificateAndKey, HealthCheckHeaderValue, HttpsListenerConfig,
+    BackendTls, CertificateAndKey, HealthCheckHeaderValue, HttpsListenerConfig, hand_over,
     supervision::{ProbeSecret, TicketKey},
 };
 
@@ -27,6 +27,25 @@ impl fmt::Debug for CertificateAndKey {
 impl Drop for CertificateAndKey {
     fn drop(&mut self) {
         self.key.zeroize();
+    }
+}
+
+// What has been read and not understood yet may be anything.
+impl fmt::Debug for hand_over::Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("fd", &self.fd).field("task", &self.task).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for hand_over::Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("id", &self.id).field("pid", &self.pid).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for hand_over::Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limits").field("entries", &self.entries).finish_non_exhaustive()
     }
 }
 

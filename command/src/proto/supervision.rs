@@ -116,6 +116,10 @@ pub struct Stop {
     /// False: finish what is in flight, then answer Drained and exit.
     #[prost(bool, required, tag = "1")]
     pub hard: bool,
+    /// Without hard: connections that carry nothing stay until their clients send, or
+    /// end them; their next request is their last one.
+    #[prost(bool, optional, tag = "2")]
+    pub patient: ::core::option::Option<bool>,
 }
 /// All keys of session tickets: the first seals, each of them opens.
 #[derive(Clone, PartialEq, ::prost::Message)]

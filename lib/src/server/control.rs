@@ -21,7 +21,7 @@ use kakehi_command::proto::{
 use kakehi_command::state::ConfigState;
 use mio::net::TcpListener;
 
-use super::worker::{Configuration, Worker};
+use super::worker::{Configuration, Idle, Worker};
 use crate::limits::{Layout, SharedTables};
 use crate::metrics::Metric;
 use crate::net::kernel::{Kernel, adopt_listener};
@@ -43,7 +43,7 @@ pub(super) enum Wish {
     /// Go on.
     Serve,
     /// Finish what is in flight, then say so and end.
-    Drain,
+    Drain(Idle),
     /// End now.
     Stop,
     /// Main is gone.
@@ -160,7 +160,8 @@ impl Control {
             Some(to_worker::Message::LimitTables(tables)) => self.map_limits(&tables, worker)?,
             Some(to_worker::Message::Query(query)) => self.answer(query, worker)?,
             Some(to_worker::Message::Stop(stop)) => {
-                return Ok(if stop.hard { Wish::Stop } else { Wish::Drain });
+                let idle = if stop.patient() { Idle::Kept } else { Idle::Closed };
+                return Ok(if stop.hard { Wish::Stop } else { Wish::Drain(idle) });
             }
             Some(to_worker::Message::Boot(_)) | None => {
                 return Err(ControlError::Protocol("a frame that is not for a running worker"));

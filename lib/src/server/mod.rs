@@ -18,7 +18,7 @@ mod orders;
 pub mod timers;
 pub mod worker;
 
-pub use worker::Worker;
+pub use worker::{Idle, Worker};
 
 use crate::net::kernel::{Kernel, readiness};
 use crate::tls::client_config::SystemAuthorities;
@@ -126,10 +126,10 @@ fn serve(
             match control.receive(worker)? {
                 Wish::Serve => {}
                 Wish::Stop => return Ok(Exit::Stopped),
-                Wish::Drain => ending = Some(begin_end(worker, Exit::Drained)),
+                Wish::Drain(idle) => ending = Some(begin_end(worker, idle, Exit::Drained)),
                 Wish::Orphaned => {
                     log::warn!("the main process is gone: finishing what is in flight");
-                    ending = Some(begin_end(worker, Exit::Orphaned));
+                    ending = Some(begin_end(worker, Idle::Closed, Exit::Orphaned));
                 }
             }
         }
@@ -163,8 +163,8 @@ fn flush(poll: &Poll, control: &mut Control) -> Result<bool, WorkerError> {
     Ok(flushed)
 }
 
-fn begin_end(worker: &mut Worker<Kernel>, exit: Exit) -> Exit {
-    worker.drain();
+fn begin_end(worker: &mut Worker<Kernel>, idle: Idle, exit: Exit) -> Exit {
+    worker.drain(idle);
     exit
 }
 

@@ -62,6 +62,15 @@ pub struct Configuration {
     pub worker_id: u32,
 }
 
+/// What becomes of connections that carry nothing, while the worker drains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Idle {
+    /// They are closed.
+    Closed,
+    /// They stay until their client sends something, which is answered as the last of the connection, or ends them.
+    Kept,
+}
+
 /// See the module.
 pub struct Worker<N: Network> {
     pub(crate) shared: Shared<N>,
@@ -134,6 +143,7 @@ impl<N: Network> Worker<N> {
             seed,
             scratch: Scratch::default(),
             draining: false,
+            keeps_idle: false,
             settings: configuration.settings,
         };
         Self {
@@ -464,9 +474,11 @@ impl<N: Network> Worker<N> {
         }
     }
 
-    /// Closes all listeners, lets what is in flight finish, and keeps nothing alive.
-    pub fn drain(&mut self) {
+    /// Closes all listeners, lets what is in flight finish, and keeps nothing alive. May be called again, to close
+    /// those that were kept.
+    pub fn drain(&mut self, idle: Idle) {
         self.shared.draining = true;
+        self.shared.keeps_idle = idle == Idle::Kept;
         for index in self.shared.listeners.indexes() {
             self.close_listener(index);
         }

@@ -232,13 +232,20 @@ pub struct Shared<N: Network> {
     pub scratch: Scratch,
     /// Stopping: finish what is in flight, keep nothing alive.
     pub draining: bool,
+    /// While draining: connections that carry nothing stay until their client sends something, or ends them.
+    pub keeps_idle: bool,
     /// Limits and times.
     pub settings: Settings,
 }
 
 impl<N: Network> Shared<N> {
-    /// Whether connections of this listener end as soon as they carry nothing: it accepts no more, or the whole worker
-    /// drains.
+    /// Whether connections that carry nothing are to end now.
+    pub(crate) fn closes_idle(&self) -> bool {
+        self.draining && !self.keeps_idle
+    }
+
+    /// Whether connections of this listener end with the request that they carry: it accepts no more, or the whole
+    /// worker drains.
     pub(crate) fn is_leaving(&self, listener: usize) -> bool {
         self.draining || self.listeners.is_leaving(listener)
     }

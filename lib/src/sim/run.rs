@@ -27,7 +27,7 @@ use super::tls::User;
 use super::world::{Door, Faults, Lapse, Sabotage, World};
 use crate::metrics::Metric;
 use crate::net::Ready;
-use crate::server::worker::Configuration;
+use crate::server::worker::{Configuration, Idle};
 use crate::session::Settings;
 
 /// Back connections are given up after this.
@@ -319,7 +319,7 @@ impl Run {
         self.ledger.drained_at = Some(self.engine.world.borrow().now);
         if self.engine.world.borrow().sabotage != Some(Sabotage::ForgetDraining) {
             self.engine.tick();
-            self.engine.worker.drain();
+            self.engine.worker.drain(Idle::Closed);
         }
     }
 

@@ -2,14 +2,17 @@
 //!
 //! A slot outlives its workers: it owns the accept queues ([`super::sockets`]) and remembers how its
 //! last workers died. A worker that is lost is killed, handed to the list of the dying until the kernel
-//! reports its end, and replaced: at once, or after a delay if the slot is in a crash loop.
+//! reports its end, and replaced: at once, or after a delay if the slot is in a crash loop. One that is
+//! replaced while it serves goes on until its successor does, and then retires ([`succession`]).
 
+mod hand_over;
 mod spawn;
+mod succession;
 mod worker;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::process::{Child, ExitStatus};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use kakehi_command::channel::{Channel, ChannelError};
@@ -20,7 +23,10 @@ use mio::{Interest, Registry, Token};
 use super::backoff::Backoff;
 use super::gather::WorkerId;
 use super::supervisor::TOKEN_STEP;
+use crate::process::child::Process;
 pub(crate) use spawn::{WorkerLog, WorkerWalls};
+pub(crate) use succession::RETIRING_PER_SLOT_MAX;
+use succession::Retiring;
 pub(crate) use worker::{HEARTBEAT, Phase, Worker};
 
 /// How long the process id of a worker that was reaped counts as its own: far longer than its last connection to the
@@ -31,8 +37,10 @@ const REAPED_KNOWN_FOR: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Fleet {
     slots: Vec<Slot>,
+    /// Replaced by a successor that serves; each finishes what it carries.
+    retiring: Vec<Retiring>,
     dying: Vec<Dying>,
-    tokens: BTreeMap<Token, usize>,
+    tokens: BTreeMap<Token, WorkerId>,
     next_id: u32,
     next_token: Token,
     registry: Registry,
@@ -50,7 +58,8 @@ pub(super) struct Fleet {
 #[derive(Debug, Default)]
 struct Slot {
     worker: Option<Worker>,
-    token: Option<Token>,
+    /// The worker that is to take its place, and does not serve yet.
+    successor: Option<Worker>,
     backoff: Backoff,
     /// The last worker that was lost here, and its process id.
     last: Option<(WorkerId, u32)>,
@@ -62,7 +71,7 @@ struct Slot {
 #[derive(Debug)]
 struct Dying {
     id: WorkerId,
-    child: Child,
+    child: Process,
 }
 
 /// A process that ended.
@@ -76,6 +85,17 @@ pub(super) struct Ended {
     pub(super) status: ExitStatus,
     /// True if it still held its slot: nobody knew yet.
     pub(super) unexpected: bool,
+}
+
+/// What a worker is in its slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The one that serves there.
+    Holder,
+    /// The one that is about to.
+    Successor,
+    /// One that did, and has been replaced.
+    Retiring,
 }
 
 /// What a fleet is made of.
@@ -104,6 +124,8 @@ pub(super) struct Loss {
     pub(super) pid: u32,
     /// Its slot.
     pub(super) slot: usize,
+    /// What it was there.
+    pub(super) role: Role,
     /// How long it lived.
     pub(super) lifetime: Duration,
     /// The last revision it applied.
@@ -122,6 +144,7 @@ impl Fleet {
         let slots = (0..slots).map(|_| Slot { respawn_at: Some(now), ..Slot::default() }).collect();
         Self {
             slots,
+            retiring: Vec::new(),
             dying: Vec::new(),
             tokens: BTreeMap::new(),
             next_id: 0,
@@ -140,56 +163,68 @@ impl Fleet {
     /// cannot be spawned, the slot waits as after a young death.
     pub(super) fn spawn(&mut self, slot: usize, now: Instant, ready_by: Instant) -> io::Result<&mut Worker> {
         debug_assert!(self.slots[slot].worker.is_none(), "a slot has one worker");
-        let id = WorkerId(self.next_id);
-        self.next_id += 1;
-        let token = self.next_token;
-        self.next_token.0 += TOKEN_STEP;
-        let place = &mut self.slots[slot];
-        place.respawn_at = None;
-        let spawned = spawn::spawn(id, &self.log, self.walls).and_then(|(child, stream)| {
-            let channel = Channel::new(stream, self.frame_bytes_max);
-            let worker = Worker::new(id, slot, child, channel, now, ready_by);
-            match self.registry.register(&mut SourceFd(&worker.descriptor()), token, Interest::READABLE) {
-                Ok(()) => Ok(worker),
-                Err(error) => {
-                    self.dying.push(Dying::kill(worker));
-                    Err(error)
-                }
-            }
-        });
-        match spawned {
-            Ok(worker) => {
-                place.token = Some(token);
-                self.tokens.insert(token, slot);
-                Ok(place.worker.insert(worker))
-            }
+        self.slots[slot].respawn_at = None;
+        match self.spawn_for(slot, now, ready_by) {
+            Ok(worker) => Ok(self.slots[slot].worker.insert(worker)),
             Err(error) => {
+                let place = &mut self.slots[slot];
                 place.respawn_at = Some(now + place.backoff.after_death(Duration::ZERO));
                 Err(error)
             }
         }
     }
 
-    /// Takes a worker out of its slot, kills what is left of it, and plans its successor. `None` if it
-    /// holds no slot any more.
+    fn spawn_for(&mut self, slot: usize, now: Instant, ready_by: Instant) -> io::Result<Worker> {
+        let id = WorkerId(self.next_id);
+        self.next_id += 1;
+        let (child, stream) = spawn::spawn(id, &self.log, self.walls)?;
+        let channel = Channel::new(stream, self.frame_bytes_max);
+        let mut worker = Worker::new(id, slot, child, channel, now, ready_by);
+        match self.watch(&mut worker) {
+            Ok(()) => Ok(worker),
+            Err(error) => {
+                self.dying.push(Dying::kill(worker));
+                Err(error)
+            }
+        }
+    }
+
+    fn watch(&mut self, worker: &mut Worker) -> io::Result<()> {
+        let token = self.next_token;
+        self.next_token.0 += TOKEN_STEP;
+        self.registry.register(&mut SourceFd(&worker.descriptor()), token, Interest::READABLE)?;
+        worker.set_token(token);
+        self.tokens.insert(token, worker.id());
+        Ok(())
+    }
+
+    /// Takes a worker out of its place, kills what is left of it, and plans its successor. `None` if it
+    /// has no place any more.
     pub(super) fn lose(&mut self, id: WorkerId, now: Instant) -> Option<Loss> {
-        let slot = self.slot_of(id)?;
-        let place = &mut self.slots[slot];
-        let worker = place.worker.take()?;
+        let (worker, role) = self.take(id)?;
         // The descriptor leaves the poll when it is closed; this also works if somebody else holds it.
         let _gone = self.registry.deregister(&mut SourceFd(&worker.descriptor()));
-        if let Some(token) = place.token.take() {
-            self.tokens.remove(&token);
-        }
-        place.last = Some((id, worker.pid()));
+        self.tokens.remove(&worker.token());
+        let slot = worker.slot();
+        let place = &mut self.slots[slot];
         let lifetime = now.saturating_duration_since(worker.spawned_at());
         let stopping = worker.phase() == Phase::Stopping;
-        let delay = (self.restart && !stopping).then(|| place.backoff.after_death(lifetime));
-        place.respawn_at = delay.map(|delay| now + delay);
+        let mut delay = None;
+        if role == Role::Holder {
+            place.last = Some((id, worker.pid()));
+        }
+        // Whoever is to take its place does so as soon as it serves.
+        let is_empty = place.worker.is_none() && place.successor.is_none();
+        if role != Role::Retiring && is_empty && self.restart && !stopping {
+            let wait = place.backoff.after_death(lifetime);
+            delay = Some(wait);
+            place.respawn_at = Some(now + wait);
+        }
         let loss = Loss {
             id,
             pid: worker.pid(),
             slot,
+            role,
             lifetime,
             acknowledged: worker.acknowledged(),
             delay,
@@ -199,12 +234,27 @@ impl Fleet {
         Some(loss)
     }
 
+    /// Takes a worker out of wherever it is.
+    fn take(&mut self, id: WorkerId) -> Option<(Worker, Role)> {
+        let is_it = |worker: &mut Worker| worker.id() == id;
+        for place in &mut self.slots {
+            if let Some(worker) = place.worker.take_if(is_it) {
+                return Some((worker, Role::Holder));
+            }
+            if let Some(worker) = place.successor.take_if(is_it) {
+                return Some((worker, Role::Successor));
+            }
+        }
+        let index = self.retiring.iter().position(|retiring| retiring.worker.id() == id)?;
+        Some((self.retiring.swap_remove(index).worker, Role::Retiring))
+    }
+
     /// Collects every process that has ended.
     pub(super) fn reap(&mut self, now: Instant) -> Vec<Ended> {
         let mut ended = Vec::new();
         let remembered = |(_, at): &(u32, Instant)| now.saturating_duration_since(*at) < REAPED_KNOWN_FOR;
         self.reaped.retain(remembered);
-        for worker in self.slots.iter_mut().filter_map(|slot| slot.worker.as_mut()) {
+        for worker in self.workers_mut() {
             if let Ok(Some(status)) = worker.child.try_wait() {
                 ended.push(Ended { id: worker.id(), pid: worker.pid(), status, unexpected: true });
             }
@@ -243,7 +293,7 @@ impl Fleet {
 
     /// Kills every worker that still runs.
     pub(super) fn kill_all(&mut self) {
-        for worker in self.slots.iter_mut().filter_map(|slot| slot.worker.as_mut()) {
+        for worker in self.workers_mut() {
             kill(&mut worker.child);
         }
     }
@@ -258,13 +308,14 @@ impl Fleet {
     /// Sends what waits; names the workers whose channels have failed.
     pub(super) fn pump(&mut self) -> Vec<(WorkerId, ChannelError)> {
         let mut failed = Vec::new();
-        for (worker, token) in self.slots.iter_mut().filter_map(|slot| slot.worker.as_mut().zip(slot.token)) {
+        for worker in every(&mut self.slots, &mut self.retiring) {
             let mut pumped = worker.pump();
             // Room is of interest from the first time on that there is none: a worker reads, and each message
             // that it takes would wake us otherwise.
             if pumped.is_ok() && worker.needs_room() {
                 let both = Interest::READABLE | Interest::WRITABLE;
-                let watched = self.registry.reregister(&mut SourceFd(&worker.descriptor()), token, both);
+                let watched =
+                    self.registry.reregister(&mut SourceFd(&worker.descriptor()), worker.token(), both);
                 pumped = watched.map_err(ChannelError::from);
             }
             if let Err(error) = pumped {
@@ -309,28 +360,32 @@ impl Fleet {
             Phase::Serving | Phase::Stopping => None,
         });
         let heartbeats = self.workers().filter_map(|worker| worker.next_heartbeat(self.patience));
-        self.slots.iter().filter_map(|slot| slot.respawn_at).chain(boots).chain(heartbeats).min()
+        let retirements = self.retiring.iter().filter_map(|retiring| retiring.next_deadline());
+        let respawns = self.slots.iter().filter_map(|slot| slot.respawn_at);
+        respawns.chain(boots).chain(heartbeats).chain(retirements).min()
     }
 
     /// The worker behind an event.
     pub(super) fn by_token(&mut self, token: Token) -> Option<&mut Worker> {
-        let slot = *self.tokens.get(&token)?;
-        self.slots.get_mut(slot)?.worker.as_mut()
+        let id = *self.tokens.get(&token)?;
+        self.by_id(id)
     }
 
-    /// A worker that holds a slot.
+    /// A worker that runs.
     pub(super) fn by_id(&mut self, id: WorkerId) -> Option<&mut Worker> {
         self.workers_mut().find(|worker| worker.id() == id)
     }
 
-    /// Workers that hold a slot, in the order of the slots.
+    /// Workers that run: those that hold a slot, in the order of the slots, each with its successor if that is
+    /// about to take its place; then those that retire.
     pub(super) fn workers(&self) -> impl Iterator<Item = &Worker> {
-        self.slots.iter().filter_map(|slot| slot.worker.as_ref())
+        let placed = self.slots.iter().flat_map(|slot| slot.worker.iter().chain(&slot.successor));
+        placed.chain(self.retiring.iter().map(|retiring| &retiring.worker))
     }
 
     /// As [`workers`](Self::workers).
     pub(super) fn workers_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
-        self.slots.iter_mut().filter_map(|slot| slot.worker.as_mut())
+        every(&mut self.slots, &mut self.retiring)
     }
 
     /// The last worker of each slot that has none now, and its process id.
@@ -338,7 +393,7 @@ impl Fleet {
         self.slots.iter().filter(|slot| slot.worker.is_none()).filter_map(|slot| slot.last)
     }
 
-    /// Ids of the workers that hold a slot.
+    /// Ids of the workers that run.
     pub(super) fn ids(&self) -> Vec<WorkerId> {
         self.workers().map(Worker::id).collect()
     }
@@ -364,10 +419,12 @@ impl Fleet {
     pub(super) fn set_log_filter(&mut self, filter: &str) {
         filter.clone_into(&mut self.log.filter);
     }
+}
 
-    fn slot_of(&self, id: WorkerId) -> Option<usize> {
-        self.slots.iter().position(|slot| slot.worker.as_ref().is_some_and(|worker| worker.id() == id))
-    }
+/// As [`Fleet::workers`], with the rest of the fleet left free.
+fn every<'f>(slots: &'f mut [Slot], retiring: &'f mut [Retiring]) -> impl Iterator<Item = &'f mut Worker> {
+    let placed = slots.iter_mut().flat_map(|slot| slot.worker.iter_mut().chain(&mut slot.successor));
+    placed.chain(retiring.iter_mut().map(|retiring| &mut retiring.worker))
 }
 
 impl Dying {
@@ -379,7 +436,7 @@ impl Dying {
     }
 }
 
-fn kill(child: &mut Child) {
+fn kill(child: &mut Process) {
     // It may have ended by itself meanwhile; nothing else can fail for a child of ours.
     if let Err(error) = child.kill() {
         log::debug!("cannot kill pid {}: {error}", child.id());

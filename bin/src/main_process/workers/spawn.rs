@@ -5,11 +5,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use kakehi_command::config::UnixSockets;
 
 use crate::main_process::gather::WorkerId;
+use crate::process::child::Process;
 use crate::worker::{ID_VARIABLE, LOG_TARGET_VARIABLE, SANDBOX_VARIABLE, UNIX_SOCKETS_VARIABLE};
 
 /// This very program, also if its file was replaced or removed since it was started.
@@ -43,7 +44,7 @@ pub(crate) struct WorkerWalls {
 /// The other side becomes the worker's standard input: everything else here is close-on-exec. The
 /// worker gets a process group of its own, so that a Ctrl-C at the terminal reaches the main process
 /// alone.
-pub(super) fn spawn(id: WorkerId, log: &WorkerLog, walls: WorkerWalls) -> io::Result<(Child, UnixStream)> {
+pub(super) fn spawn(id: WorkerId, log: &WorkerLog, walls: WorkerWalls) -> io::Result<(Process, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     let child = worker_program()?
         .arg("worker")
@@ -55,7 +56,7 @@ pub(super) fn spawn(id: WorkerId, log: &WorkerLog, walls: WorkerWalls) -> io::Re
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .process_group(0)
         .spawn()?;
-    Ok((child, ours))
+    Ok((child.into(), ours))
 }
 
 fn worker_program() -> io::Result<Command> {

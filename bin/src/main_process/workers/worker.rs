@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::process::Child;
 use std::time::{Duration, Instant};
 
 use kakehi_command::channel::{Channel, ChannelError, FDS_PER_MESSAGE_MAX, Flushed, Received};
@@ -12,9 +11,11 @@ use kakehi_command::proto::supervision::{
     FromWorker, ListenSocket, ListenSockets, Query, ToWorker, from_worker, to_worker,
 };
 use kakehi_command::proto::{ListenerType, Status};
+use mio::Token;
 
 use crate::main_process::feed::Feed;
 use crate::main_process::gather::WorkerId;
+use crate::process::child::Process;
 
 /// The channel is given more to send only while less than this waits in it, so that a worker that is
 /// slow to read costs a bounded amount of memory.
@@ -39,7 +40,7 @@ pub(crate) enum Phase {
 pub(crate) struct Worker {
     id: WorkerId,
     slot: usize,
-    pub(super) child: Child,
+    pub(super) child: Process,
     channel: Channel<ToWorker, FromWorker>,
     outbox: VecDeque<Outgoing>,
     phase: Phase,
@@ -52,6 +53,8 @@ pub(crate) struct Worker {
     asked_at: Option<Instant>,
     /// An event comes when its channel has room.
     watched_for_room: bool,
+    /// Under which its channel is watched.
+    token: Token,
 }
 
 /// Something to be sent, in its most compact form.
@@ -65,7 +68,7 @@ impl Worker {
     pub(super) fn new(
         id: WorkerId,
         slot: usize,
-        child: Child,
+        child: Process,
         channel: Channel<ToWorker, FromWorker>,
         spawned_at: Instant,
         ready_by: Instant,
@@ -82,7 +85,33 @@ impl Worker {
             heard_at: spawned_at,
             asked_at: None,
             watched_for_room: false,
+            token: Token(usize::MAX),
         }
+    }
+
+    pub(super) fn token(&self) -> Token {
+        self.token
+    }
+
+    pub(super) fn set_token(&mut self, token: Token) {
+        self.token = token;
+    }
+
+    /// It was somebody else's, and serves, or retires.
+    pub(super) fn go_on(&mut self, acknowledged: u64, retires: bool, now: Instant) {
+        self.phase = if retires { Phase::Stopping } else { Phase::Serving };
+        self.acknowledged = acknowledged;
+        self.heard_at = now;
+    }
+
+    /// Whether nothing is on its way to it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.outbox.is_empty() && !self.channel.wants_write()
+    }
+
+    /// What was read of its channel and not understood yet.
+    pub(super) fn unread(&self) -> &[u8] {
+        self.channel.unread()
     }
 
     pub(crate) fn id(&self) -> WorkerId {

@@ -380,7 +380,7 @@ impl<S: Stream> HttpSession<S> {
             if let Some(step) = self.begin_early(shared) {
                 return step;
             }
-            return if shared.draining && self.is_idle() { self.retire() } else { Step::Wait };
+            return if shared.closes_idle() && self.is_idle() { self.retire() } else { Step::Wait };
         }
         let was_early = self.front.is_handshaking();
         if was_early && !shared.begin_handshake_step() {
@@ -409,7 +409,7 @@ impl<S: Stream> HttpSession<S> {
                 } else if was_early && !self.front.is_handshaking() {
                     return Step::Again;
                 }
-                if shared.draining && self.is_idle() { self.retire() } else { Step::Wait }
+                if shared.closes_idle() && self.is_idle() { self.retire() } else { Step::Wait }
             }
             Read::Thirsty => {
                 self.thirst(Use::Record, shared);

@@ -53,7 +53,7 @@ impl<S: Stream> HttpSession<S> {
             return Step::Again;
         }
         let quiet = self.request.is_drained() && self.response.is_drained();
-        if !(shared.draining && quiet) {
+        if !(shared.closes_idle() && quiet) {
             return Step::Wait;
         }
         self.end_tunnel(shared);

@@ -375,7 +375,7 @@ impl<S: Stream> TcpSession<S> {
             return Step::Again;
         }
         let quiet = self.up.is_drained() && self.down.is_drained() && !self.awaits_answer;
-        if shared.draining && quiet { Step::End } else { Step::Wait }
+        if shared.closes_idle() && quiet { Step::End } else { Step::Wait }
     }
 
     /// The connection comes to nothing.

@@ -33,6 +33,7 @@ use super::tls::{Tls, User};
 use super::world::{Door, Faults, Lapse, Sabotage, World};
 use super::{Options, Report};
 use crate::metrics::Metric;
+use crate::server::worker::Idle;
 
 mod actor;
 mod book;
@@ -211,7 +212,7 @@ impl Run {
         self.engine.world.borrow_mut().note(|| "the worker drains".to_owned());
         self.book.drained = Some(self.engine.world.borrow().now);
         self.engine.tick();
-        self.engine.worker.drain();
+        self.engine.worker.drain(Idle::Closed);
     }
 
     /// Faults have stopped: a new client gets what it asks for.
