@@ -8,9 +8,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use kakehi_command::channel::{Channel, ChannelError, Flushed, FrameError, LENGTH_BYTES, Received};
@@ -20,6 +22,7 @@ use mio::{Interest, Registry, Token};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use prost::Message;
 
+use super::audit::Answered;
 use super::supervisor::TOKEN_STEP;
 
 /// With more answer bytes than this waiting for a client, its next request waits too.
@@ -51,10 +54,14 @@ impl fmt::Display for ClientId {
 }
 
 /// Who is at the other end, as the kernel knew it when the connection was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Peer {
     /// User id.
     pub(super) uid: u32,
+    /// Group id.
+    pub(super) gid: u32,
+    /// Name of its program, as the kernel has it: at most 15 bytes.
+    pub(super) comm: Rc<str>,
     /// Process id.
     pub(super) pid: i32,
 }
@@ -119,6 +126,8 @@ pub(super) struct Clients {
     next_token: Token,
     /// Set while accepting pauses, or has work left over.
     accept_at: Option<Instant>,
+    /// Since they were taken last.
+    answered: Vec<Answered>,
 }
 
 impl Clients {
@@ -131,7 +140,13 @@ impl Clients {
             registry,
             next_token: first_token,
             accept_at: None,
+            answered: Vec::new(),
         }
+    }
+
+    /// The answers since this was called last.
+    pub(super) fn take_answered(&mut self) -> Vec<Answered> {
+        std::mem::take(&mut self.answered)
     }
 
     /// Accepts who waits at `listener`, but for our own workers.
@@ -168,7 +183,12 @@ impl Clients {
 
     fn admit(&mut self, stream: UnixStream, is_worker: impl Fn(i32) -> bool) -> io::Result<()> {
         let credentials = getsockopt(&stream, PeerCredentials)?;
-        let peer = Peer { uid: credentials.uid(), pid: credentials.pid() };
+        let peer = Peer {
+            uid: credentials.uid(),
+            gid: credentials.gid(),
+            comm: program_of(credentials.pid()),
+            pid: credentials.pid(),
+        };
         // It has no business here, whatever its user may do: somebody else has taken it over, or command_socket is
         // the unix_path of a backend.
         if is_worker(peer.pid) {
@@ -267,6 +287,7 @@ impl Clients {
     /// Sends the final answer of the request being worked on.
     pub(super) fn answer(&mut self, id: ClientId, response: &Response, now: Instant) {
         debug_assert!(response.status() != ResponseStatus::Processing, "the final answer");
+        self.answered.push(Answered::new(id, response));
         if let Some(client) = self.clients.get_mut(&id) {
             client.busy = false;
             self.ready.push_back(id);
@@ -314,7 +335,7 @@ impl Clients {
 
     /// Who a client is.
     pub(super) fn peer(&self, id: ClientId) -> Option<Peer> {
-        self.clients.get(&id).map(|client| client.peer)
+        self.clients.get(&id).map(|client| client.peer.clone())
     }
 
     /// Closes what is over, and drops who has stalled. Call it once a turn.
@@ -464,6 +485,14 @@ impl Client {
     fn is_over(&self) -> bool {
         self.exhausted && !self.busy && !self.channel.wants_write()
     }
+}
+
+/// The name of the program that a process runs; `-` if it is gone already.
+fn program_of(pid: i32) -> Rc<str> {
+    let comm = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let comm = String::from_utf8_lossy(&comm);
+    let comm = comm.trim_end_matches('\n');
+    Rc::from(if comm.is_empty() { "-" } else { comm })
 }
 
 /// A final answer that says no.

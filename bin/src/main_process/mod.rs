@@ -6,6 +6,7 @@
 //! know neither sockets nor clocks. Read [`start::run`] first, then
 //! [`supervisor::Supervisor`].
 
+mod audit;
 mod backoff;
 mod clients;
 mod closed;

@@ -320,6 +320,7 @@ impl Supervisor {
         self.configuration.revision += 1;
         self.configuration.last_verb = verb;
         let revision = self.configuration.revision;
+        self.audit.accepted(client, revision);
         self.send_offered_secrets();
         for worker in self.fleet.workers_mut() {
             // Who retires takes nothing new.

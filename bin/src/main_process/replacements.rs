@@ -169,6 +169,11 @@ impl Supervisor {
                 ("upgrade_worker", Work::Replace(replacement))
             }
         };
+        match &work {
+            Work::HandOver => self.resume_audit(client, verb, "the proxy".to_owned()),
+            Work::Replace(it) => self.resume_audit(client, verb, format!("worker {}", it.predecessor())),
+            _ => {}
+        }
         let id = self.add_task(client, verb, left.deadline_in_ms.map(Duration::from_millis), work);
         self.tasks.set_started(id, ago(self.now, left.age_ms));
     }

@@ -11,6 +11,7 @@ use kakehi_command::config::Config;
 use kakehi_command::order::ListenerKind;
 use kakehi_command::state::{ConfigState, TransactionError};
 
+use super::audit::{Audit, AuditTargets};
 use super::command_socket::{CommandSocket, CommandSocketError};
 use super::files::{self, Snapshot, Source};
 use super::hand_over::program_path;
@@ -61,6 +62,14 @@ pub(crate) enum StartError {
     LogTarget {
         /// As configured.
         target: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The audit log cannot be written.
+    #[error("audit_logs_target, audit_logs_json_target: cannot open {}: {source}", path.display())]
+    AuditTarget {
+        /// The file.
+        path: PathBuf,
         /// What the kernel said.
         source: io::Error,
     },
@@ -157,7 +166,12 @@ pub(crate) fn run(mut config: Config, options: StartOptions) -> Result<ExitCode,
         },
         pid_file_path: config.pid_file_path.clone(),
         program: program_path(),
+        audit: AuditTargets {
+            text: config.audit_logs_target.clone(),
+            json: config.audit_logs_json_target.clone(),
+        },
     };
+    let audit = open_audit(&settings.audit)?;
     let supervisor = Supervisor::new(Prepared {
         settings,
         worker_log,
@@ -175,6 +189,7 @@ pub(crate) fn run(mut config: Config, options: StartOptions) -> Result<ExitCode,
         sockets,
         command_socket,
         signals,
+        audit,
         companions: options.companions,
         on_ready: options.on_ready,
     })?;
@@ -182,6 +197,11 @@ pub(crate) fn run(mut config: Config, options: StartOptions) -> Result<ExitCode,
     log::info!("stopped");
     drop(pid_file);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Who changes what has to be told, if that is asked for.
+fn open_audit(targets: &AuditTargets) -> Result<Audit, StartError> {
+    Audit::open(targets).map_err(|(path, source)| StartError::AuditTarget { path, source })
 }
 
 /// A kernel that has none to give is no reason not to serve.

@@ -24,6 +24,7 @@ use kakehi_command::state::ConfigState;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
+use super::audit::{Audit, AuditTargets, is_audited};
 use super::clients::{ClientId, ClientLimits, Clients, Turn, failure};
 use super::command_socket::CommandSocket;
 use super::dispatch::{self, Question, Route};
@@ -95,6 +96,8 @@ pub(super) struct Settings {
     pub(super) pid_file_path: Option<PathBuf>,
     /// Where an upgrade finds its program.
     pub(super) program: PathBuf,
+    /// Where it is told who has changed what.
+    pub(super) audit: AuditTargets,
 }
 
 impl Settings {
@@ -143,6 +146,8 @@ pub(super) struct Prepared {
     pub(super) command_socket: CommandSocket,
     /// The signals.
     pub(super) signals: Signals,
+    /// Opened at the targets of the settings.
+    pub(super) audit: Audit,
     /// Processes that live as long as this one.
     pub(super) companions: Vec<Companion>,
     /// Called when everything is served.
@@ -204,6 +209,7 @@ pub(super) struct Supervisor {
     pub(super) drains: Drains,
     pub(super) stopping: Option<Stopping>,
     pub(super) handing_over: Option<HandingOver>,
+    pub(super) audit: Audit,
     /// Dropped last: requests in flight need them.
     pub(super) companions: Vec<Companion>,
     pub(super) expiry: Expiry,
@@ -262,6 +268,7 @@ impl Supervisor {
             drains: Drains::default(),
             stopping: None,
             handing_over: None,
+            audit: prepared.audit,
             companions: prepared.companions,
             expiry: Expiry::new(now),
             last_end: String::new(),
@@ -301,10 +308,12 @@ impl Supervisor {
             self.settle_health();
             self.settle_drains();
             self.settle_replacements()?;
+            self.settle_audit();
             self.settle_hand_over();
             self.clients.tidy(self.now);
             self.announce();
             if self.is_stopped() {
+                self.settle_audit();
                 return Ok(());
             }
         }
@@ -441,6 +450,9 @@ impl Supervisor {
         let count = self.counts.entry(Cow::Borrowed(verb)).or_default();
         *count = count.saturating_add(1);
         self.clients.set_busy(client);
+        if is_audited(request) {
+            self.begin_audit(client, verb, request);
+        }
         let allowed = self.settings.allowed_uids.as_ref().is_none_or(|uids| uids.contains(&peer.uid));
         if !allowed {
             log::warn!("client {client} ({peer}): {verb} refused, its user is not in command_allowed_uids");

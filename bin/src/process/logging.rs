@@ -11,7 +11,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::{OnceLock, RwLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::{LevelFilter, Log, Metadata, Record};
 
@@ -176,8 +176,7 @@ impl Log for Logger {
         if !self.enabled(record.metadata()) {
             return;
         }
-        #[expect(clippy::disallowed_methods, reason = "a log line carries the time it was written")]
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = wall_clock();
         let mut line = String::with_capacity(160);
         write_line(&mut line, since_epoch.as_nanos(), self.pid, &self.tag, record);
         // There is no one left to tell when the log itself cannot be written.
@@ -194,6 +193,17 @@ fn write_line(line: &mut String, nanos: u128, pid: u32, tag: &str, record: &Reco
     let message = record.args();
     // Writing to a String cannot fail.
     let _infallible = writeln!(line, "{} {nanos} {pid} {} {tag}\t{message}", Rfc3339(nanos), record.level());
+}
+
+/// The time since the epoch.
+#[expect(clippy::disallowed_methods, reason = "a line of a log carries the time it was written")]
+pub(crate) fn wall_clock() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// A time since the epoch, as `2026-01-31T23:59:59.123456Z` (RFC 3339).
+pub(crate) fn rfc3339(since_epoch: Duration) -> String {
+    Rfc3339(since_epoch.as_nanos()).to_string()
 }
 
 /// Nanoseconds since the epoch, shown as `2026-01-31T23:59:59.123456Z`.

@@ -92,6 +92,10 @@ pub struct Config {
     pub log_level: String,
     /// `stdout`, or a URL: `file://PATH`, and those not served yet.
     pub log_target: String,
+    /// File for a line of text on each change: who, what, when.
+    pub audit_logs_target: Option<PathBuf>,
+    /// The same, one JSON object a line.
+    pub audit_logs_json_target: Option<PathBuf>,
     /// Worker processes, 1 to 1024.
     pub worker_count: u16,
     /// Whether a worker that died is replaced.

@@ -89,6 +89,10 @@ pub struct Settings {
     /// Where an upgrade finds its program.
     #[prost(string, required, tag = "18")]
     pub program_path: ::prost::alloc::string::String,
+    #[prost(string, optional, tag = "19")]
+    pub audit_text_path: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "20")]
+    pub audit_json_path: ::core::option::Option<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Uids {
@@ -265,6 +269,11 @@ pub struct Client {
     pub unsent: ::prost::alloc::vec::Vec<u8>,
     #[prost(message, optional, tag = "8")]
     pub task: ::core::option::Option<Task>,
+    #[prost(uint32, required, tag = "9")]
+    pub gid: u32,
+    /// The name of its program.
+    #[prost(string, required, tag = "10")]
+    pub comm: ::prost::alloc::string::String,
 }
 /// What a client waits for.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -31,6 +31,8 @@ impl Clients {
             let told = wire::Client {
                 fd: named.name_raw(client.channel.as_raw_fd()),
                 uid: client.peer.uid,
+                gid: client.peer.gid,
+                comm: client.peer.comm.to_string(),
                 pid: client.peer.pid,
                 subscribed: client.subscribed,
                 finished: client.finished,
@@ -61,7 +63,7 @@ impl Clients {
         self.registry.register(&mut SourceFd(&channel.as_raw_fd()), id.0, interest)?;
         let client = Client {
             channel,
-            peer: Peer { uid: left.uid, pid: left.pid },
+            peer: Peer { uid: left.uid, gid: left.gid, comm: left.comm.as_str().into(), pid: left.pid },
             busy: left.task.is_some(),
             subscribed: left.subscribed,
             finished: left.finished,

@@ -112,6 +112,8 @@ impl Supervisor {
             log_target: log.target.clone(),
             pid_file_path: settings.pid_file_path.as_deref().map(text),
             program_path: text(&settings.program),
+            audit_text_path: settings.audit.text.as_deref().map(text),
+            audit_json_path: settings.audit.json.as_deref().map(text),
         }
     }
 }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use kakehi_command::order::Order;
 use kakehi_command::proto::hand_over as wire;
 
+use super::super::audit::{Audit, AuditTargets};
 use super::super::clients::failure;
 use super::super::command_socket::CommandSocket;
 use super::super::files::Source;
@@ -145,6 +146,10 @@ fn prepare(
     let slots = settings.slots as usize;
     let identity = (socket.device, socket.inode);
     let pid_file = settings.pid_file_path.as_ref().map(PathBuf::from);
+    let audit = AuditTargets {
+        text: settings.audit_text_path.as_ref().map(PathBuf::from),
+        json: settings.audit_json_path.as_ref().map(PathBuf::from),
+    };
     let prepared = Prepared {
         settings: Settings {
             worker_timeout: Duration::from_millis(settings.worker_timeout_ms),
@@ -158,6 +163,7 @@ fn prepare(
             source: source_of(settings)?,
             pid_file_path: pid_file.clone(),
             program: PathBuf::from(&settings.program_path),
+            audit: audit.clone(),
         },
         worker_log,
         probe_secrets: Vec::new(),
@@ -177,6 +183,8 @@ fn prepare(
             .map_err(lost("listening sockets"))?,
         command_socket: CommandSocket::inherited(listener, PathBuf::from(&socket.path)),
         signals,
+        audit: Audit::open(&audit)
+            .map_err(|(path, error)| format!("cannot open {}: {error}", path.display()))?,
         companions: told
             .companions
             .iter()
