@@ -40,6 +40,43 @@ fn the_real_command_line_in_json() {
     every_verb(&real(), true);
 }
 
+/// What scripts parse is the same, byte for byte.
+#[test]
+#[ignore = "needs the real command line: SOZU_BIN"]
+fn our_json_is_that_of_the_real_command_line() {
+    let (_link, ours) = link();
+    let backend = Backend::named("hello");
+    let proxy = Proxy::builder().cluster("a", "a.test", &[backend.address()]).start();
+    let [ours, real] = [ours, real()].map(|program| Verbs { cli: proxy.cli().by(&program), json: true });
+    let (https, authority) = (free_address(), Authority::default());
+    write_pem(&proxy, "old", &authority.issue(&["tls.test"]), &authority);
+    ours.ok(&format!("listener https add -a {https}"));
+    ours.ok(&format!("listener https activate -a {https}"));
+    ours.ok(&format!(
+        "certificate add -a {https} --certificate old.pem --certificate-chain old.chain --key old.key"
+    ));
+    ours.ok("cluster health-check set --id a --mode tcp --interval 60");
+    for command in [
+        "status",
+        "cluster list",
+        "cluster list --id a",
+        "cluster list --domain a.test",
+        "cluster tags --id a",
+        "cluster health-check list",
+        "cluster close-sessions --id a",
+        "cluster add --id b --load-balancing-policy hrw",
+        "frontend list",
+        "listener list",
+        "certificate list --workers",
+        "certificate list --domain tls.test",
+        "connection-limit show",
+        "subnet-connection-limit show",
+        "logging info",
+    ] {
+        assert_eq!(ours.ok(command), real.ok(command), "{command}");
+    }
+}
+
 fn link() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().expect("a directory");
     let program = directory.path().join("sozu");
