@@ -225,7 +225,9 @@ fn clusters(verbs: &Verbs, at: SocketAddr, backend: &Backend) {
 }
 
 fn health_checks(verbs: &Verbs) {
-    verbs.ok("cluster health-check set --id app --mode tcp --interval 60 --probe-timeout 2 --healthy-threshold 1");
+    verbs.ok(
+        "cluster health-check set --id app --mode tcp --interval 60 --probe-timeout 2 --healthy-threshold 1",
+    );
     verbs.ok(
         "cluster health-check set --id app --uri /up --interval 60 --unhealthy-threshold 9 --expected-status 200",
     );
@@ -336,7 +338,8 @@ fn tcp(verbs: &Verbs) {
     verbs.ok(&format!("frontend tcp add -i mail -a {at} --tags owner=ada"));
     verbs.ok(&format!("listener tcp activate -a {at}"));
     TcpClient::connect(at).hears("echo");
-    verbs.ok(&format!("listener tcp update -a {at} --front-timeout 12 --back-timeout 13 --connect-timeout 4"));
+    verbs
+        .ok(&format!("listener tcp update -a {at} --front-timeout 12 --back-timeout 13 --connect-timeout 4"));
     verbs.tells("frontend list --tcp", "mail");
     TcpClient::connect(at).hears("echo");
     verbs.ok(&format!("frontend tcp remove -i mail -a {at}"));

@@ -321,7 +321,8 @@ mod tests {
         !path.query(&Value::Array(vec![record])).is_empty()
     }
 
-    const RECORD: &str = r#"{"status":503,"cluster":"x","host":"a\u002eb","tags":{"team":"t"},"none":null,"n":1e2}"#;
+    const RECORD: &str =
+        r#"{"status":503,"cluster":"x","host":"a\u002eb","tags":{"team":"t"},"none":null,"n":1e2}"#;
 
     #[test]
     fn comparisons_are_decided_here() {
@@ -375,7 +376,7 @@ mod tests {
             Just("null".to_owned()),
             any::<bool>().prop_map(|b| b.to_string()),
             (-20_i64..20).prop_map(|n| n.to_string()),
-            (-20_i32..20).prop_map(|n| format!("{}.5", n)),
+            (-20_i32..20).prop_map(|n| format!("{n}.5")),
             Just("1e1".to_owned()),
             "[a-cé ]{0,2}".prop_map(|text| format!("\"{text}\"")),
             "[a-c&|)]{0,2}".prop_map(|text| format!("'{text}'")),
@@ -429,14 +430,15 @@ mod tests {
             Just("null".to_owned()),
             any::<bool>().prop_map(|b| b.to_string()),
             (-20_i64..20).prop_map(|n| n.to_string()),
-            (-20_i32..20).prop_map(|n| format!("{}.5", n)),
+            (-20_i32..20).prop_map(|n| format!("{n}.5")),
             Just("1.0e1".to_owned()),
             "[a-cé ]{0,2}".prop_map(|text| format!("\"{text}\"")),
             Just("\"\\u0061\\n\"".to_owned()),
         ];
         plain.prop_recursive(2, 8, 3, |inner| {
             prop_oneof![
-                prop::collection::vec(inner.clone(), 0..3).prop_map(|values| format!("[{}]", values.join(", "))),
+                prop::collection::vec(inner.clone(), 0..3)
+                    .prop_map(|values| format!("[{}]", values.join(", "))),
                 inner.prop_map(|value| format!("{{\"a\": {value}}}")),
             ]
         })
