@@ -105,8 +105,8 @@ impl Verbs {
         let output = self.run(command);
         assert_eq!(output.code, Some(0), "{command}: {output:#?}");
         if self.json {
-            serde_json::from_str::<serde_json::Value>(&output.stdout)
-                .unwrap_or_else(|error| panic!("{command}: {error}: {output:#?}"));
+            let value = serde_json::from_str::<serde_json::Value>(&output.stdout);
+            assert!(value.is_ok(), "{command}: {value:?}: {output:#?}");
         }
         output.stdout
     }
