@@ -15,6 +15,8 @@ const VERB_MAX: Duration = Duration::from_secs(30);
 pub struct Cli {
     config: Option<PathBuf>,
     directory: PathBuf,
+    /// None: the binary under test.
+    program: Option<PathBuf>,
 }
 
 /// What one run left behind.
@@ -31,7 +33,26 @@ pub struct CliOutput {
 impl Cli {
     /// With `-c config`, in `directory`, which is the user's runtime directory, too.
     pub fn new(config: Option<&Path>, directory: &Path) -> Self {
-        Cli { config: config.map(Path::to_owned), directory: directory.to_owned() }
+        Cli { config: config.map(Path::to_owned), directory: directory.to_owned(), program: None }
+    }
+
+    /// The same by another program, such as a link to ours under another name.
+    pub fn by(self, program: &Path) -> Self {
+        Cli { program: Some(program.to_owned()), ..self }
+    }
+
+    /// The command without arguments, for a verb that does not end by itself.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(self.program.as_deref().unwrap_or_else(|| kakehi_binary()));
+        if let Some(config) = &self.config {
+            command.arg("-c").arg(config);
+        }
+        command
+            .current_dir(&self.directory)
+            .env_remove("RUST_LOG")
+            .env("XDG_RUNTIME_DIR", &self.directory)
+            .stdin(Stdio::null());
+        command
     }
 
     /// Runs `kakehi [-c CONFIG] ARGUMENTS`.
@@ -39,18 +60,11 @@ impl Cli {
     /// # Panics
     /// If it does not end within 30 s.
     pub fn run(&self, arguments: &[&str]) -> CliOutput {
-        let mut command = Command::new(kakehi_binary());
-        if let Some(config) = &self.config {
-            command.arg("-c").arg(config);
-        }
         let output = tempfile::tempdir().expect("a directory for the output");
         let file = |name: &str| std::fs::File::create(output.path().join(name)).expect("a fresh file");
-        let mut child = command
+        let mut child = self
+            .command()
             .args(arguments)
-            .current_dir(&self.directory)
-            .env_remove("RUST_LOG")
-            .env("XDG_RUNTIME_DIR", &self.directory)
-            .stdin(Stdio::null())
             .stdout(file("stdout"))
             .stderr(file("stderr"))
             .spawn()

@@ -194,7 +194,11 @@ fn wrong_arguments_are_exit_status_2() {
 #[test]
 fn verbs_of_later_versions_say_so() {
     let proxy = Proxy::builder().workers(1).start();
-    for arguments in [&["upgrade"][..], &["frontend", "udp", "add", "-i", "a", "-a", "127.0.0.1:1"]] {
+    proxy.cli().ok(&["cluster", "add", "-i", "a"]);
+    for arguments in [
+        &["cluster", "h2", "enable", "-i", "a"][..],
+        &["frontend", "udp", "add", "-i", "a", "-a", "127.0.0.1:1"],
+    ] {
         let output = proxy.cli().run(arguments);
         assert_ne!(output.code, Some(0), "{arguments:?}");
         assert!(output.stderr.contains("not served yet"), "{arguments:?}: {output:?}");

@@ -64,7 +64,7 @@ impl Logs {
     pub(super) fn run(self, globals: &Globals) -> Result<(), CliError> {
         let (query, file) = self.query_and_file()?;
         let selection = Selection::new(query.as_deref(), &self.fields, globals.json)?;
-        let mut reading = Reading::new(selection, self.max_line as usize);
+        let mut reading = Reading::new(selection, self.max_line as usize, self.follow);
         match file {
             None if self.follow => Err(CliError::Unusable(
                 "--follow needs a FILE; standard input is followed as it is".to_owned(),
@@ -73,7 +73,6 @@ impl Logs {
             Some(path) if self.follow => {
                 let unusable = |error| CliError::File { path: path.clone(), error };
                 let mut source = Followed::open(&path, self.new).map_err(unusable)?;
-                reading.tells_at_once = true;
                 loop {
                     reading.read(&mut source, &path)?;
                     match source.wait().map_err(unusable)? {
@@ -118,26 +117,29 @@ struct Reading {
     lines: Lines,
     line_bytes_max: usize,
     out: BufWriter<StdoutLock<'static>>,
-    /// Lines so far, empty ones included.
-    count: u64,
+    tally: Tally,
+}
+
+/// How many lines there were, and how many of them bad.
+#[derive(Default)]
+struct Tally {
+    /// Empty ones included.
+    lines: u64,
     bad: u64,
-    /// The first of them, with what is wrong with it.
-    first_bad: Option<(u64, BadLine)>,
+    /// The first bad one, with what is wrong with it.
+    first: Option<(u64, BadLine)>,
     /// There may be no end at which to tell of bad lines.
     tells_at_once: bool,
 }
 
 impl Reading {
-    fn new(selection: Selection, line_bytes_max: usize) -> Self {
+    fn new(selection: Selection, line_bytes_max: usize, tells_at_once: bool) -> Self {
         Self {
             selection,
             lines: Lines::new(line_bytes_max),
             line_bytes_max,
             out: BufWriter::with_capacity(OUTPUT_BYTES, io::stdout().lock()),
-            count: 0,
-            bad: 0,
-            first_bad: None,
-            tells_at_once: false,
+            tally: Tally { tells_at_once, ..Tally::default() },
         }
     }
 
@@ -145,8 +147,7 @@ impl Reading {
     fn read(&mut self, source: &mut impl Read, name: &Path) -> Result<&mut Self, CliError> {
         loop {
             while let Some(line) = self.lines.next() {
-                let told = tell_of(&self.selection, &line, self.line_bytes_max, &mut self.out)?;
-                count(told, &mut self.count, &mut self.bad, &mut self.first_bad, self.tells_at_once);
+                self.tally.add(write_chosen(&self.selection, &line, self.line_bytes_max, &mut self.out)?);
             }
             // Nobody waits for what has been found, however long the next read takes.
             self.out.flush().map_err(CliError::Print)?;
@@ -160,8 +161,7 @@ impl Reading {
     /// The last line of a source that has ended without a line feed.
     fn rest(&mut self) -> Result<(), CliError> {
         if let Some(line) = self.lines.rest() {
-            let told = tell_of(&self.selection, &line, self.line_bytes_max, &mut self.out)?;
-            count(told, &mut self.count, &mut self.bad, &mut self.first_bad, self.tells_at_once);
+            self.tally.add(write_chosen(&self.selection, &line, self.line_bytes_max, &mut self.out)?);
         }
         self.out.flush().map_err(CliError::Print)
     }
@@ -169,17 +169,32 @@ impl Reading {
     /// All was read.
     fn end(&mut self) -> Result<(), CliError> {
         self.rest()?;
-        if let Some((number, why)) = &self.first_bad {
-            let (bad, count) = (self.bad, self.count);
-            let were = if bad == 1 { "line was" } else { "lines were" };
-            tell(&format!("{bad} {were} left out, of {count}; the first is line {number}: {why}"));
-        }
+        self.tally.tell();
         Ok(())
     }
 }
 
-/// Writes what is chosen of a line; blank ones are nothing.
-fn tell_of(
+impl Tally {
+    fn add(&mut self, bad: Option<BadLine>) {
+        self.lines += 1;
+        let Some(why) = bad else { return };
+        self.bad += 1;
+        // Ever more seldom: a log that is no log would fill the screen.
+        if self.tells_at_once && self.bad.is_power_of_two() {
+            tell(&format!("line {} is left out, the {}. of such: {why}", self.lines, self.bad));
+        }
+        self.first.get_or_insert((self.lines, why));
+    }
+
+    fn tell(&self) {
+        let Some((number, why)) = &self.first else { return };
+        let were = if self.bad == 1 { "line was" } else { "lines were" };
+        tell(&format!("{} {were} left out, of {}; the first is line {number}: {why}", self.bad, self.lines));
+    }
+}
+
+/// Writes what is chosen of a line; blank ones are nothing. Gives what is wrong with it, if anything is.
+fn write_chosen(
     selection: &Selection,
     line: &Line<'_>,
     line_bytes_max: usize,
@@ -193,23 +208,6 @@ fn tell_of(
             Outcome::Chosen | Outcome::Left => None,
         },
     })
-}
-
-fn count(
-    bad: Option<BadLine>,
-    count: &mut u64,
-    bad_count: &mut u64,
-    first: &mut Option<(u64, BadLine)>,
-    tells_at_once: bool,
-) {
-    *count += 1;
-    let Some(why) = bad else { return };
-    *bad_count += 1;
-    // Ever more seldom: a log that is no log would fill the screen.
-    if tells_at_once && bad_count.is_power_of_two() {
-        tell(&format!("line {count} is left out, the {bad_count}. of such: {why}"));
-    }
-    first.get_or_insert((*count, why));
 }
 
 fn tell(text: &str) {

@@ -24,6 +24,16 @@ impl Names {
         })
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// All of them, in their order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|name| &**name)
+    }
+
     fn find(&self, name: &str) -> Option<usize> {
         self.0.iter().position(|known| **known == *name)
     }

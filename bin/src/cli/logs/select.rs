@@ -112,7 +112,11 @@ impl Selection {
             _ => {}
         }
         // RFC 9535 asks an array of records; each line is one of a single record.
-        let records = match serde_json::from_str::<Value>(text) {
+        let record = match &query.filter {
+            Some(filter) => filter.record(&self.names, text, &values),
+            None => serde_json::from_str(text),
+        };
+        let records = match record {
             Ok(record) => Value::Array(vec![record]),
             Err(error) => return Ok(Outcome::Bad(error.into())),
         };
