@@ -17,6 +17,7 @@ mod health;
 mod keys;
 mod limits;
 mod messages;
+mod metrics;
 mod objects;
 mod pem_files;
 mod resolve;
@@ -37,6 +38,7 @@ use crate::proto;
 use crate::proto::supervision::{LimitsConfig, ProbeSecret};
 
 use answers::ReadAnswer;
+pub use metrics::{Metrics, Prometheus, Statsd};
 pub use diagnostic::{ConfigError, ConfigErrors, ConfigWarning, Diagnostic};
 use diagnostic::{Diagnostics, Place};
 use health::ReadSecret;
@@ -153,6 +155,8 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How long a request's head may take.
     pub request_timeout: Duration,
+    /// What is counted, and where it can be had.
+    pub metrics: Metrics,
     /// Whether the listeners are activated by `orders`.
     pub activate_listeners: bool,
     /// The whole state: listeners; then each cluster in the order of the file, followed by its
@@ -336,7 +340,7 @@ impl Config {
             access_logs_target: None,
             command_buffer_size: self.command_buffer_size as u64,
             max_command_buffer_size: self.max_command_buffer_size as u64,
-            metrics: None,
+            metrics: self.metrics.server_config(),
             access_log_format: proto::ProtobufAccessLogFormat::Ascii.into(),
             log_colored: false,
             max_connection_attempts: Some(self.max_connection_attempts.into()),
@@ -361,6 +365,8 @@ impl Config {
             record_buffers_max: self.max_record_buffers as u64,
             handshakes_max: self.max_handshakes as u64,
             probes_max: self.max_probes as u64,
+            metric_series_max: self.metrics.series_max as u64,
+            metric_series_off: self.metrics.clusters_off,
         }
     }
 }
