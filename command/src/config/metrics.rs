@@ -80,9 +80,11 @@ pub(super) fn resolve(top: &Section<'_>, diagnostics: &mut Diagnostics) -> Metri
         let _ = section.required("address", diagnostics);
     }
     let prefix = section.text("prefix").unwrap_or("sozu");
-    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b':' | b'|' | b',' | b'=' | b'@' | b'#');
+    let plain =
+        |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b':' | b'|' | b',' | b'=' | b'@' | b'#');
     if prefix.is_empty() || prefix.len() > PREFIX_BYTES_MAX || !prefix.bytes().all(plain) {
-        let text = format!("has to be 1 to {PREFIX_BYTES_MAX} printable characters, none of them one of :|,=@#");
+        let text =
+            format!("has to be 1 to {PREFIX_BYTES_MAX} printable characters, none of them one of :|,=@#");
         diagnostics.error(section.place_of("prefix"), section.key_path("prefix"), text);
     }
     for (name, address) in [("address", &address), ("prometheus_address", &prometheus)] {

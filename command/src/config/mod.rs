@@ -38,11 +38,11 @@ use crate::proto;
 use crate::proto::supervision::{LimitsConfig, ProbeSecret};
 
 use answers::ReadAnswer;
-pub use metrics::{Metrics, Prometheus, Statsd};
 pub use diagnostic::{ConfigError, ConfigErrors, ConfigWarning, Diagnostic};
 use diagnostic::{Diagnostics, Place};
 use health::ReadSecret;
 pub use health::fingerprint;
+pub use metrics::{Metrics, Prometheus, Statsd};
 use pem_files::ReadPem;
 pub use unix_sockets::UnixSockets;
 

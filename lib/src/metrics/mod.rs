@@ -15,8 +15,8 @@ mod table;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kakehi_command::proto::filtered_metrics::Inner;
 use kakehi_command::proto::FilteredMetrics;
+use kakehi_command::proto::filtered_metrics::Inner;
 
 pub use histogram::{Histogram, Resolution};
 pub use query::{HISTOGRAM_SUFFIX, Query, names};

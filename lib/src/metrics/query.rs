@@ -61,7 +61,11 @@ impl<'a> Query<'a> {
     /// Whether the numbers of this cluster itself are asked for.
     pub fn wants_cluster(&self, id: &str) -> bool {
         let QueryMetricsOptions { cluster_ids, backend_ids, .. } = self.options;
-        if cluster_ids.is_empty() { backend_ids.is_empty() } else { cluster_ids.iter().any(|asked| asked == id) }
+        if cluster_ids.is_empty() {
+            backend_ids.is_empty()
+        } else {
+            cluster_ids.iter().any(|asked| asked == id)
+        }
     }
 
     /// Whether those of this backend of it are.

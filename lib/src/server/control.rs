@@ -15,8 +15,8 @@ use kakehi_command::proto::supervision::{
     Refused, ToWorker, Verdict, Verdicts, from_worker, to_worker,
 };
 use kakehi_command::proto::{
-    ClusterHashes, ClusterInformations, MetricsConfiguration, QueryCertificatesFilters, Request, ResponseContent,
-    ResponseStatus,
+    ClusterHashes, ClusterInformations, MetricsConfiguration, QueryCertificatesFilters, Request,
+    ResponseContent, ResponseStatus,
 };
 use kakehi_command::state::ConfigState;
 use mio::net::TcpListener;
@@ -277,7 +277,10 @@ impl Control {
         }
         if let RequestType::ConfigureMetrics(change) = &request {
             let change = MetricsConfiguration::try_from(*change);
-            return change.map(|change| worker.configure_metrics(change)).map(|()| None).map_err(|error| error.to_string());
+            return change
+                .map(|change| worker.configure_metrics(change))
+                .map(|()| None)
+                .map_err(|error| error.to_string());
         }
         if let RequestType::CloseSessions(wire) = &request {
             let sessions = SessionsOf::from_wire(wire).map_err(|error| error.to_string())?;

@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use kakehi_command::proto::filtered_metrics::Inner;
@@ -46,9 +45,17 @@ pub(super) struct Ask {
 enum Stage {
     Idle,
     /// Parts are to come from these.
-    Asking { left: BTreeSet<WorkerId>, since: Instant },
+    Asking {
+        left: BTreeSet<WorkerId>,
+        since: Instant,
+    },
     /// These are still to be added up, the first of them from behind that cluster on.
-    Merging { sources: Vec<Option<WorkerId>>, behind: Option<String>, into: Box<Snapshot> },
+    Merging {
+        sources: Vec<Option<WorkerId>>,
+        behind: Option<String>,
+        into: Box<Snapshot>,
+        since: Instant,
+    },
 }
 
 /// See the module.
@@ -129,6 +136,10 @@ impl Collector {
     /// A worker has ended: its counts stay, and its levels are gone.
     pub(super) fn lose(&mut self, worker: WorkerId) {
         self.give_up(worker);
+        if let Stage::Merging { since, .. } = self.stage {
+            // What it said may have been added up already, or not.
+            self.stage = Stage::Asking { left: BTreeSet::new(), since };
+        }
         let Some(last) = self.last.remove(&worker) else { return };
         merge_named(&mut self.retired.proxy, only_rising(last.proxy));
         for (id, mut cluster) in last.clusters {
@@ -157,12 +168,13 @@ impl Collector {
                 if left.is_empty() || now >= *since + PATIENCE {
                     self.incoming.clear();
                     self.retired.clusters.retain(|id, _| exists(id));
+                    let since = *since;
                     let sources = self.last.keys().copied().map(Some).chain([None]).collect();
-                    self.stage = Stage::Merging { sources, behind: None, into: Box::default() };
+                    self.stage = Stage::Merging { sources, behind: None, into: Box::default(), since };
                 }
                 None
             }
-            Stage::Merging { sources, behind, into } => {
+            Stage::Merging { sources, behind, into, .. } => {
                 let source = sources.last().copied();
                 let numbers = match source {
                     Some(Some(worker)) => self.last.get(&worker),
@@ -174,7 +186,6 @@ impl Collector {
                     self.stage = Stage::Idle;
                     return Some(whole);
                 }
-                // One that has ended meanwhile is among the retired, who were added up first.
                 let mut reached = None;
                 if let Some(numbers) = numbers {
                     if behind.is_none() {
@@ -204,36 +215,9 @@ impl Collector {
 
 /// What counts, and does not tell what is.
 fn only_rising(named: Named) -> Named {
-    let rises = |metric: &FilteredMetrics| matches!(metric.inner, Some(Inner::Count(_) | Inner::Histogram(_)));
+    let rises =
+        |metric: &FilteredMetrics| matches!(metric.inner, Some(Inner::Count(_) | Inner::Histogram(_)));
     named.into_iter().filter(|(_, metric)| rises(metric)).collect()
-}
-
-/// Snapshots, of which two are alive at a time: a reader that is slow keeps the one it has.
-#[derive(Debug, Default)]
-pub(super) struct Shelf {
-    latest: Option<(Rc<Snapshot>, Instant)>,
-    before: std::rc::Weak<Snapshot>,
-}
-
-impl Shelf {
-    /// The latest.
-    pub(super) fn latest(&self) -> Option<(&Rc<Snapshot>, Instant)> {
-        self.latest.as_ref().map(|(snapshot, at)| (snapshot, *at))
-    }
-
-    /// Whether a new one would be the third.
-    pub(super) fn is_full(&self) -> bool {
-        self.before.strong_count() > 0
-    }
-
-    /// A new one.
-    pub(super) fn put(&mut self, snapshot: Snapshot, now: Instant) -> Rc<Snapshot> {
-        let snapshot = Rc::new(snapshot);
-        if let Some((old, _)) = self.latest.replace((Rc::clone(&snapshot), now)) {
-            self.before = Rc::downgrade(&old);
-        }
-        snapshot
-    }
 }
 
 #[cfg(test)]
@@ -241,15 +225,18 @@ mod tests {
     use super::super::super::supervisor::read_clock;
     use super::*;
 
-    fn numbers(count: i64, clusters: impl IntoIterator<Item = &'static str>, next: Option<u64>) -> WorkerMetrics {
+    fn numbers(
+        count: i64,
+        clusters: impl IntoIterator<Item = &'static str>,
+        next: Option<u64>,
+    ) -> WorkerMetrics {
         let metric = |value| FilteredMetrics { inner: Some(Inner::Count(value)) };
         let named = |value| Named::from([("requests".to_owned(), metric(value))]);
         let gauge = FilteredMetrics { inner: Some(Inner::Gauge(7)) };
         let mut proxy = named(count);
         proxy.insert("level".to_owned(), gauge);
-        let cluster = |id: &str| {
-            (id.to_owned(), ClusterMetrics { cluster: named(count), ..ClusterMetrics::default() })
-        };
+        let cluster =
+            |id: &str| (id.to_owned(), ClusterMetrics { cluster: named(count), ..ClusterMetrics::default() });
         WorkerMetrics { proxy, clusters: clusters.into_iter().map(cluster).collect(), next }
     }
 
@@ -303,17 +290,5 @@ mod tests {
         collector.begin([a].into_iter(), now);
         collector.take(a, numbers(0, [], None));
         assert_eq!(value(&finish(&mut collector, now).proxy, "requests"), Some(Inner::Count(0)));
-    }
-
-    #[test]
-    fn the_third_snapshot_waits_for_the_first() {
-        let now = read_clock();
-        let mut shelf = Shelf::default();
-        let first = shelf.put(Snapshot::default(), now);
-        assert!(!shelf.is_full());
-        shelf.put(Snapshot::default(), now);
-        assert!(shelf.is_full());
-        drop(first);
-        assert!(!shelf.is_full());
     }
 }

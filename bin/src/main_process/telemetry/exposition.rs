@@ -43,7 +43,8 @@ impl Format {
                 Some("text/plain" | "text/*" | "*/*") => Self::Text,
                 _ => continue,
             };
-            let quality = parts.find_map(|part| part.strip_prefix("q=")).map_or(1.0, |q| q.parse().unwrap_or(0.0));
+            let quality =
+                parts.find_map(|part| part.strip_prefix("q=")).map_or(1.0, |q| q.parse().unwrap_or(0.0));
             if quality > best.1 {
                 best = (format, quality);
             }
@@ -78,7 +79,11 @@ fn families(detail: MetricDetail) -> impl Iterator<Item = Family> {
             Scope::Cluster => detail >= MetricDetail::DetailCluster,
             Scope::Backend => detail >= MetricDetail::DetailBackend,
         };
-        Metric::ALL.iter().copied().filter(move |metric| told && metric.is_of(scope)).map(move |m| Family::Of(scope, m))
+        Metric::ALL
+            .iter()
+            .copied()
+            .filter(move |metric| told && metric.is_of(scope))
+            .map(move |m| Family::Of(scope, m))
     };
     let proxy = Metric::ALL.iter().copied().filter(|metric| metric.is_of_proxy()).map(Family::Proxy);
     own::ALL.iter().map(Family::Own).chain(proxy).chain(of(Scope::Cluster)).chain(of(Scope::Backend))
@@ -117,7 +122,8 @@ impl Family {
         };
         let name = self.metric_name();
         // Of a count the word stands at the end anyway.
-        let name = if self.kind() == Kind::Count { name.strip_suffix(".total").unwrap_or(name) } else { name };
+        let name =
+            if self.kind() == Kind::Count { name.strip_suffix(".total").unwrap_or(name) } else { name };
         let plain = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' });
         let unit = if self.kind() == Kind::Time { "_seconds" } else { "" };
         format!("kakehi_{scope}{}{unit}", plain.collect::<String>())
@@ -384,14 +390,18 @@ mod tests {
         check("", Format::Text);
         check("*/*", Format::Text);
         check("application/openmetrics-text", Format::OpenMetrics);
-        check("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2", Format::OpenMetrics);
+        check(
+            "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2",
+            Format::OpenMetrics,
+        );
         check("application/openmetrics-text;q=0.1, text/plain;q=0.9", Format::Text);
         check("application/openmetrics-text;q=0", Format::Text);
     }
 
     #[test]
     fn seconds_are_exact() {
-        for (micros, expected) in [(0, "0.0"), (1, "0.000001"), (1_000_000, "1.0"), (67_108_864, "67.108864")] {
+        for (micros, expected) in [(0, "0.0"), (1, "0.000001"), (1_000_000, "1.0"), (67_108_864, "67.108864")]
+        {
             assert_eq!(seconds(micros), expected);
         }
     }

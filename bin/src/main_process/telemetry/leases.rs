@@ -119,7 +119,12 @@ impl Leases {
         let before = self.effective();
         self.leases.retain(|lease| lease.until > now);
         let effective = self.effective();
-        (effective != before).then_some(Transition { before, now: effective, kind: "expire", client_id: None })
+        (effective != before).then_some(Transition {
+            before,
+            now: effective,
+            kind: "expire",
+            client_id: None,
+        })
     }
 }
 
@@ -163,7 +168,9 @@ mod tests {
         let clear = SetMetricDetail { client_id: "a".to_owned(), clear: Some(true), ..Default::default() };
         let other = Holder { pid: 2, ..ME };
         assert!(leases.set(&clear, other, now).unwrap_err().contains("not of this connection"));
-        assert!(leases.set(&asked("a", DetailProcess, 1), other, now).unwrap_err().contains("another process"));
+        assert!(
+            leases.set(&asked("a", DetailProcess, 1), other, now).unwrap_err().contains("another process")
+        );
         assert_eq!(leases.set(&clear, ME, now).expect("cleared").now, DetailCluster);
         assert!(leases.set(&clear, ME, now).unwrap_err().contains("no lease"));
     }

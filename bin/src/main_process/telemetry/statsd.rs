@@ -62,7 +62,9 @@ impl Round {
             let from = self.behind.take().map_or(Bound::Unbounded, Bound::Excluded);
             let nothing = Named::new();
             let none = &nothing;
-            for (id, cluster) in now.clusters.range::<String, _>((from, Bound::Unbounded)).take(CLUSTERS_PER_TURN) {
+            for (id, cluster) in
+                now.clusters.range::<String, _>((from, Bound::Unbounded)).take(CLUSTERS_PER_TURN)
+            {
                 let old = before.clusters.get(id);
                 let subject = Subject { tag: "WRK", cluster: Some(id), backend: None };
                 self.tell(&mut packer, subject, old.map_or(none, |old| &old.cluster), &cluster.cluster);
@@ -72,7 +74,12 @@ impl Round {
                             old.backends.iter().find(|old| old.backend_id == backend.backend_id)
                         });
                         let subject = Subject { backend: Some(&backend.backend_id), ..subject };
-                        self.tell(&mut packer, subject, old.map_or(none, |old| &old.metrics), &backend.metrics);
+                        self.tell(
+                            &mut packer,
+                            subject,
+                            old.map_or(none, |old| &old.metrics),
+                            &backend.metrics,
+                        );
                     }
                 }
                 reached = Some(Some(id.clone()));

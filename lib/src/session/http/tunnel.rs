@@ -35,8 +35,7 @@ impl<S: Stream> HttpSession<S> {
 
     pub(super) fn step_tunnel<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
         let (Some(tunnel), Some(back)) = (self.tunnel.as_mut(), self.back.as_mut()) else { return Step::End };
-        let relayed =
-            tunnel.step((&mut self.front, &mut self.request), (back, &mut self.response), shared);
+        let relayed = tunnel.step((&mut self.front, &mut self.request), (back, &mut self.response), shared);
         let (over, lost) = (tunnel.is_over(), tunnel.is_backend_lost());
         for purpose in Use::ALL {
             if relayed.wanted[purpose as usize] {
