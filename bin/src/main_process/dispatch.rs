@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use kakehi_command::order::{ConnectionLimit, Order, OrderError, SessionsOf, verb_of};
 use kakehi_command::proto::request::RequestType;
 use kakehi_command::proto::{
-    FrontendFilters, QueryCertificatesFilters, QueryClusterByDomain, QueryMetricsOptions, Request,
-    SetProtectedHealthCheck, WaitDrained,
+    FrontendFilters, MetricsConfiguration, QueryCertificatesFilters, QueryClusterByDomain,
+    QueryMetricsOptions, Request, SetMetricDetail, SetProtectedHealthCheck, WaitDrained,
 };
 
 use super::gather::WorkerId;
@@ -46,6 +46,8 @@ pub(super) enum Route {
     UpgradeWorker(WorkerId),
     /// Put the program that is on disk now in the place of main.
     UpgradeMain,
+    /// Lease a level of detail of metrics.
+    MetricDetail(SetMetricDetail),
     /// Ask main alone.
     Ask(Question),
     /// Ask the workers, too.
@@ -90,6 +92,8 @@ pub(super) enum FanOut {
     Certificates,
     /// Numbers.
     Metrics(QueryMetricsOptions),
+    /// Begin numbers anew, end or begin those of clusters and backends.
+    ConfigureMetrics(MetricsConfiguration),
     /// End sessions.
     CloseSessions(SessionsOf),
 }
@@ -106,6 +110,9 @@ pub(super) enum Refusal {
     /// A transaction's request cannot be.
     #[error("transaction refused, nothing has changed: {}", list(.0))]
     Transaction(Vec<(usize, OrderError)>),
+    /// A word of a later version.
+    #[error("configure_metrics: neither ENABLED nor DISABLED nor CLEAR")]
+    MetricsConfiguration,
     /// A file has to be named.
     #[error("{0} needs the path of a file")]
     NoPath(&'static str),
@@ -151,6 +158,12 @@ pub(super) fn route(request: &Request) -> Result<Route, Refusal> {
         R::QueryClustersByDomain(query) => Route::AskWorkers(FanOut::ClustersByDomain(query.clone())),
         R::QueryClustersHashes(_) => Route::AskWorkers(FanOut::ClusterHashes),
         R::QueryMetrics(options) => Route::AskWorkers(FanOut::Metrics(options.clone())),
+        R::ConfigureMetrics(change) => {
+            let change =
+                MetricsConfiguration::try_from(*change).map_err(|_| Refusal::MetricsConfiguration)?;
+            Route::AskWorkers(FanOut::ConfigureMetrics(change))
+        }
+        R::SetMetricDetail(asked) => Route::MetricDetail(asked.clone()),
         R::CloseSessions(wire) => Route::AskWorkers(FanOut::CloseSessions(SessionsOf::from_wire(wire)?)),
         R::SoftStop(_) => Route::Stop { hard: false },
         R::HardStop(_) => Route::Stop { hard: true },

@@ -22,11 +22,15 @@ pub(super) fn merge_worker(
 ) {
     merge_named(proxying, worker.proxy);
     for (cluster_id, metrics) in worker.clusters {
-        let merged = clusters.entry(cluster_id).or_default();
-        merge_named(&mut merged.cluster, metrics.cluster);
-        for backend in metrics.backends {
-            merge_backend(&mut merged.backends, backend);
-        }
+        merge_cluster(clusters.entry(cluster_id).or_default(), metrics);
+    }
+}
+
+/// Adds what one worker knows of a cluster.
+pub(super) fn merge_cluster(merged: &mut ClusterMetrics, metrics: ClusterMetrics) {
+    merge_named(&mut merged.cluster, metrics.cluster);
+    for backend in metrics.backends {
+        merge_backend(&mut merged.backends, backend);
     }
 }
 
@@ -53,7 +57,8 @@ fn merge_backend(merged: &mut Vec<BackendMetrics>, backend: BackendMetrics) {
     }
 }
 
-fn merge_named(merged: &mut Named, worker: Named) {
+/// Adds numbers by name.
+pub(super) fn merge_named(merged: &mut Named, worker: Named) {
     for (name, metric) in worker {
         let Some(value) = metric.inner else { continue };
         if matches!(value, Inner::Time(_) | Inner::TimeSerie(_)) {

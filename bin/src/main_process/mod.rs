@@ -31,6 +31,7 @@ mod start;
 mod stop;
 mod supervisor;
 mod tasks;
+mod telemetry;
 mod tickets;
 mod vetting;
 mod watch;

@@ -9,7 +9,7 @@ use kakehi_command::proto::response_content::ContentType;
 use kakehi_command::proto::supervision::{self, to_worker};
 use kakehi_command::proto::{
     AggregatedMetrics, AvailableMetrics, ClusterHashes, ClusterInformations, EventKind, FilteredMetrics,
-    MaxConnectionsPerIpLimit, MaxConnectionsPerSubnetLimit, ProtectedHealthCheckPhase,
+    MaxConnectionsPerIpLimit, MaxConnectionsPerSubnetLimit, MetricsConfiguration, ProtectedHealthCheckPhase,
     ProtectedHealthCheckReply, QueryMetricsOptions, Request, RequestCounts, Response, ResponseContent,
     ResponseStatus, RunState, WorkerInfo, WorkerInfos, WorkerResponses,
 };
@@ -23,6 +23,7 @@ use super::merge::{merge_available, merge_worker};
 use super::mutations::{ok, revision_info};
 use super::supervisor::{Supervisor, event};
 use super::tasks::{Query, QueryKind, Work};
+use super::telemetry::own;
 use super::workers::Phase;
 use crate::process::logging::{self, Filter};
 
@@ -108,6 +109,10 @@ impl Supervisor {
         let (text, kind, patience) = match question {
             FanOut::Status => ("Querying status of workers...", QueryKind::Status, self.status_patience()),
             FanOut::Metrics(options) => ("Querying metrics...", QueryKind::Metrics(options), timeout),
+            FanOut::ConfigureMetrics(change) => {
+                self.note_metrics_configuration(change);
+                ("Configuring metrics...", QueryKind::MetricsConfigured(change), timeout)
+            }
             FanOut::ClusterById(id) => {
                 let found = state.query_cluster_by_id(&id).into_iter().collect();
                 ("Querying cluster...", clusters(found), timeout)
@@ -163,6 +168,18 @@ impl Supervisor {
             }
             QueryKind::Views(main) => views(main, gather),
             QueryKind::Metrics(options) if options.list => available(gather),
+            QueryKind::MetricsConfigured(change) => {
+                if change == MetricsConfiguration::Clear {
+                    self.telemetry.clear();
+                }
+                match troubles(&gather) {
+                    None => {
+                        self.publish("main", event(EventKind::MetricsConfigured));
+                        ok("Successfully configured metrics", None)
+                    }
+                    Some(troubles) => failure(troubles),
+                }
+            }
             QueryKind::Metrics(options) => self.metrics(&options, gather),
             QueryKind::Left { who, after } => {
                 let left = gather.answers().values().filter_map(|answer| answer.message.parse::<u64>().ok());
@@ -243,7 +260,10 @@ impl Supervisor {
     }
 
     fn metrics(&self, options: &QueryMetricsOptions, gather: Gather<supervision::Answer>) -> Response {
-        let mut merged = AggregatedMetrics { main: self.own_metrics(options), ..Default::default() };
+        // Who names clusters or backends asks for nothing else.
+        let narrow = !options.cluster_ids.is_empty() || !options.backend_ids.is_empty();
+        let main = if narrow { BTreeMap::new() } else { self.own_metrics(options) };
+        let mut merged = AggregatedMetrics { main, ..Default::default() };
         let silent = troubles(&gather);
         for (id, answer) in gather.into_answers() {
             let Some(ContentType::WorkerMetrics(metrics)) = answer.content.and_then(|c| c.content_type)
@@ -264,7 +284,7 @@ impl Supervisor {
     }
 
     /// What main itself measures.
-    fn own_metrics(&self, options: &QueryMetricsOptions) -> BTreeMap<String, FilteredMetrics> {
+    pub(super) fn own_metrics(&self, options: &QueryMetricsOptions) -> BTreeMap<String, FilteredMetrics> {
         let counts = self.configuration.state.counts();
         let gauge = |value: usize| Inner::Gauge(value as u64);
         let uptime = self.now.saturating_duration_since(self.started);
@@ -284,6 +304,7 @@ impl Supervisor {
             let gauge = || Inner::Gauge(u64::try_from(value).unwrap_or_default());
             (name, if counts { Inner::Count(value) } else { gauge() })
         }))
+        .chain(self.telemetry.numbers())
         .filter(|(name, _)| {
             options.metric_names.is_empty() || options.metric_names.iter().any(|asked| asked == name)
         })
@@ -320,7 +341,9 @@ fn views(main: Option<ContentType>, gather: Gather<supervision::Answer>) -> Resp
 }
 
 fn available(gather: Gather<supervision::Answer>) -> Response {
+    let own = own::ALL.iter().map(|own| own.name.to_owned()).collect();
     let mut merged = AvailableMetrics::default();
+    merge_available(&mut merged, AvailableMetrics { proxy_metrics: own, cluster_metrics: Vec::new() });
     for (_, answer) in gather.into_answers() {
         if let Some(ContentType::AvailableMetrics(names)) = answer.content.and_then(|c| c.content_type) {
             merge_available(&mut merged, names);
@@ -400,6 +423,8 @@ mod tests {
         else {
             panic!("names")
         };
-        assert_eq!(merged.proxy_metrics, ["a", "b"]);
+        let of_workers: Vec<_> = merged.proxy_metrics.iter().filter(|name| name.len() == 1).collect();
+        assert_eq!(of_workers, ["a", "b"]);
+        assert!(merged.proxy_metrics.contains(&"process.uptime_seconds".to_owned()));
     }
 }

@@ -20,6 +20,7 @@ use super::sessions::SessionMemory;
 use super::sockets::ListenSockets;
 use super::soundness::Soundness;
 use super::supervisor::{Companion, Configuration, Prepared, Settings, Supervisor};
+use super::telemetry::{self, Exporter};
 use super::vetting::vet_keys;
 use super::workers::{WorkerLog, WorkerWalls};
 use crate::process::descriptors::{self, DescriptorError};
@@ -150,6 +151,11 @@ pub(crate) fn run(mut config: Config, options: StartOptions) -> Result<ExitCode,
         LimitMemory::create(config.max_limit_entries, workers, config.max_connections).map_err(|source| {
             StartError::Io { step: "make the memory for limits (max_limit_entries)", source }
         })?;
+    let exporter = config.metrics.prometheus.map(Exporter::bind).transpose();
+    let exporter = exporter.map_err(|source| StartError::Io {
+        step: "open the listener for metrics (prometheus_address)",
+        source,
+    })?;
     let pid_file = config.pid_file_path.as_deref().map(write_pid_file).transpose()?;
     let settings = Settings {
         worker_timeout: config.worker_timeout,
@@ -183,6 +189,7 @@ pub(crate) fn run(mut config: Config, options: StartOptions) -> Result<ExitCode,
         restart: config.worker_automatic_restart,
         sessions: session_memory(config.max_early_data_sessions),
         limits,
+        telemetry: telemetry::Prepared { settings: config.metrics, exporter },
         clients_max: config.max_command_clients,
         workers,
         configuration,

@@ -41,6 +41,7 @@ use super::soundness::Soundness;
 use super::start::{OnReady, Ready, StartError};
 use super::stop::Stopping;
 use super::tasks::{Task, TaskId, Tasks, Work};
+use super::telemetry::{self, FIRST_SCRAPE, Telemetry};
 use super::tickets::Tickets;
 use super::workers::{Fleet, FleetSettings, Worker, WorkerLog, WorkerWalls};
 use crate::process::child::Process;
@@ -49,6 +50,7 @@ use crate::process::signals::{Asked, Signals};
 const COMMAND_SOCKET: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const FILES: Token = Token(2);
+const SCRAPES: Token = Token(3);
 /// Clients have the even tokens from here on, workers the odd ones; none is used twice.
 const FIRST_CLIENT: Token = Token(16);
 const FIRST_WORKER: Token = Token(17);
@@ -134,6 +136,8 @@ pub(super) struct Prepared {
     pub(super) sessions: Option<SessionMemory>,
     /// Where workers count what is limited over all of them.
     pub(super) limits: LimitMemory,
+    /// Who is told the workers' numbers.
+    pub(super) telemetry: telemetry::Prepared,
     /// Clients at the same time.
     pub(super) clients_max: usize,
     /// Number of workers.
@@ -189,7 +193,7 @@ impl Drop for Companion {
 
 /// The main process.
 pub(super) struct Supervisor {
-    poll: Poll,
+    pub(super) poll: Poll,
     signals: Signals,
     pub(super) command_socket: CommandSocket,
     pub(super) on_ready: Option<OnReady>,
@@ -207,6 +211,7 @@ pub(super) struct Supervisor {
     pub(super) soundness: Soundness,
     pub(super) health: Health,
     pub(super) drains: Drains,
+    pub(super) telemetry: Telemetry,
     pub(super) stopping: Option<Stopping>,
     pub(super) handing_over: Option<HandingOver>,
     pub(super) audit: Audit,
@@ -246,6 +251,8 @@ impl Supervisor {
         register(poll.registry(), &prepared.signals, SIGNALS).map_err(failed("watch signals"))?;
         register(poll.registry(), prepared.command_socket.listener(), COMMAND_SOCKET)
             .map_err(failed("watch the command socket"))?;
+        let mut telemetry = Telemetry::new(prepared.telemetry, now);
+        telemetry.watch(poll.registry(), SCRAPES).map_err(failed("watch the listener for metrics"))?;
         let soundness = Soundness::new(prepared.settings.buffer_bytes());
         Ok(Self {
             poll,
@@ -266,6 +273,7 @@ impl Supervisor {
             soundness,
             health,
             drains: Drains::default(),
+            telemetry,
             stopping: None,
             handing_over: None,
             audit: prepared.audit,
@@ -308,6 +316,7 @@ impl Supervisor {
             self.settle_health();
             self.settle_drains();
             self.settle_replacements()?;
+            self.settle_telemetry();
             self.settle_audit();
             self.settle_hand_over();
             self.clients.tidy(self.now);
@@ -329,8 +338,10 @@ impl Supervisor {
             Some(self.expiry.deadline()),
             self.health.next_deadline(),
             self.hand_over_deadline(),
+            self.telemetry.deadline(),
         ];
-        let timeout = if self.clients.has_ready() && !self.is_handing_over() {
+        let is_awaited = self.clients.has_ready() && !self.is_handing_over();
+        let timeout = if is_awaited || self.telemetry.has_work() {
             Some(Duration::ZERO)
         } else {
             deadline.into_iter().flatten().min().map(|at| at.saturating_duration_since(self.now))
@@ -349,6 +360,10 @@ impl Supervisor {
             COMMAND_SOCKET => self.accept_clients(),
             SIGNALS => self.take_signals()?,
             FILES => {} // Every turn looks at what the thread has finished.
+            SCRAPES => self.telemetry.woken(None, self.poll.registry(), self.now),
+            scrape if scrape >= FIRST_SCRAPE => {
+                self.telemetry.woken(Some(scrape), self.poll.registry(), self.now);
+            }
             token => match self.clients.by_token(token) {
                 Some(client) => self.clients.woken(client, readable, ending, self.now),
                 None => self.take_worker(token, ending)?,
@@ -492,6 +507,7 @@ impl Supervisor {
             Route::Logging(filter) => self.change_logging(client, verb, &filter, request),
             Route::Subscribe => self.subscribe(client),
             Route::WaitDrained(asked) => self.wait_drained(client, verb, asked),
+            Route::MetricDetail(asked) => self.set_metric_detail(client, &asked),
             Route::Ask(question) => self.answer_question(client, &question),
             Route::UpgradeWorker(worker) => self.upgrade_worker(client, verb, worker),
             Route::UpgradeMain => self.upgrade_main(client, verb),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use kakehi_command::order::SessionsOf;
 use kakehi_command::proto::response_content::ContentType;
 use kakehi_command::proto::supervision::Answer;
-use kakehi_command::proto::{Event, QueryMetricsOptions, WaitDrained};
+use kakehi_command::proto::{Event, MetricsConfiguration, QueryMetricsOptions, WaitDrained};
 
 use super::clients::ClientId;
 use super::drains::Leaver;
@@ -99,6 +99,8 @@ pub(super) enum QueryKind {
     Views(Option<ContentType>),
     /// Numbers, merged or not.
     Metrics(QueryMetricsOptions),
+    /// Whether everybody has changed what it counts.
+    MetricsConfigured(MetricsConfiguration),
     /// Whether everybody has changed what it logs.
     Logging,
     /// How many of these sessions were closed.

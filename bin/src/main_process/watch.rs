@@ -19,6 +19,7 @@ use super::sockets::ListenSockets;
 use super::start::StartError;
 use super::supervisor::{Configuration, Supervisor, event};
 use super::workers::{Ended, HEARTBEAT, Loss, Role, Worker};
+use super::telemetry::FIRST_QUESTION;
 
 /// Before the proxy is up, a slot's workers may die so often in a row; then the start has failed.
 const DEATHS_AT_START_MAX: u32 = 4;
@@ -73,6 +74,7 @@ impl Supervisor {
         worker.heard(self.now);
         match message {
             Message::Answer(answer) if answer.id == HEARTBEAT => {}
+            Message::Answer(answer) if answer.id >= FIRST_QUESTION => self.take_numbers(id, answer),
             Message::Ready(ready) => {
                 log::info!(
                     "worker {id} (pid {}) serves revision {} after {:?}",
@@ -113,6 +115,7 @@ impl Supervisor {
         let Some(loss) = self.fleet.lose(id, self.now) else { return Ok(()) };
         self.tasks.lose(id, lost);
         self.drains.lose(id);
+        self.telemetry.lose(id);
         self.sockets.close_applied(self.fleet.applied_by_all());
         if self.stopping.is_some() {
             log::info!("worker {id} (pid {}) has ended", loss.pid);

@@ -281,7 +281,7 @@ pub(crate) fn metrics() -> Response {
 pub(crate) fn metrics_by_worker() -> Response {
     let worker = |count| WorkerMetrics {
         proxy: named([("requests", Inner::Count(count))]),
-        clusters: BTreeMap::new(),
+        ..WorkerMetrics::default()
     };
     ok_with(ContentType::Metrics(AggregatedMetrics {
         workers: BTreeMap::from([("10".to_owned(), worker(20)), ("9".to_owned(), worker(22))]),

@@ -169,18 +169,23 @@ pub(super) static TOP: &[Key] = &[
     key("accept_queue_timeout", up_to(U32), "60", Needless),
     key("zombie_check_interval", up_to(U32), "1800", Needless),
     key("activate_listeners", Flag, "true", Yes),
-    key("disable_cluster_metrics", Flag, "false", NotYet),
-    key("metrics", Table(METRICS), "", NotYet),
+    key("disable_cluster_metrics", Flag, "false", Yes),
+    key("metrics", Table(METRICS), "", Yes),
     key("listeners", Tables(LISTENER), "", Yes),
     key("clusters", NamedTables(CLUSTER), "", Yes),
 ];
 
 #[rustfmt::skip]
 pub(super) static METRICS: &[Key] = &[
-    key("address", Address, "", NotYet),
-    key("tagged_metrics", Flag, "false", NotYet),
-    key("prefix", Text, "\"sozu\"", NotYet),
-    key("detail", OneOf(&["process", "frontend", "cluster", "backend"]), "\"cluster\"", NotYet),
+    key("address", Address, "", Yes),
+    key("tagged_metrics", Flag, "false", Yes),
+    key("prefix", Text, "\"sozu\"", Yes),
+    key("detail", OneOf(&["process", "frontend", "cluster", "backend"]), "\"cluster\"", Yes),
+    // 10 KiB each at most, in each worker.
+    key("max_series", up_to(1 << 20), "4096", Yes),
+    key("prometheus_address", Address, "", Yes),
+    key("prometheus_max_connections", from_one(1024), "16", Yes),
+    key("prometheus_timeout", from_one(3600), "10", Yes),
 ];
 
 const TLS_VERSIONS: Shape = TextsOf(&["SSL_V2", "SSL_V3", "TLS_V10", "TLS_V11", "TLS_V12", "TLS_V13"]);

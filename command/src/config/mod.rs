@@ -17,6 +17,7 @@ mod health;
 mod keys;
 mod limits;
 mod messages;
+mod metrics;
 mod objects;
 mod pem_files;
 mod resolve;
@@ -41,6 +42,7 @@ pub use diagnostic::{ConfigError, ConfigErrors, ConfigWarning, Diagnostic};
 use diagnostic::{Diagnostics, Place};
 use health::ReadSecret;
 pub use health::fingerprint;
+pub use metrics::{Metrics, Prometheus, Statsd};
 use pem_files::ReadPem;
 pub use unix_sockets::UnixSockets;
 
@@ -159,6 +161,8 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How long a request's head may take.
     pub request_timeout: Duration,
+    /// What is counted, and where it can be had.
+    pub metrics: Metrics,
     /// Whether the listeners are activated by `orders`.
     pub activate_listeners: bool,
     /// The whole state: listeners; then each cluster in the order of the file, followed by its
@@ -342,7 +346,7 @@ impl Config {
             access_logs_target: None,
             command_buffer_size: self.command_buffer_size as u64,
             max_command_buffer_size: self.max_command_buffer_size as u64,
-            metrics: None,
+            metrics: self.metrics.server_config(),
             access_log_format: proto::ProtobufAccessLogFormat::Ascii.into(),
             log_colored: false,
             max_connection_attempts: Some(self.max_connection_attempts.into()),
@@ -367,6 +371,8 @@ impl Config {
             record_buffers_max: self.max_record_buffers as u64,
             handshakes_max: self.max_handshakes as u64,
             probes_max: self.max_probes as u64,
+            metric_series_max: self.metrics.series_max as u64,
+            metric_series_off: self.metrics.clusters_off,
         }
     }
 }

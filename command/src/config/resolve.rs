@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::diagnostic::Diagnostics;
 use super::file::{Present, Section};
-use super::{Config, Origin};
+use super::{Config, Origin, metrics};
 
 /// Name of the command socket when the file does not say.
 const SOCKET_NAME_DEFAULT: &str = "kakehi.sock";
@@ -96,6 +96,7 @@ pub(super) fn settings(
         back_timeout: timeout(top, "back_timeout"),
         connect_timeout: timeout(top, "connect_timeout"),
         request_timeout: timeout(top, "request_timeout"),
+        metrics: metrics::resolve(top, diagnostics),
         activate_listeners: top.flag("activate_listeners").unwrap_or(true),
         orders: Vec::new(),
         probe_secrets: Vec::new(),

@@ -1569,6 +1569,12 @@ pub struct QueryMetricsOptions {
     pub no_clusters: bool,
     #[prost(bool, required, tag = "6")]
     pub workers: bool,
+    /// Ours. Histograms alone, without percentiles, in microseconds instead of milliseconds.
+    #[prost(bool, optional, tag = "1000")]
+    pub exact: ::core::option::Option<bool>,
+    /// Between main and workers: clusters from this place in the worker's table on, a bounded number of them.
+    #[prost(uint64, optional, tag = "1001")]
+    pub from: ::core::option::Option<u64>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1796,6 +1802,9 @@ pub struct WorkerMetrics {
     pub proxy: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, FilteredMetrics>,
     #[prost(btree_map = "string, message", tag = "2")]
     pub clusters: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ClusterMetrics>,
+    /// Ours, between main and workers: where the rest begins, if there is any.
+    #[prost(uint64, optional, tag = "1000")]
+    pub next: ::core::option::Option<u64>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -72,6 +72,12 @@ pub struct LimitsConfig {
     pub handshakes_max: u64,
     #[prost(uint64, required, tag = "40")]
     pub probes_max: u64,
+    /// clusters and backends with numbers of their own
+    #[prost(uint64, required, tag = "75")]
+    pub metric_series_max: u64,
+    /// configure_metrics: DISABLED
+    #[prost(bool, required, tag = "76")]
+    pub metric_series_off: bool,
 }
 /// A revision of the state, or a part of one: a worker gathers the parts and
 /// applies them in one loop turn when the last has come.

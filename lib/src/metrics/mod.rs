@@ -1,18 +1,26 @@
 //! Metrics: every name declared once, one number each.
 //!
-//! [`Metric`] is the table: name, kind, unit and help stand together, in Sōzu's names where Sōzu counts the
-//! same thing. A [`Metrics`] is a worker's numbers; counting is an addition into an array. Labels (cluster,
-//! backend) are not kept here: this slice counts for the worker as a whole, so the number of series is fixed.
+//! [`Metric`] is the table: name, kind, unit, help and scopes stand together, in Sōzu's names where Sōzu counts the
+//! same thing. A [`Metrics`] is a worker's numbers; counting is an addition into an array, timing one into a
+//! [`Histogram`] of fixed size. What is kept of clusters and backends is a [`Series`] each: these exist in a bounded
+//! number, which is the business of whoever holds them.
 //!
-//! Nothing is sent from here. [`Metrics::to_proto`] is what a query answers, [`merge`] adds up workers.
+//! Nothing is sent from here. [`Metrics::to_proto`] and [`Series::to_proto`] are what a query answers.
 
+mod histogram;
+mod query;
+mod series;
 mod table;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use kakehi_command::proto::FilteredMetrics;
 use kakehi_command::proto::filtered_metrics::Inner;
-use kakehi_command::proto::{FilteredMetrics, WorkerMetrics};
 
+pub use histogram::{Histogram, Resolution};
+pub use query::{HISTOGRAM_SUFFIX, Query, names};
+pub use series::{BackendSeries, ClusterSeries, Series};
 pub use table::Metric;
 
 /// How a metric behaves over time.
@@ -22,6 +30,17 @@ pub enum Kind {
     Count,
     /// What is now.
     Gauge,
+    /// How long something takes: percentiles and a histogram.
+    Time,
+}
+
+/// What a metric can be kept of besides the proxy as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Each cluster.
+    Cluster,
+    /// Each backend.
+    Backend,
 }
 
 /// What a metric counts.
@@ -47,11 +66,17 @@ pub enum Unit {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metrics {
     values: [i64; Metric::COUNT],
+    times: [Histogram; TIMES],
 }
+
+/// The place of each time among the times; for anything else there is none.
+const TIME_PLACES: [u8; Metric::COUNT] = series::places(Kind::Time, None);
+
+const TIMES: usize = series::count(Kind::Time, None);
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self { values: [0; Metric::COUNT] }
+        Self { values: [0; Metric::COUNT], times: std::array::from_fn(|_| Histogram::default()) }
     }
 }
 
@@ -94,55 +119,54 @@ impl Metrics {
         }
     }
 
-    /// Sets all counts to zero; gauges tell what is, and stay.
+    /// Something took so long.
+    #[inline]
+    pub fn time(&mut self, metric: Metric, took: Duration) {
+        debug_assert_eq!(metric.kind(), Kind::Time, "{} is no time", metric.name());
+        if let Some(times) = self.times.get_mut(usize::from(TIME_PLACES[metric.index()])) {
+            times.record(took);
+        }
+    }
+
+    /// How long something took, each time.
+    pub fn times(&self, metric: Metric) -> Option<&Histogram> {
+        self.times.get(usize::from(TIME_PLACES[metric.index()]))
+    }
+
+    /// Sets all counts and times to zero; gauges tell what is, and stay.
     pub fn clear_counts(&mut self) {
         for metric in Metric::ALL {
             if metric.kind() == Kind::Count {
                 self.values[metric.index()] = 0;
             }
         }
+        self.times.iter_mut().for_each(Histogram::clear);
     }
 
-    /// The metrics with these names, or all if there are no names, as the command protocol carries them.
-    /// Names that nothing is counted under are left out.
-    pub fn to_proto(&self, names: &[String]) -> WorkerMetrics {
-        let proxy = Metric::ALL
-            .iter()
-            .filter(|metric| names.is_empty() || names.iter().any(|name| name == metric.name()))
-            .map(|&metric| {
-                let value = self.get(metric);
-                let inner = match metric.kind() {
-                    Kind::Count => Inner::Count(value),
-                    Kind::Gauge => Inner::Gauge(u64::try_from(value).unwrap_or_default()),
-                };
-                (metric.name().to_owned(), FilteredMetrics { inner: Some(inner) })
-            })
-            .collect();
-        WorkerMetrics { proxy, clusters: BTreeMap::new() }
+    /// The metrics of the proxy that are asked for, as the command protocol carries them. Names that nothing is
+    /// counted under are left out.
+    pub fn to_proto(&self, query: &Query<'_>) -> BTreeMap<String, FilteredMetrics> {
+        let mut named = BTreeMap::new();
+        for &metric in Metric::ALL.iter().filter(|metric| metric.is_of_proxy()) {
+            let value = self.get(metric);
+            match metric.kind() {
+                Kind::Count => query.tell(&mut named, metric, Inner::Count(value)),
+                Kind::Gauge => {
+                    query.tell(&mut named, metric, Inner::Gauge(u64::try_from(value).unwrap_or_default()));
+                }
+                Kind::Time => {
+                    if let Some(times) = self.times(metric) {
+                        query.tell_times(&mut named, metric, times);
+                    }
+                }
+            }
+        }
+        named
     }
 
     fn change(&mut self, metric: Metric, by: i64) {
         let value = &mut self.values[metric.index()];
         *value = value.saturating_add(by);
-    }
-}
-
-/// Adds the numbers of one worker to those of others: counts and gauges both add up.
-///
-/// A metric whose kind differs between the two, as between versions during an upgrade, keeps the one in
-/// `into`.
-pub fn merge(into: &mut BTreeMap<String, FilteredMetrics>, from: &BTreeMap<String, FilteredMetrics>) {
-    for (name, metric) in from {
-        let Some(known) = into.get_mut(name) else {
-            into.insert(name.clone(), metric.clone());
-            continue;
-        };
-        match (&mut known.inner, &metric.inner) {
-            (Some(Inner::Count(sum)), Some(Inner::Count(value))) => *sum = sum.saturating_add(*value),
-            (Some(Inner::Gauge(sum)), Some(Inner::Gauge(value))) => *sum = sum.saturating_add(*value),
-            (empty @ None, Some(value)) => *empty = Some(value.clone()),
-            _ => {}
-        }
     }
 }
 

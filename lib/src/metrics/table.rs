@@ -1,10 +1,11 @@
 //! The table of metrics. A new one is a line here, and nothing else.
 
-use super::{Kind, Unit};
+use super::{Kind, Scope, Unit};
 
-/// Declares [`Metric`] and what there is to know of each variant.
+/// Declares [`Metric`] and what there is to know of each variant. What is kept of clusters, backends or both, too, has
+/// their names behind its help.
 macro_rules! metrics {
-    ($($variant:ident $name:literal $kind:ident $unit:ident $help:literal)+) => {
+    ($($variant:ident $name:literal $kind:ident $unit:ident $help:literal $([$($scope:ident)+])?)+) => {
         /// A number that a worker keeps.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Metric {
@@ -23,7 +24,7 @@ macro_rules! metrics {
                 match self { $(Self::$variant => $name,)+ }
             }
 
-            /// Whether it counts or tells a level.
+            /// Whether it counts, tells a level or times.
             pub const fn kind(self) -> Kind {
                 match self { $(Self::$variant => Kind::$kind,)+ }
             }
@@ -36,6 +37,11 @@ macro_rules! metrics {
             /// A sentence for those who read it.
             pub const fn help(self) -> &'static str {
                 match self { $(Self::$variant => $help,)+ }
+            }
+
+            /// What it is kept of besides the proxy as a whole.
+            pub const fn scopes(self) -> &'static [Scope] {
+                match self { $(Self::$variant => &[$($(Scope::$scope),+)?],)+ }
             }
         }
     };
@@ -122,22 +128,22 @@ metrics! {
     TlsRecordsEvicted "tls.records.evicted" Count Connections "Connections cut that held a part of a TLS record, because its buffer was needed."
 
     // Requests.
-    Requests "requests" Count Requests "Requests whose head was read."
+    Requests "requests" Count Requests "Requests whose head was read." [Cluster Backend]
     HttpRequests "http.requests" Count Requests "HTTP requests whose head was read."
     HttpActiveRequests "http.active_requests" Gauge Requests "HTTP requests in flight."
-    HttpErrors "http.errors" Count Requests "Requests that ended in an error of either side."
+    HttpErrors "http.errors" Count Requests "Requests that ended in an error of either side." [Cluster]
     HttpFrontendParseErrors "http.frontend_parse_errors" Count Requests "Requests that could not be parsed."
     HttpBackendParseErrors "http.backend_parse_errors" Count Requests "Responses that could not be parsed."
-    HttpFailedBackendMatching "http.failed_backend_matching" Count Requests "Requests with a route and no backend to take them."
+    HttpFailedBackendMatching "http.failed_backend_matching" Count Requests "Requests with a route and no backend to take them." [Cluster]
     HttpCloseRequestIncomplete "http.close.request_incomplete" Count Requests "Client connections closed within a request."
 
     // Responses that went to clients, whoever made them.
-    HttpStatus1xx "http.status.1xx" Count Requests "Informational responses sent to clients."
-    HttpStatus2xx "http.status.2xx" Count Requests "Successful responses sent to clients."
-    HttpStatus3xx "http.status.3xx" Count Requests "Redirecting responses sent to clients."
-    HttpStatus4xx "http.status.4xx" Count Requests "Responses that blame the client."
-    HttpStatus5xx "http.status.5xx" Count Requests "Responses that blame the server."
-    HttpStatusOther "http.status.other" Count Requests "Responses with a status of no known class."
+    HttpStatus1xx "http.status.1xx" Count Requests "Informational responses sent to clients." [Cluster Backend]
+    HttpStatus2xx "http.status.2xx" Count Requests "Successful responses sent to clients." [Cluster Backend]
+    HttpStatus3xx "http.status.3xx" Count Requests "Redirecting responses sent to clients." [Cluster Backend]
+    HttpStatus4xx "http.status.4xx" Count Requests "Responses that blame the client." [Cluster Backend]
+    HttpStatus5xx "http.status.5xx" Count Requests "Responses that blame the server." [Cluster Backend]
+    HttpStatusOther "http.status.other" Count Requests "Responses with a status of no known class." [Cluster Backend]
     HttpStatus200 "http.status.200" Count Requests "Responses with status 200."
     HttpStatus201 "http.status.201" Count Requests "Responses with status 201."
     HttpStatus204 "http.status.204" Count Requests "Responses with status 204."
@@ -179,7 +185,7 @@ metrics! {
 
     // Backends.
     BackendConnections "backend.connections" Gauge Connections "Connections to backends that are open."
-    BackendConnectionsError "backend.connections.error" Count Connections "Connections to backends that failed to open."
+    BackendConnectionsError "backend.connections.error" Count Connections "Connections to backends that failed to open." [Cluster Backend]
     BackendConnectTimeouts "backend.connect.timeouts" Count Connections "Connections to backends that took too long to open."
     BackendConnectRetriesExhausted "backend.connect.retries_exhausted" Count Requests "Requests given up after the last connection attempt."
     BackendDown "backend.down" Count Events "Backends that went into long back-off."
@@ -197,10 +203,10 @@ metrics! {
     BackendTlsFailed "backend.tls.failed" Count Connections "Connections to backends that failed in TLS: a handshake, most likely for the certificate, or a record."
 
     // Traffic.
-    BytesIn "bytes_in" Count Bytes "Bytes received from clients."
-    BytesOut "bytes_out" Count Bytes "Bytes sent to clients."
-    BackBytesIn "back_bytes_in" Count Bytes "Bytes received from backends."
-    BackBytesOut "back_bytes_out" Count Bytes "Bytes sent to backends."
+    BytesIn "bytes_in" Count Bytes "Bytes received from clients." [Cluster Backend]
+    BytesOut "bytes_out" Count Bytes "Bytes sent to clients." [Cluster Backend]
+    BackBytesIn "back_bytes_in" Count Bytes "Bytes received from backends." [Cluster Backend]
+    BackBytesOut "back_bytes_out" Count Bytes "Bytes sent to backends." [Cluster Backend]
 
     BytesSpliced "bytes_spliced" Count Bytes "Bytes of bodies and tunnels that passed through the kernel alone."
 
@@ -211,7 +217,7 @@ metrics! {
 
     // TCP listeners.
     ProtocolTcp "protocol.tcp" Gauge Connections "Client connections of TCP listeners that are open."
-    TcpRequests "tcp.requests" Count Connections "Connections of TCP listeners that were routed to a cluster."
+    TcpRequests "tcp.requests" Count Connections "Connections of TCP listeners that were routed to a cluster." [Cluster]
     TcpNoRoute "tcp.failed_frontend_matching" Count Connections "Connections of TCP listeners closed for want of a frontend."
     TcpNoBackend "tcp.failed_backend_matching" Count Connections "Connections of TCP listeners closed for want of a backend."
     TcpIdleTimeouts "tcp.idle_timeouts" Count Connections "Connections of TCP listeners closed because nothing moved on them."
@@ -243,6 +249,21 @@ metrics! {
     BackendsFailOpen "backends.fail_open" Count Requests "Requests for which the health of backends was left out of account."
     BackendRetryBudgetExhausted "backend.retry.budget_exhausted" Count Requests "Requests given up because further attempts were beyond the cluster's budget."
 
+    // Times.
+    RequestTime "request_time" Time Milliseconds "From the first byte of a request that was routed to a cluster to the last of its answer." [Cluster]
+    ServiceTime "service_time" Time Milliseconds "The part of request_time in which no backend was waited for." [Cluster]
+    BackendConnectionTime "backend_connection_time" Time Milliseconds "From the begin of a connect to a backend to the connection." [Cluster Backend]
+    BackendHeaderTime "backend_header_time" Time Milliseconds "From the first byte sent to a backend of a request to the head of its answer." [Backend]
+    BackendResponseTime "backend_response_time" Time Milliseconds "From the first byte sent to a backend of a request to the end of its answer." [Cluster Backend]
+
+    // Of clusters and backends.
+    ConnectionsPerBackend "connections_per_backend" Gauge Connections "Connections to backends that sessions use." [Backend]
+    BackendAvailable "backend.available" Gauge Items "Backends that a request may go to now: of a backend, 1 or 0." [Backend]
+    ClusterAvailableBackends "cluster.available_backends" Gauge Items "Backends of clusters that a request may go to now." [Cluster]
+    ClusterTotalBackends "cluster.total_backends" Gauge Items "Backends of clusters." [Cluster]
+    MetricSeries "metrics.series" Gauge Items "Clusters and backends that numbers of their own are kept of."
+    MetricSeriesRefused "metrics.series_refused" Gauge Items "Clusters and backends that have traffic and no numbers of their own, for want of room (max_series)."
+
     // The worker itself.
     SplicePipes "splice.pipes" Gauge Items "Pipes in use for splicing."
     HalfHeadsEvicted "http.half_heads.evicted" Count Requests "Request heads, and bytes behind them of no use yet, given up because their buffers were needed."
@@ -260,8 +281,32 @@ impl Metric {
         self as usize
     }
 
+    /// Whether it is kept of the proxy as a whole, and not of clusters or backends alone.
+    pub const fn is_of_proxy(self) -> bool {
+        !matches!(
+            self,
+            Self::ConnectionsPerBackend
+                | Self::BackendAvailable
+                | Self::ClusterAvailableBackends
+                | Self::ClusterTotalBackends
+        )
+    }
+
+    /// Whether it is kept of these, too.
+    pub const fn is_of(self, scope: Scope) -> bool {
+        let scopes = self.scopes();
+        let mut index = 0;
+        while index < scopes.len() {
+            if scopes[index] as u8 == scope as u8 {
+                return true;
+            }
+            index += 1;
+        }
+        false
+    }
+
     /// The series of a status' class.
-    pub(super) fn of_status_class(status: u16) -> Self {
+    pub fn of_status_class(status: u16) -> Self {
         match status {
             100..=199 => Self::HttpStatus1xx,
             200..=299 => Self::HttpStatus2xx,

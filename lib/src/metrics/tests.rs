@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use kakehi_command::proto::QueryMetricsOptions;
+
 use super::*;
 
 fn count(value: i64) -> FilteredMetrics {
@@ -94,8 +96,10 @@ fn the_proto_form_tells_kinds_apart() {
     metrics.incr(Metric::ClientConnections);
     metrics.add(Metric::BytesOut, u64::MAX);
     metrics.incr(Metric::BytesOut);
-    let proto = metrics.to_proto(&[]).proxy;
-    assert_eq!(proto.len(), Metric::COUNT);
+    let proto = metrics.to_proto(&Query::new(&QueryMetricsOptions::default()));
+    let told = |metric: &&Metric| metric.is_of_proxy();
+    // Times have two names each.
+    assert_eq!(proto.len(), Metric::ALL.iter().filter(told).count() + TIMES);
     assert_eq!(proto["requests"], count(1));
     assert_eq!(proto["client.connections"], gauge(1));
     assert_eq!(proto["bytes_out"], count(i64::MAX));
@@ -103,22 +107,63 @@ fn the_proto_form_tells_kinds_apart() {
 
 #[test]
 fn names_choose_what_is_answered() {
-    let names = ["requests".to_owned(), "unknown".to_owned(), "bytes".to_owned()];
-    let proxy = Metrics::default().to_proto(&names).proxy;
-    assert_eq!(proxy, BTreeMap::from([("requests".to_owned(), count(0))]));
+    let metric_names = ["requests", "unknown", "bytes", "request_time_histogram"].map(str::to_owned);
+    let options = QueryMetricsOptions { metric_names: metric_names.into(), ..Default::default() };
+    let proxy = Metrics::default().to_proto(&Query::new(&options));
+    assert_eq!(proxy.keys().collect::<Vec<_>>(), ["request_time_histogram", "requests"]);
 }
 
 #[test]
-fn workers_add_up() {
-    let mut sum =
-        BTreeMap::from([("a".to_owned(), count(1)), ("b".to_owned(), gauge(2)), ("k".to_owned(), gauge(1))]);
-    let other = BTreeMap::from([
-        ("a".to_owned(), count(10)),
-        ("b".to_owned(), gauge(20)),
-        ("c".to_owned(), count(5)),
-        ("k".to_owned(), count(7)),
-    ]);
-    merge(&mut sum, &other);
-    let expected = [("a", count(11)), ("b", gauge(22)), ("c", count(5)), ("k", gauge(1))];
-    assert_eq!(sum, expected.map(|(name, metric)| (name.to_owned(), metric)).into());
+fn times_are_told_as_percentiles_and_as_a_histogram() {
+    let mut metrics = Metrics::default();
+    metrics.time(Metric::RequestTime, Duration::from_millis(3));
+    let told = |exact| {
+        metrics.to_proto(&Query::new(&QueryMetricsOptions { exact: Some(exact), ..Default::default() }))
+    };
+    let inner = |exact, name: &str| told(exact).get(name).and_then(|metric| metric.inner.clone());
+    assert!(matches!(inner(false, "request_time"), Some(Inner::Percentiles(of)) if of.p_100 == 3));
+    assert!(matches!(inner(false, "request_time_histogram"), Some(Inner::Histogram(of)) if of.sum == 3));
+    assert_eq!(inner(true, "request_time"), None);
+    assert!(matches!(inner(true, "request_time_histogram"), Some(Inner::Histogram(of)) if of.sum == 3000));
+    metrics.clear_counts();
+    assert_eq!(metrics.times(Metric::RequestTime).map(Histogram::count), Some(0));
+}
+
+#[test]
+fn a_series_keeps_what_its_scope_does() {
+    let options = QueryMetricsOptions::default();
+    let mut series = BackendSeries::of_backend();
+    series.add(Metric::Requests, 2);
+    series.add(Metric::TcpRequests, 2);
+    series.time(Metric::RequestTime, Duration::from_millis(1));
+    series.time(Metric::BackendResponseTime, Duration::from_millis(1));
+    let mut told = BTreeMap::new();
+    series.to_proto(&Query::new(&options), &mut told);
+    let names: Vec<&str> = told.keys().map(String::as_str).collect();
+    assert_eq!(names, ["backend_response_time", "backend_response_time_histogram", "requests"]);
+    series.clear();
+    let mut told = BTreeMap::new();
+    series.to_proto(&Query::new(&options), &mut told);
+    assert!(told.is_empty());
+}
+
+#[test]
+fn a_query_chooses_clusters_and_backends() {
+    let check = |clusters: &[&str], backends: &[&str], cluster: bool, backend: bool, proxy: bool| {
+        let own = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+        let options = QueryMetricsOptions {
+            cluster_ids: own(clusters),
+            backend_ids: own(backends),
+            ..Default::default()
+        };
+        let query = Query::new(&options);
+        assert_eq!(query.wants_cluster("a"), cluster, "{options:?}");
+        assert_eq!(query.wants_backend("a", "a-1"), backend, "{options:?}");
+        assert_eq!(query.wants_proxy(), proxy, "{options:?}");
+    };
+    check(&[], &[], true, true, true);
+    check(&["a"], &[], true, true, false);
+    check(&["b"], &[], false, false, false);
+    check(&[], &["a-1"], false, true, false);
+    check(&["a"], &["a-2"], true, false, false);
 }

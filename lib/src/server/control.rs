@@ -15,15 +15,15 @@ use kakehi_command::proto::supervision::{
     Refused, ToWorker, Verdict, Verdicts, from_worker, to_worker,
 };
 use kakehi_command::proto::{
-    AvailableMetrics, ClusterHashes, ClusterInformations, QueryCertificatesFilters, Request, ResponseContent,
-    ResponseStatus,
+    ClusterHashes, ClusterInformations, MetricsConfiguration, QueryCertificatesFilters, Request,
+    ResponseContent, ResponseStatus,
 };
 use kakehi_command::state::ConfigState;
 use mio::net::TcpListener;
 
 use super::worker::{Configuration, Idle, Worker};
 use crate::limits::{Layout, SharedTables};
-use crate::metrics::Metric;
+use crate::metrics;
 use crate::net::kernel::{Kernel, adopt_listener};
 use crate::net::shared_memory;
 use crate::session::Settings;
@@ -269,10 +269,19 @@ impl Control {
         request: RequestType,
         worker: &mut Worker<Kernel>,
     ) -> Result<Option<ContentType>, String> {
-        if let RequestType::QueryMetrics(options) = &request
-            && !options.list
-        {
-            return Ok(Some(ContentType::WorkerMetrics(worker.metrics().to_proto(&options.metric_names))));
+        if let RequestType::QueryMetrics(options) = &request {
+            return Ok(Some(if options.list {
+                ContentType::AvailableMetrics(metrics::names())
+            } else {
+                ContentType::WorkerMetrics(worker.tell_metrics(options))
+            }));
+        }
+        if let RequestType::ConfigureMetrics(change) = &request {
+            let change = MetricsConfiguration::try_from(*change);
+            return change
+                .map(|change| worker.configure_metrics(change))
+                .map(|()| None)
+                .map_err(|error| error.to_string());
         }
         if let RequestType::CloseSessions(wire) = &request {
             let sessions = SessionsOf::from_wire(wire).map_err(|error| error.to_string())?;
@@ -294,10 +303,6 @@ impl Control {
             RequestType::QueryCertificatesFromWorkers(filters) => {
                 return certificates(state, &filters).map(Some);
             }
-            RequestType::QueryMetrics(_) => ContentType::AvailableMetrics(AvailableMetrics {
-                proxy_metrics: Metric::ALL.iter().map(|metric| metric.name().to_owned()).collect(),
-                cluster_metrics: Vec::new(),
-            }),
             _ => return Err("a worker does not answer this".to_owned()),
         }))
     }
@@ -372,6 +377,8 @@ pub(super) fn configuration(boot: &Boot, seed: u64) -> Configuration {
             record_buffers_max: count(limits.record_buffers_max),
             handshakes_max: count(limits.handshakes_max),
             probes_max: count(limits.probes_max),
+            metric_series_max: usize::try_from(limits.metric_series_max).unwrap_or(usize::MAX),
+            metric_series_off: limits.metric_series_off,
         },
         buffers_min: count(config.min_buffers),
         buffers_max: count(config.max_buffers),

@@ -113,6 +113,9 @@ impl<N: Network> Worker<N> {
         let secrets = listeners.tls().secrets.clone();
         let room = Room::new(settings.record_buffers_max, settings.handshakes_max, secrets);
         let attempts_configured = settings.connection_attempts_max;
+        let mut backends = Backends::default();
+        backends.set_series_max(settings.metric_series_max);
+        backends.set_series_off(settings.metric_series_off);
         let mut limits = ClientLimits::default();
         limits.set_clock(now, 0);
         let shared = Shared {
@@ -134,7 +137,7 @@ impl<N: Network> Worker<N> {
             thirsty: Default::default(),
             held_up: Default::default(),
             listeners,
-            backends: Backends::default(),
+            backends,
             waiting: Waiting::default(),
             limits,
             probes: Probes::new(configuration.worker_id, configuration.settings.probes_max, now),
@@ -581,6 +584,7 @@ mod departures;
 mod entry;
 mod eviction;
 mod lines;
+mod metrics;
 mod opening;
 #[cfg(test)]
 mod tests;

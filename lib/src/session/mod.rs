@@ -120,6 +120,10 @@ pub struct Settings {
     pub handshakes_max: usize,
     /// Probes of backends at a time (`max_probes`).
     pub probes_max: usize,
+    /// Clusters and backends with numbers of their own.
+    pub metric_series_max: usize,
+    /// None has.
+    pub metric_series_off: bool,
     /// Bytes of a user's name and password in a request, decoded (`basic_auth_max_credential_bytes`).
     pub basic_auth_bytes_max: usize,
 }
@@ -299,11 +303,15 @@ impl<N: Network> Shared<N> {
         let shards = self.backends.take_shard_counts();
         self.metrics.add(Metric::BackendShardExhausted, shards.exhausted);
         self.metrics.add(Metric::BackendShardSpillover, shards.spillover);
+        let (kept, refused) = self.backends.series_counts();
+        self.metrics.set(Metric::MetricSeries, kept);
+        self.metrics.set(Metric::MetricSeriesRefused, refused);
     }
 
     /// A connect to this backend failed: it is left alone for a while.
     pub fn connect_failed(&mut self, key: BackendKey) {
         self.metrics.incr(Metric::BackendConnectionsError);
+        self.backends.count_at(key, Metric::BackendConnectionsError);
         let random = random(&mut self.seed);
         let turn = self.backends.connect_failed(key, self.now, random);
         self.tell(key, turn);
@@ -313,6 +321,14 @@ impl<N: Network> Shared<N> {
     pub fn connect_succeeded(&mut self, key: BackendKey, since: Instant) {
         let turn = self.backends.connect_succeeded(key, since, self.now);
         self.tell(key, turn);
+    }
+
+    /// The same of a session's connect, whose time counts.
+    pub fn connected(&mut self, key: BackendKey, since: Instant) {
+        let took = self.now.saturating_duration_since(since);
+        self.metrics.time(Metric::BackendConnectionTime, took);
+        self.backends.time_at(key, Metric::BackendConnectionTime, took);
+        self.connect_succeeded(key, since);
     }
 
     fn tell(&mut self, key: BackendKey, turn: Option<BackendTurn>) {

@@ -10,6 +10,8 @@
 use std::io;
 
 use super::Shared;
+use super::back::Back;
+use super::backends::Carried;
 use super::flow::{Flow, Flush, take_buffer};
 use crate::metrics::Metric;
 use crate::net::buffers::Use;
@@ -86,9 +88,10 @@ impl Relay {
     pub(super) fn step<N: Network>(
         &mut self,
         (front, up): (&mut Peer<N::Stream>, &mut Flow<<N::Stream as Stream>::Pipe>),
-        (back, down): (&mut Peer<N::Stream>, &mut Flow<<N::Stream as Stream>::Pipe>),
+        (back, down): (&mut Back<N::Stream>, &mut Flow<<N::Stream as Stream>::Pipe>),
         shared: &mut Shared<N>,
     ) -> Relayed {
+        let Back { peer: back, key, .. } = back;
         let upwards = relay(&mut self.up, up, front, back, Use::Request, shared);
         self.down.broken |= self.up.torn;
         let downwards = relay(&mut self.down, down, back, front, Use::Response, shared);
@@ -97,6 +100,15 @@ impl Relay {
         shared.metrics.add(Metric::BackBytesOut, upwards.written);
         shared.metrics.add(Metric::BackBytesIn, downwards.read);
         shared.metrics.add(Metric::BytesOut, downwards.written);
+        let carried = Carried {
+            bytes_in: upwards.read as u64,
+            bytes_out: downwards.written,
+            back_bytes_in: downwards.read as u64,
+            back_bytes_out: upwards.written,
+        };
+        if carried != Carried::default() {
+            shared.backends.carried(*key, carried);
+        }
         let mut relayed = Relayed {
             up: upwards.read > 0 || upwards.written > 0,
             down: downwards.read > 0 || downwards.written > 0,

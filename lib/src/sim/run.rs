@@ -165,6 +165,8 @@ impl Run {
                 record_buffers_max: setting.record_buffers_max,
                 handshakes_max: setting.handshakes_max,
                 probes_max: 8,
+                metric_series_max: 64,
+                metric_series_off: false,
                 basic_auth_bytes_max: 4096,
             },
             buffers_min: 1,

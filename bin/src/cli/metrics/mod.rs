@@ -77,6 +77,7 @@ impl Get {
             metric_names: self.names,
             no_clusters: self.no_clusters,
             workers: self.workers,
+            ..QueryMetricsOptions::default()
         });
         let Some(period) = self.refresh.map(Duration::from_secs) else { return proxy.tell(request) };
         loop {

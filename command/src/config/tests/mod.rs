@@ -358,10 +358,7 @@ fn what_is_not_served_is_a_warning_when_used() {
         &[],
     );
     warns("slab_entries_per_connection = 8\nzombie_check_interval = 60", &[]);
-    warns(
-        "[metrics]\naddress = \"127.0.0.1:8125\"",
-        &["warning 1: metrics: not served yet by this version: it has no effect"],
-    );
+    warns("[metrics]\naddress = \"127.0.0.1:8125\"", &[]);
     warns(
         &http_listener("h2_max_concurrent_streams = 7\ntls_versions = [\"TLS_V13\"]\nhsts = {}"),
         &[

@@ -186,6 +186,8 @@ fn serve_on(
         record_buffers_max: 64,
         handshakes_max: 64,
         probes_max: 8,
+        metric_series_max: 64,
+        metric_series_off: false,
         basic_auth_bytes_max: 4096,
     };
     let configuration =

@@ -22,6 +22,7 @@ use slab::Slab;
 
 use crate::health::{BackendTurn, Fitness, RetryBudget};
 use crate::limits::SharedTables;
+use crate::metrics::ClusterSeries;
 use crate::net::{Peer, Stream, Token};
 
 mod choice;
@@ -31,6 +32,7 @@ mod health;
 mod idle_limit;
 mod leaving;
 mod node;
+mod series;
 
 pub use choice::{Ask, ShardCounts, Tried};
 use choice::{Policy, StickyIndex};
@@ -38,6 +40,8 @@ use concurrency::Berths;
 pub use concurrency::QueueTerms;
 pub use health::{Mark, Outcome};
 use node::{Idle, Node};
+pub use series::{Carried, SERIES_MAX_DEFAULT, Served};
+use series::{Kept, SeriesRoom};
 
 /// Names a backend in the table of this worker. Valid while a connection to it is counted.
 pub type BackendKey = usize;
@@ -96,6 +100,7 @@ struct ClusterEntry {
     waiting: usize,
     /// There may be some.
     freed: bool,
+    series: Kept<ClusterSeries>,
 }
 
 impl ClusterEntry {
@@ -170,6 +175,7 @@ pub struct Backends<S> {
     /// Clusters for which somebody waits, and that may have room.
     freed: Vec<ClusterKey>,
     departures: leaving::Departures,
+    series_room: SeriesRoom,
 }
 
 impl<S> Default for Backends<S> {
@@ -189,6 +195,7 @@ impl<S> Default for Backends<S> {
             tally: concurrency::Tally::default(),
             freed: Vec::new(),
             departures: leaving::Departures::default(),
+            series_room: SeriesRoom::default(),
         }
     }
 }
@@ -265,6 +272,7 @@ impl<S: Stream> Backends<S> {
             berths: None,
             waiting: 0,
             freed: false,
+            series: Kept::Nothing,
         });
         debug_assert!(u32::try_from(index).is_ok(), "more clusters than memory holds");
         let key = ClusterKey(u32::try_from(index).unwrap_or(u32::MAX));
@@ -274,8 +282,9 @@ impl<S: Stream> Backends<S> {
 
     fn forget_cluster_if_unused(&mut self, key: ClusterKey) {
         if self.clusters.get(key.index()).is_some_and(|entry| !entry.is_used()) {
-            let entry = self.clusters.remove(key.index());
+            let mut entry = self.clusters.remove(key.index());
             self.by_id.remove(&entry.id);
+            self.series_room.leave(&mut entry.series);
         }
     }
 
@@ -404,7 +413,8 @@ impl<S: Stream> Backends<S> {
 
     fn forget_if_unused(&mut self, key: BackendKey) {
         if self.nodes.get(key).is_some_and(|node| node.removed && node.active == 0) {
-            self.nodes.remove(key);
+            let mut node = self.nodes.remove(key);
+            self.series_room.leave(&mut node.series);
         }
     }
 
@@ -605,6 +615,7 @@ impl<S: Stream> Backends<S> {
             assert!(node.idle.is_sorted_by_key(|idle| idle.since), "the oldest come first");
         }
         self.check_health();
+        self.check_series();
         self.check_concurrency();
         assert_eq!(self.by_id.len(), self.clusters.len());
         for (id, key) in &self.by_id {

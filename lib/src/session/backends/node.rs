@@ -9,9 +9,11 @@ use super::ClusterKey;
 use super::concurrency::Berths;
 use super::health::{Failures, Marks};
 use super::idle_limit::IdleLimit;
+use super::series::Kept;
 use crate::balancing::{ConnectTime, hash};
 use crate::health::Backoff;
 use crate::limits::SharedTables;
+use crate::metrics::BackendSeries;
 use crate::net::Peer;
 
 /// See the module.
@@ -48,6 +50,8 @@ pub(super) struct Node<S> {
     pub(super) since: Instant,
     /// How long connecting to it takes.
     pub(super) connect_time: ConnectTime,
+    /// What is counted of it.
+    pub(super) series: Kept<BackendSeries>,
 }
 
 /// A connection in the pool.
@@ -77,6 +81,7 @@ impl<S> Node<S> {
             marks: Marks::default(),
             failures: Failures::default(),
             target: None,
+            series: Kept::Nothing,
         }
     }
 

@@ -17,6 +17,7 @@ use crate::net::request_id::RequestId;
 use crate::policy::template::{Values, write_template};
 use crate::protocol::http::answer::{Answer, write_answer};
 use crate::session::Shared;
+use crate::session::backends::ClusterKey;
 
 /// What is said when there is not even a buffer for an answer.
 pub(crate) const BARE_503: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
@@ -193,7 +194,8 @@ pub(super) fn write<N: Network>(
     let may_keep = about.may_keep;
     let hsts = hsts(listener, details.frontend.as_deref().or(about.frontend));
     let cluster = details.cluster.as_ref().and_then(|id| shared.backends.key(id));
-    let cluster = cluster.and_then(|key| shared.backends.cluster(key)).map(|config| &**config);
+    let key = cluster;
+    let cluster = key.and_then(|key| shared.backends.cluster(key)).map(|config| &**config);
     if let Some(template) = refusal.template_of(cluster, listener) {
         let keep = may_keep && !template.closes();
         let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
@@ -219,7 +221,7 @@ pub(super) fn write<N: Network>(
         match write_template(out.space(), template, &values, !keep, about.head_only) {
             Ok(count) => {
                 out.filled(count);
-                tally(refusal.status, shared);
+                tally(refusal.status, key, shared);
                 return Some((out, keep));
             }
             Err(_) => log::warn!(
@@ -246,7 +248,7 @@ pub(super) fn write<N: Network>(
     let count = write_answer(out.space(), &answer, listener.sozu_id_header());
     out.filled(count);
     if count > 0 {
-        tally(refusal.status, shared);
+        tally(refusal.status, key, shared);
         return Some((out, keep));
     }
     // What was asked for is too long to be told where it is, or a challenge too long for a buffer. Not a warning:
@@ -257,7 +259,7 @@ pub(super) fn write<N: Network>(
     let count = write_answer(out.space(), &bare, listener.sozu_id_header());
     debug_assert!(count > 0, "a buffer holds any answer without its details");
     out.filled(count);
-    tally(status, shared);
+    tally(status, key, shared);
     Some((out, false))
 }
 
@@ -269,9 +271,14 @@ pub(super) fn hsts<'a>(listener: &'a HttpListener, frontend: Option<&'a HttpFron
 }
 
 /// Counts an answer of ours that is going to be sent.
-fn tally<N: Network>(status: u16, shared: &mut Shared<N>) {
+fn tally<N: Network>(status: u16, cluster: Option<ClusterKey>, shared: &mut Shared<N>) {
     count(status, shared);
     shared.metrics.count_status(status);
+    let Some(cluster) = cluster else { return };
+    shared.backends.count_of(cluster, Metric::of_status_class(status));
+    if status >= 400 {
+        shared.backends.count_of(cluster, Metric::HttpErrors);
+    }
 }
 
 /// Host and path of a request's head as we write it; empty if it is none.

@@ -10,6 +10,7 @@ use super::affinity::Sticky;
 use super::answer::Refusal;
 use super::flow::Flush;
 use super::request::Facts;
+use super::times::Times;
 use super::{Back, HttpSession, Step, flow, no_body, take_buffer};
 use crate::metrics::Metric;
 use crate::net::buffers::Use;
@@ -86,10 +87,11 @@ pub(super) struct Exchange {
     elsewhere: bool,
     /// Nothing may follow it: no request, and no tunnel.
     last: bool,
+    pub(super) times: Times,
 }
 
 impl Exchange {
-    pub(super) fn new(facts: Facts) -> Self {
+    pub(super) fn new(facts: Facts, times: Times) -> Self {
         let keep_front = facts.keep_alive;
         Self {
             facts,
@@ -110,6 +112,7 @@ impl Exchange {
             waits_until: None,
             elsewhere: false,
             last: false,
+            times,
         }
     }
 
@@ -294,6 +297,7 @@ impl<S: Stream> HttpSession<S> {
                 Err(NoBackend::Full) => return Err(Trouble::Full),
                 Err(reason) => {
                     shared.metrics.incr(Metric::HttpFailedBackendMatching);
+                    shared.backends.count_of(cluster, Metric::HttpFailedBackendMatching);
                     let refusal = Refusal::new(503, reason.message());
                     return Err(Trouble::Answer(refusal.cluster(shared.backends.cluster_id(cluster))));
                 }
@@ -442,9 +446,12 @@ impl<S: Stream> HttpSession<S> {
         if written > 0 {
             self.back_active = shared.now;
             shared.metrics.add(Metric::BackBytesOut, written);
+            if before == 0 {
+                exchange.times.sent(shared.now);
+            }
             if !back.connected {
                 back.connected = true;
-                shared.connect_succeeded(back.key, back.since);
+                shared.connected(back.key, back.since);
             }
         }
         match flush {

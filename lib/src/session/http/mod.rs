@@ -47,6 +47,7 @@ mod hold;
 mod rates;
 pub(super) mod request;
 mod response;
+mod times;
 mod tunnel;
 mod waiting;
 
@@ -54,6 +55,7 @@ use answer::{About, Refusal};
 use deadline::Patience;
 use exchange::{Exchange, Trouble};
 use request::{Begin, Origin, Prepared};
+use times::Times;
 
 /// How long a client that was not put into the poll is left out of it.
 const UNWATCHED_TIME_MAX: Duration = Duration::from_secs(1);
@@ -447,10 +449,11 @@ impl<S: Stream> HttpSession<S> {
         match request::begin(self.request.unparsed(), origin, &mut self.counted, shared) {
             Begin::Partial => None,
             Begin::Forward { head, facts, consumed } => {
+                let times = Times::new(self.head_since.unwrap_or(shared.now), consumed);
                 self.begin_message(shared.now);
                 self.request.drop_unparsed(consumed);
                 self.request.begin(head, BodyReader::new(facts.framing, facts.relay));
-                self.exchange = Some(Exchange::new(facts));
+                self.exchange = Some(Exchange::new(facts, times));
                 shared.metrics.add(Metric::HttpActiveRequests, 1);
                 self.stage = Stage::Exchange;
                 Some(match self.attach(shared) {
@@ -643,6 +646,7 @@ impl<S: Stream> HttpSession<S> {
 
     fn end_exchange<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
         self.leave_line(shared);
+        self.end_times(shared);
         if let Some(exchange) = self.exchange.take() {
             shared.backends.release(exchange.cluster());
             shared.metrics.add(Metric::HttpActiveRequests, -1);
@@ -651,6 +655,7 @@ impl<S: Stream> HttpSession<S> {
 
     /// Closes the back connection.
     fn drop_back<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
+        self.count_served(shared);
         if let Some(back) = self.back.take() {
             back.close(shared);
         }
@@ -670,6 +675,7 @@ impl<S: Stream> HttpSession<S> {
         // A client that did not ask for the end may be sending its next request: bytes that meet a closed
         // socket would reset our answer away.
         let may_send = !self.exchange.as_ref().is_some_and(Exchange::is_last_wanted);
+        self.count_served(shared);
         self.pool_back(shared);
         self.end_exchange(shared);
         flow::release(&mut self.response, shared);

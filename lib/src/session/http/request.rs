@@ -188,6 +188,7 @@ pub(super) fn begin<N: Network>(
         }
     };
     let cluster = decided.cluster;
+    shared.backends.count_of(cluster, Metric::Requests);
     let of_cluster = shared.backends.cluster(cluster).map(|config| config.rate_limits()).unwrap_or_default();
     if !of_cluster.is_empty()
         && let Some(cluster_id) = shared.backends.cluster_id(cluster)

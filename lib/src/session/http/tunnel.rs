@@ -19,6 +19,8 @@ impl<S: Stream> HttpSession<S> {
         if !may_begin || self.back.is_none() {
             return Step::End;
         }
+        self.count_served(shared);
+        self.end_times(shared);
         shared.give_back(&mut self.request.head);
         shared.give_back(&mut self.response.head);
         Relay::begin(&mut self.request);
@@ -33,8 +35,7 @@ impl<S: Stream> HttpSession<S> {
 
     pub(super) fn step_tunnel<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
         let (Some(tunnel), Some(back)) = (self.tunnel.as_mut(), self.back.as_mut()) else { return Step::End };
-        let relayed =
-            tunnel.step((&mut self.front, &mut self.request), (&mut back.peer, &mut self.response), shared);
+        let relayed = tunnel.step((&mut self.front, &mut self.request), (back, &mut self.response), shared);
         let (over, lost) = (tunnel.is_over(), tunnel.is_backend_lost());
         for purpose in Use::ALL {
             if relayed.wanted[purpose as usize] {

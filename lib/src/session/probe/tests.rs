@@ -166,6 +166,8 @@ impl Stage {
             record_buffers_max: 4,
             handshakes_max: 4,
             probes_max,
+            metric_series_max: 64,
+            metric_series_off: false,
             basic_auth_bytes_max: 4096,
         };
         let configuration = Configuration {

@@ -19,6 +19,7 @@ impl<S: Stream> TcpSession<S> {
         shared.backends.hold_on(cluster);
         self.cluster = Some(cluster);
         shared.metrics.incr(Metric::TcpRequests);
+        shared.backends.count_of(cluster, Metric::TcpRequests);
         if self.is_over_clusters_rate(cluster, shared) {
             return self.refuse(Refusal::OverRate, shared);
         }
@@ -129,7 +130,7 @@ impl<S: Stream> TcpSession<S> {
         }
         let Some(back) = self.back.as_mut() else { return Step::End };
         back.connected = true;
-        shared.connect_succeeded(back.key, back.since);
+        shared.connected(back.key, back.since);
         Relay::begin(&mut self.up);
         Relay::begin(&mut self.down);
         self.active = shared.now;

@@ -356,8 +356,7 @@ impl<S: Stream> TcpSession<S> {
 
     fn step_relay<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
         let Some(back) = self.back.as_mut() else { return Step::End };
-        let relayed =
-            self.relay.step((&mut self.front, &mut self.up), (&mut back.peer, &mut self.down), shared);
+        let relayed = self.relay.step((&mut self.front, &mut self.up), (back, &mut self.down), shared);
         for purpose in Use::ALL {
             if relayed.wanted[purpose as usize] {
                 self.thirst(purpose, shared);

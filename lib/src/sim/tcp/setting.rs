@@ -108,6 +108,8 @@ impl Setting {
                 record_buffers_max: if self.scarce { rng.within(2..=8) } else { 64 },
                 handshakes_max: 64,
                 probes_max: 8,
+                metric_series_max: 64,
+                metric_series_off: false,
                 basic_auth_bytes_max: 4096,
             },
             buffers_min: 1,

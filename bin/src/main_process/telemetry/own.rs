@@ -1,0 +1,43 @@
+//! What the main process itself counts: the other half of the declared table, whose first is
+//! [`kakehi_lib::metrics::Metric`].
+
+use kakehi_lib::metrics::Kind;
+
+/// A number of the main process.
+#[derive(Debug)]
+pub(crate) struct Own {
+    /// As `metrics get` calls it.
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    /// A sentence for those who read it.
+    pub(crate) help: &'static str,
+}
+
+const fn own(name: &'static str, kind: Kind, help: &'static str) -> Own {
+    Own { name, kind, help }
+}
+
+use Kind::{Count, Gauge};
+
+/// All of them.
+#[rustfmt::skip]
+pub(crate) static ALL: &[Own] = &[
+    own("configuration.backends", Gauge, "Backends that are configured."),
+    own("configuration.clusters", Gauge, "Clusters that are configured."),
+    own("configuration.certificates", Gauge, "Certificates that are configured."),
+    own("configuration.frontends", Gauge, "Frontends that are configured."),
+    own("configuration.draining", Gauge, "Backends and listeners that finish what they carry."),
+    own("process.uptime_seconds", Gauge, "Seconds since the main process was started."),
+    own("tls.cert.min_expires_at_seconds", Gauge, "When the first of all certificates expires, in seconds since 1970."),
+    own("cluster.total_backends", Gauge, "Backends that are configured, as health has it."),
+    own("cluster.available_backends", Gauge, "Backends that nothing is known against."),
+    own("cluster.no_available_backends", Count, "Times that a cluster was left without any backend."),
+    own("cluster.available_recovered", Count, "Times that such a cluster got one again."),
+    own("backend.ejected", Count, "Backends taken out because requests to them failed."),
+    own("backend.ejection_refused", Count, "Backends not taken out because too many were out already."),
+    own("metrics.scrapes", Count, "Requests for metrics that were answered."),
+    own("metrics.scrapes_refused", Count, "Connections of the listener for metrics closed for want of room, or because they were too slow."),
+    own("metrics.statsd_datagrams", Count, "Datagrams sent to statsd."),
+    own("metrics.statsd_dropped", Count, "Datagrams for statsd that the kernel did not take."),
+    own("metrics.detail_leases", Gauge, "Leases of a level of detail (set_metric_detail)."),
+];
