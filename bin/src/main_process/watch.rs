@@ -18,8 +18,8 @@ use super::sessions::SessionMemory;
 use super::sockets::ListenSockets;
 use super::start::StartError;
 use super::supervisor::{Configuration, Supervisor, event};
-use super::workers::{Ended, HEARTBEAT, Loss, Role, Worker};
 use super::telemetry::FIRST_QUESTION;
+use super::workers::{Ended, HEARTBEAT, Loss, Role, Worker};
 
 /// Before the proxy is up, a slot's workers may die so often in a row; then the start has failed.
 const DEATHS_AT_START_MAX: u32 = 4;

@@ -48,6 +48,8 @@ pub struct HandOver {
     /// Other processes of its, each with its standard input, which they live as long as.
     #[prost(message, repeated, tag = "20")]
     pub companions: ::prost::alloc::vec::Vec<Child>,
+    #[prost(message, required, tag = "21")]
+    pub metrics: Metrics,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Settings {
@@ -93,6 +95,41 @@ pub struct Settings {
     pub audit_text_path: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(string, optional, tag = "20")]
     pub audit_json_path: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// Whom numbers are told to.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Metrics {
+    #[prost(bool, required, tag = "1")]
+    pub clusters_off: bool,
+    #[prost(uint64, required, tag = "2")]
+    pub series_max: u64,
+    #[prost(enumeration = "super::command::MetricDetail", required, tag = "3")]
+    pub detail: i32,
+    #[prost(message, optional, tag = "4")]
+    pub statsd: ::core::option::Option<Statsd>,
+    #[prost(message, optional, tag = "5")]
+    pub prometheus: ::core::option::Option<Prometheus>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Statsd {
+    #[prost(string, required, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(bool, required, tag = "2")]
+    pub tagged: bool,
+    #[prost(string, required, tag = "3")]
+    pub prefix: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Prometheus {
+    #[prost(string, required, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(uint64, required, tag = "2")]
+    pub connections_max: u64,
+    #[prost(uint64, required, tag = "3")]
+    pub timeout_ms: u64,
+    /// The listener.
+    #[prost(uint32, required, tag = "4")]
+    pub fd: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Uids {

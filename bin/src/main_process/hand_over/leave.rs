@@ -79,6 +79,7 @@ impl Supervisor {
             },
             uptime_ms: ms_between(self.started, self.now),
             program: named.name(&program),
+            metrics: self.telemetry.left(&mut named),
             companions: self.companions.iter().map(|it| it.left(&mut named)).collect(),
         };
         let file = file::write(&told, self.configuration.state.orders())?;

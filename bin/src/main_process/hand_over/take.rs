@@ -25,6 +25,7 @@ use super::super::sessions::SessionMemory;
 use super::super::sockets::ListenSockets;
 use super::super::start::StartError;
 use super::super::supervisor::{Companion, Configuration, Prepared, Settings, Supervisor, read_clock};
+use super::super::telemetry;
 use super::super::workers::{WorkerLog, WorkerWalls};
 use super::file::{self, Told};
 use super::{FILE_VARIABLE, Left, REFUSED_VARIABLE, execute};
@@ -182,6 +183,7 @@ fn prepare(
         sockets: ListenSockets::taken_over(slots, &told.listeners, taking)
             .map_err(lost("listening sockets"))?,
         command_socket: CommandSocket::inherited(listener, PathBuf::from(&socket.path)),
+        telemetry: telemetry::Prepared::taken_over(&told.metrics, taking).map_err(lost("metrics"))?,
         signals,
         audit: Audit::open(&audit)
             .map_err(|(path, error)| format!("cannot open {}: {error}", path.display()))?,
@@ -252,7 +254,8 @@ fn numbers_of(told: &wire::HandOver, file: RawFd) -> Vec<RawFd> {
     let workers = told.workers.iter().map(|worker| worker.fd);
     let clients = told.clients.iter().map(|client| client.fd);
     let companions = told.companions.iter().filter_map(|companion| companion.fd);
-    let named = own.chain(listeners).chain(workers).chain(clients).chain(companions);
+    let metrics = told.metrics.prometheus.iter().map(|it| it.fd);
+    let named = own.chain(metrics).chain(listeners).chain(workers).chain(clients).chain(companions);
     named.filter_map(|fd| RawFd::try_from(fd).ok()).chain([file]).collect()
 }
 

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -82,8 +83,16 @@ pub(crate) struct Exporter {
 impl Exporter {
     /// Binds the listener.
     pub(crate) fn bind(settings: Prometheus) -> io::Result<Self> {
-        let listener = TcpListener::bind(settings.address)?;
-        Ok(Self {
+        Ok(Self::of(settings, TcpListener::bind(settings.address)?))
+    }
+
+    /// With the listener that the program has bound which this process ran before.
+    pub(super) fn taken_over(settings: Prometheus, listener: OwnedFd) -> Self {
+        Self::of(settings, TcpListener::from_std(listener.into()))
+    }
+
+    fn of(settings: Prometheus, listener: TcpListener) -> Self {
+        Self {
             listener,
             settings,
             connections: BTreeMap::new(),
@@ -92,7 +101,12 @@ impl Exporter {
             accept_at: None,
             answered: 0,
             refused: 0,
-        })
+        }
+    }
+
+    /// The listener's.
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.listener.as_raw_fd()
     }
 
     /// Has the poll tell of new connections by this name.

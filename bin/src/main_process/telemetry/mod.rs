@@ -28,6 +28,7 @@ use super::workers::{Phase, Worker};
 mod collect;
 mod exporter;
 mod exposition;
+mod hand_over;
 mod leases;
 pub(crate) mod own;
 mod statsd;
@@ -75,6 +76,7 @@ struct Sender {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Telemetry {
+    settings: Metrics,
     collector: Collector,
     /// Of the questions that are under way.
     question: u64,
@@ -86,6 +88,7 @@ pub(super) struct Telemetry {
 
 impl Telemetry {
     pub(super) fn new(prepared: Prepared, now: Instant) -> Self {
+        let settings = prepared.settings.clone();
         let sender = prepared.settings.statsd.map(|settings| Sender {
             socket: connect(&settings),
             settings,
@@ -98,6 +101,7 @@ impl Telemetry {
             dropped: 0,
         });
         Self {
+            settings,
             collector: Collector::default(),
             question: FIRST_QUESTION,
             latest: None,
