@@ -41,7 +41,7 @@ impl Completions {
             Kind::Fish => Shell::Fish,
         };
         let mut script = Vec::new();
-        clap_complete::generate(shell, &mut visible(program::command()), program::name(), &mut script);
+        clap_complete::generate(shell, &mut visible(&program::command()), program::name(), &mut script);
         Output::new(false).print(&String::from_utf8_lossy(&script))
     }
 }
@@ -58,7 +58,7 @@ impl Man {
 }
 
 /// Without the verbs that are hidden from the help, which generators do not leave out.
-fn visible(command: Command) -> Command {
+fn visible(command: &Command) -> Command {
     let verbs = command.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned();
     Command::new(program::name())
         .version(env!("CARGO_PKG_VERSION"))
