@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::Command;
 use clap_complete::Shell;
 
 use super::output::Output;
@@ -40,7 +41,7 @@ impl Completions {
             Kind::Fish => Shell::Fish,
         };
         let mut script = Vec::new();
-        clap_complete::generate(shell, &mut program::command(), program::name(), &mut script);
+        clap_complete::generate(shell, &mut visible(&program::command()), program::name(), &mut script);
         Output::new(false).print(&String::from_utf8_lossy(&script))
     }
 }
@@ -54,6 +55,15 @@ impl Man {
         let message = format!("man pages are in {}", shown(&self.directory));
         Output::new(json).done(&message)
     }
+}
+
+/// Without the verbs that are hidden from the help, which generators do not leave out.
+fn visible(command: &Command) -> Command {
+    let verbs = command.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned();
+    Command::new(program::name())
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(command.get_arguments())
+        .subcommands(verbs)
 }
 
 fn shown(directory: &Path) -> String {

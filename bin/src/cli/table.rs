@@ -1,14 +1,22 @@
 //! [`Table`]: rows and columns in box-drawing characters, no wider than the terminal.
 //!
 //! Column widths are those of the widest cell. When that is too wide, the widest columns give way and
-//! their cells continue on further lines; no text is ever cut off. Cells come from the proxy, and some
+//! their cells continue on further lines; where that does not do, each row becomes a table of its own, of titles and
+//! values. No text is ever cut off. Cells come from the proxy, and some
 //! of them first came from whoever could reach its command socket: control characters are shown, not
 //! sent to the terminal.
 
 use std::fmt::Write;
 
-/// No column gets narrower than this, in characters: past it, lines run over the terminal's edge.
-const COLUMN_CHARS_MIN: usize = 8;
+/// Columns that are this narrow, in characters, can still be read well: others give way first.
+const COLUMN_CHARS_GOOD: usize = 8;
+
+/// No column gets narrower than this, in characters: past it, rows are shown one by one, and past that, lines run over
+/// the terminal's edge.
+const COLUMN_CHARS_MIN: usize = 4;
+
+/// Of each column beside its text, in characters: a bar and a blank before it, and a blank after it.
+const FRAME_CHARS: usize = 3;
 
 /// A table under construction.
 #[derive(Debug, Default)]
@@ -52,19 +60,39 @@ impl Table {
             }
         }
         if let Some(width) = width {
-            shrink(&mut widths, width);
+            shrink(&mut widths, width, COLUMN_CHARS_GOOD);
+            shrink(&mut widths, width, COLUMN_CHARS_MIN);
+            if !head.is_empty() && columns > 2 && total(&widths) > width {
+                return self.render_one_by_one(width);
+            }
         }
         draw(&head, &rows, &widths)
     }
+
+    /// Each row as a table of the titles and values of its cells, but for empty ones.
+    fn render_one_by_one(&self, width: usize) -> String {
+        let row_table = |row: &Vec<String>| {
+            let mut table = Self::untitled();
+            let cells = self.head.iter().zip(row).filter(|(_, cell)| !cell.is_empty());
+            cells.for_each(|(title, cell)| table.row([title.clone(), cell.clone()]));
+            table.render(Some(width))
+        };
+        self.rows.iter().map(row_table).collect()
+    }
 }
 
-/// Takes from the widest columns until the table, frame included, fits into `total` characters.
-fn shrink(widths: &mut [usize], total: usize) {
-    // Each column has a bar and a blank before it and a blank after it; one bar ends the line.
-    let frame = widths.len() * 3 + 1;
-    let mut excess = (widths.iter().sum::<usize>() + frame).saturating_sub(total);
+/// Width of a table with these columns, frame included.
+fn total(widths: &[usize]) -> usize {
+    // One bar ends the line.
+    widths.iter().sum::<usize>() + widths.len() * FRAME_CHARS + 1
+}
+
+/// Takes from the widest columns until the table, frame included, fits into `terminal` characters, or all of them are
+/// as narrow as `min`.
+fn shrink(widths: &mut [usize], terminal: usize, min: usize) {
+    let mut excess = total(widths).saturating_sub(terminal);
     while excess > 0 {
-        match widths.iter_mut().filter(|width| **width > COLUMN_CHARS_MIN).max() {
+        match widths.iter_mut().filter(|width| **width > min).max() {
             Some(widest) => *widest -= 1,
             None => return,
         }
@@ -196,7 +224,43 @@ mod tests {
         let mut table = Table::new(["one", "two"]);
         table.row(["abcdefghijkl", "x"]);
         let narrow = table.render(Some(1));
-        assert!(narrow.contains("abcdefgh") && narrow.contains("ijkl"), "{narrow}");
+        assert!(narrow.contains("abcd") && narrow.contains("efgh") && narrow.contains("ijkl"), "{narrow}");
+    }
+
+    #[test]
+    fn rows_with_too_many_cells_are_shown_one_by_one() {
+        check(
+            &["name", "sum", "count", "last"],
+            &[&["requests", "1", "2", ""], &["errors", "", "3", "4"]],
+            Some(26),
+            "
+┌───────┬──────────┐
+│ name  │ requests │
+│ sum   │ 1        │
+│ count │ 2        │
+└───────┴──────────┘
+┌───────┬────────┐
+│ name  │ errors │
+│ count │ 3      │
+│ last  │ 4      │
+└───────┴────────┘
+",
+        );
+    }
+
+    #[test]
+    fn tables_fit_the_terminal() {
+        for columns in 1..20 {
+            for width in 20..120 {
+                let mut table = Table::new((0..columns).map(|n| format!("column number {n}")));
+                table.row((0..columns).map(|n| "x".repeat(n * 3)));
+                let text = table.render(Some(width));
+                let widest = text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+                assert!(widest <= width, "{columns} columns in {width}:\n{text}");
+                let shown = text.chars().filter(|c| *c == 'x').count();
+                assert_eq!(shown, (0..columns).map(|n| n * 3).sum::<usize>(), "{text}");
+            }
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ fn completions_know_verbs_and_flags() {
         for word in ["health-check", "load-balancing-policy", "round_robin", "completions"] {
             assert!(script.contains(word), "{shell}: no {word}");
         }
+        assert!(!script.contains("demo-backend"), "{shell}: a hidden verb");
         // In fish, flags are known down to the second verb.
         assert_eq!(script.contains("probe-timeout"), shell != "fish");
     }

@@ -14,3 +14,4 @@ mod logs;
 mod reference;
 mod responses;
 mod support;
+mod upgrade;

@@ -49,6 +49,8 @@ pub(super) enum BadLine {
     TooLong(usize),
     #[error("it is not UTF-8")]
     NotText,
+    #[error("it is no JSON object")]
+    NotObject,
     #[error("it is no JSON object: {0}")]
     NotJson(#[from] serde_json::Error),
 }
@@ -95,36 +97,52 @@ impl Selection {
     pub(super) fn write(&self, line: &[u8], out: &mut impl Write) -> io::Result<Outcome> {
         let Ok(text) = std::str::from_utf8(line) else { return Ok(Outcome::Bad(BadLine::NotText)) };
         let text = text.trim_ascii();
+        if let Some(query) = &self.query
+            && self.names.len() == 0
+            && query.passes(&[]).is_none()
+        {
+            // Nothing of it is looked at here: it is read once, by the library.
+            return self.write_by_library(query, text, &[], out);
+        }
         let values = match self.names.of(text) {
             Ok(values) => values,
             Err(error) => return Ok(Outcome::Bad(error.into())),
         };
-        let Some(query) = &self.query else {
-            self.write_record(text, &values, out)?;
-            return Ok(Outcome::Chosen);
-        };
-        match query.filter.as_ref().map(|filter| (filter.passes(&values), filter.is_whole)) {
-            Some((Some(false), _)) => return Ok(Outcome::Left),
-            Some((Some(true), true)) => {
-                self.write_record(text, &values, out)?;
-                return Ok(Outcome::Chosen);
-            }
-            _ => {}
+        match &self.query {
+            None => {}
+            Some(query) => match query.passes(&values) {
+                Some(false) => return Ok(Outcome::Left),
+                Some(true) if query.is_filter() => {}
+                Some(true) | None => return self.write_by_library(query, text, &values, out),
+            },
         }
-        // RFC 9535 asks an array of records; each line is one of a single record.
+        self.write_record(text, &values, out)?;
+        Ok(Outcome::Chosen)
+    }
+
+    fn write_by_library(
+        &self,
+        query: &Query,
+        text: &str,
+        values: &[Option<&RawValue>],
+        out: &mut impl Write,
+    ) -> io::Result<Outcome> {
         let record = match &query.filter {
-            Some(filter) => filter.record(&self.names, text, &values),
+            Some(filter) => filter.record(&self.names, text, values),
             None => serde_json::from_str(text),
         };
-        let records = match record {
-            Ok(record) => Value::Array(vec![record]),
+        let record = match record {
+            Ok(record @ Value::Object(_)) => record,
+            Ok(_) => return Ok(Outcome::Bad(BadLine::NotObject)),
             Err(error) => return Ok(Outcome::Bad(error.into())),
         };
+        // RFC 9535 asks an array of records; each line is one of a single record.
+        let records = Value::Array(vec![record]);
         let mut outcome = Outcome::Left;
         for node in query.path.query(&records) {
             outcome = Outcome::Chosen;
             if std::ptr::eq(node, &records) || std::ptr::eq(node, &records[0]) {
-                self.write_record(text, &values, out)?;
+                self.write_record(text, values, out)?;
             } else {
                 self.write_part(&node.to_string(), out)?;
             }
@@ -171,6 +189,18 @@ fn write_text(json: &str, out: &mut impl Write) -> io::Result<()> {
     match json.starts_with('"').then(|| serde_json::from_str::<String>(json)) {
         Some(Ok(text)) => out.write_all(visible(&text).replace('\n', "\\n").as_bytes()),
         _ => out.write_all(json.as_bytes()),
+    }
+}
+
+impl Query {
+    /// Whether a record with these members passes the filter at the query's beginning; none if the library has to tell.
+    fn passes(&self, values: &[Option<&RawValue>]) -> Option<bool> {
+        self.filter.as_ref().and_then(|filter| filter.passes(values))
+    }
+
+    /// Whether it is that filter and nothing else.
+    fn is_filter(&self) -> bool {
+        self.filter.as_ref().is_some_and(|filter| filter.is_whole)
     }
 }
 
@@ -247,10 +277,13 @@ mod tests {
 
     #[test]
     fn lines_that_are_none_of_ours_say_why() {
-        let selection = Selection::new(Some("$[?@.status]"), &[], false).expect("a query");
-        for line in [&b"hello"[..], b"[1]", b"{", b"{\"a\":\"\xff\"}", b"{} {}"] {
-            let outcome = selection.write(line, &mut Vec::new()).expect("memory");
-            assert!(matches!(outcome, Outcome::Bad(_)), "{outcome:?}");
+        for query in [None, Some("$[?@.status]"), Some("$..a"), Some("$[?length(@) > 0]"), Some("$[?1 == 2]")]
+        {
+            let selection = Selection::new(query, &[], false).expect("a query");
+            for line in [&b"hello"[..], b"[1]", b"{", b"{\"a\":\"\xff\"}", b"{} {}"] {
+                let outcome = selection.write(line, &mut Vec::new()).expect("memory");
+                assert!(matches!(outcome, Outcome::Bad(_)), "{query:?}: {outcome:?}");
+            }
         }
         let error = Selection::new(Some("$[?@.status >"), &[], false).expect_err("half a query").to_string();
         assert!(error.contains("RFC 9535"), "{error}");
