@@ -1,6 +1,6 @@
 //! The workers' metrics made one: what `query_metrics` answers unless each worker's own are asked for.
 //!
-//! Counters, gauges, histograms and the samples and sums of percentiles add up; the percentiles
+//! Counters, gauges (but for [`SHARED`]), histograms and the samples and sums of percentiles add up; the percentiles
 //! themselves cannot be merged, so the worst of them is shown. Single times and time series mean
 //! nothing when merged, and are left out.
 
@@ -11,6 +11,9 @@ use kakehi_command::proto::{
     AvailableMetrics, BackendMetrics, Bucket, ClusterMetrics, FilteredHistogram, FilteredMetrics,
     Percentiles, WorkerMetrics,
 };
+
+/// What each worker tells of the same things: a sum would count them as often as there are workers. In Sōzu it does.
+const SHARED: [&str; 3] = ["backend.available", "cluster.available_backends", "cluster.total_backends"];
 
 type Named = BTreeMap<String, FilteredMetrics>;
 
@@ -64,7 +67,13 @@ pub(super) fn merge_named(merged: &mut Named, worker: Named) {
         if matches!(value, Inner::Time(_) | Inner::TimeSerie(_)) {
             continue;
         }
+        let is_shared = SHARED.contains(&name.as_str());
         match merged.entry(name).or_default() {
+            FilteredMetrics { inner: Some(Inner::Gauge(most)) } if is_shared => {
+                if let Inner::Gauge(value) = value {
+                    *most = (*most).max(value);
+                }
+            }
             FilteredMetrics { inner: Some(sum) } => add(sum, value),
             empty => empty.inner = Some(value),
         }
@@ -133,6 +142,16 @@ mod tests {
         assert_eq!(merged([Inner::Count(-2), Inner::Count(3)]), Some(Inner::Count(1)));
         assert_eq!(merged([Inner::Gauge(u64::MAX), Inner::Gauge(1)]), Some(Inner::Gauge(u64::MAX)));
         assert_eq!(merged([Inner::Gauge(2), Inner::Count(3)]), Some(Inner::Gauge(2)), "kinds do not mix");
+    }
+
+    #[test]
+    fn what_all_workers_see_is_not_counted_once_for_each() {
+        let mut proxying = Named::new();
+        for value in [2, 3, 1] {
+            let proxy = Named::from([("cluster.total_backends".to_owned(), metric(Inner::Gauge(value)))]);
+            merge_named(&mut proxying, proxy);
+        }
+        assert_eq!(proxying["cluster.total_backends"], metric(Inner::Gauge(3)));
     }
 
     #[test]
