@@ -214,6 +214,10 @@ fn prometheus_parsers_take_both_formats() {
     await_requests(&mut proxy.command(), "a", 3);
     let text = scrape(address, "text/plain");
     assert_eq!(sample(&text, "kakehi_by_cluster_requests_total{cluster=\"a\"}"), Some(3.0));
+    for name in ask(&mut proxy.command(), QueryMetricsOptions::default()).main.keys() {
+        let series = format!("kakehi_main_{}", name.replace('.', "_"));
+        assert!(text.contains(&series), "{name} is declared, and told");
+    }
     let open = scrape(address, "application/openmetrics-text; version=1.0.0, text/plain;q=0.5");
     assert!(open.ends_with("# EOF\n"));
     checked_by("promtool", &["check", "metrics"], &text);

@@ -26,6 +26,8 @@ use super::supervisor::{Supervisor, event};
 use super::workers::{Phase, Worker};
 
 mod collect;
+#[cfg(test)]
+mod document;
 mod exporter;
 mod exposition;
 mod leases;
