@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 
 use kakehi_command::proto::filtered_metrics::Inner;
 use kakehi_command::proto::{
-    AvailableMetrics, BackendMetrics, Bucket, ClusterMetrics, FilteredHistogram, FilteredMetrics,
+    AggregatedMetrics, AvailableMetrics, BackendMetrics, Bucket, ClusterMetrics, FilteredHistogram, FilteredMetrics,
     Percentiles, WorkerMetrics,
 };
+use prost::Message;
 
 /// What each worker tells of the same things: a sum would count them as often as there are workers. In Sōzu it does.
 const SHARED: [&str; 3] = ["backend.available", "cluster.available_backends", "cluster.total_backends"];
@@ -47,6 +48,22 @@ pub(super) fn merge_available(merged: &mut AvailableMetrics, worker: AvailableMe
         names.sort_unstable();
         names.dedup();
     }
+}
+
+/// Leaves clusters out, the last by name, until the answer has at most so many bytes. Gives how many.
+pub(super) fn cut(metrics: &mut AggregatedMetrics, bytes_max: usize) -> usize {
+    let mut over = metrics.encoded_len().saturating_sub(bytes_max);
+    let mut left_out = 0;
+    let maps = metrics.workers.values_mut().map(|worker| &mut worker.clusters);
+    for clusters in std::iter::once(&mut metrics.clusters).chain(maps) {
+        while over > 0
+            && let Some((id, cluster)) = clusters.pop_last()
+        {
+            over = over.saturating_sub(id.len() + cluster.encoded_len());
+            left_out += 1;
+        }
+    }
+    left_out
 }
 
 fn merge_backend(merged: &mut Vec<BackendMetrics>, backend: BackendMetrics) {
@@ -205,6 +222,22 @@ mod tests {
         let backends: Vec<_> =
             hello.backends.iter().map(|b| (b.backend_id.as_str(), &b.metrics["requests"])).collect();
         assert_eq!(backends, [("a", &metric(Inner::Count(2))), ("b", &metric(Inner::Count(4)))]);
+    }
+
+    #[test]
+    fn an_answer_is_cut_to_what_fits() {
+        let cluster = || ClusterMetrics {
+            cluster: Named::from([("requests".to_owned(), metric(Inner::Count(1)))]),
+            ..ClusterMetrics::default()
+        };
+        let clusters = (0..100).map(|n| (format!("c{n:02}"), cluster())).collect();
+        let mut metrics = AggregatedMetrics { clusters, ..AggregatedMetrics::default() };
+        let whole = metrics.encoded_len();
+        assert_eq!(cut(&mut metrics, whole), 0);
+        let left_out = cut(&mut metrics, whole / 2);
+        assert!(metrics.encoded_len() <= whole / 2);
+        assert_eq!(metrics.clusters.len() + left_out, 100);
+        assert!(metrics.clusters.contains_key("c00") && left_out < 80, "{left_out}");
     }
 
     #[test]
