@@ -2,7 +2,7 @@
 //! Prometheus reads them.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -31,10 +31,7 @@ fn site(metrics: &str) -> (ProxyBuilder, Backend, Backend) {
 }
 
 fn ask(command: &mut CommandClient, options: QueryMetricsOptions) -> AggregatedMetrics {
-    match command.ok(RequestType::QueryMetrics(options)) {
-        Some(ContentType::Metrics(metrics)) => metrics,
-        other => panic!("metrics are answered by {other:?}"),
-    }
+    command.metrics(options)
 }
 
 fn count_of(metrics: &AggregatedMetrics, cluster: &str, name: &str) -> Option<i64> {
@@ -283,18 +280,18 @@ fn whoever_asks_slowly_or_never_keeps_nobody_waiting() {
     let settings = "prometheus_max_connections = 4\nprometheus_timeout = 1";
     let (builder, _a, _b) = site(&format!("prometheus_address = \"{address}\"\n{settings}"));
     let proxy = builder.start();
-    let mut silent: Vec<TcpStream> =
-        (0..6).map(|_| TcpStream::connect(address).expect("it is accepted")).collect();
+    let mut silent: Vec<Client> = (0..6).map(|_| Client::connect(address)).collect();
     // Those that have not asked make room for one that does, and are closed when their time is over.
     assert!(sample(&scrape(address, "*/*"), "kakehi_main_metrics_scrapes_refused_total").is_some());
-    for stream in &mut silent {
+    for client in &mut silent {
+        let mut stream = client.stream();
         stream.set_read_timeout(Some(PATIENCE)).expect("a plain option");
         let ended = stream.read(&mut [0; 16]);
         assert!(matches!(ended, Ok(0) | Err(_)), "nothing is said to the silent");
     }
-    let mut dripping = TcpStream::connect(address).expect("it is accepted");
+    let mut dripping = Client::connect(address);
     for byte in b"GET /metrics HTTP/1.1\r\n" {
-        if dripping.write_all(&[*byte]).is_err() {
+        if dripping.try_send(&[*byte]).is_err() {
             break;
         }
         assert_eq!(get(proxy.address(), "a.test", "/").status(), 200);

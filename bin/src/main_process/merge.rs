@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use kakehi_command::proto::filtered_metrics::Inner;
 use kakehi_command::proto::{
-    AggregatedMetrics, AvailableMetrics, BackendMetrics, Bucket, ClusterMetrics, FilteredHistogram, FilteredMetrics,
-    Percentiles, WorkerMetrics,
+    AggregatedMetrics, AvailableMetrics, BackendMetrics, Bucket, ClusterMetrics, FilteredHistogram,
+    FilteredMetrics, Percentiles, WorkerMetrics,
 };
 use prost::Message;
 

@@ -20,7 +20,13 @@ fn tables() -> String {
         of.extend(metric.is_of(Scope::Cluster).then_some("clusters"));
         of.extend(metric.is_of(Scope::Backend).then_some("backends"));
         let (name, help) = (metric.name(), metric.help());
-        let _ = writeln!(text, "| `{name}` | {} | {} | {} | {help} |", kind(metric.kind()), unit(metric.unit()), of.join(" "));
+        let _ = writeln!(
+            text,
+            "| `{name}` | {} | {} | {} | {help} |",
+            kind(metric.kind()),
+            unit(metric.unit()),
+            of.join(" ")
+        );
     }
     text.push_str("\nOf the main process:\n\n| name | | |\n|---|---|---|\n");
     for own in own::ALL {
