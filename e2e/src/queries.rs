@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use kakehi_command::proto::QueryMetricsOptions;
 use kakehi_command::proto::filtered_metrics::Inner;
 use kakehi_command::proto::request::RequestType;
 use kakehi_command::proto::response_content::ContentType;
+use kakehi_command::proto::{AggregatedMetrics, QueryMetricsOptions};
 
 use crate::{CommandClient, requests};
 
@@ -47,15 +47,24 @@ impl CommandClient {
         self.cluster_hashes().remove("main").expect("main is among those that answer")
     }
 
+    /// Metrics, as they are asked for.
+    ///
+    /// # Panics
+    /// If the proxy does not tell.
+    pub fn metrics(&mut self, options: QueryMetricsOptions) -> AggregatedMetrics {
+        match self.ok(RequestType::QueryMetrics(options)) {
+            Some(ContentType::Metrics(metrics)) => metrics,
+            other => panic!("metrics are answered by {other:?}"),
+        }
+    }
+
     /// The metric `name` of all workers together, as `metrics get` shows it; 0 if it was never set.
     ///
     /// # Panics
     /// If the proxy does not tell.
     pub fn metric(&mut self, name: &str) -> i64 {
         let options = QueryMetricsOptions { metric_names: vec![name.to_owned()], ..Default::default() };
-        let Some(ContentType::Metrics(metrics)) = self.ok(RequestType::QueryMetrics(options)) else {
-            panic!("metrics are answered by something else");
-        };
+        let metrics = self.metrics(options);
         match metrics.proxying.get(name).and_then(|metric| metric.inner.clone()) {
             Some(Inner::Gauge(value)) => i64::try_from(value).expect("a gauge in range"),
             Some(Inner::Count(value)) => value,

@@ -1,6 +1,6 @@
 //! The workers' metrics made one: what `query_metrics` answers unless each worker's own are asked for.
 //!
-//! Counters, gauges, histograms and the samples and sums of percentiles add up; the percentiles
+//! Counters, gauges (but for [`SHARED`]), histograms and the samples and sums of percentiles add up; the percentiles
 //! themselves cannot be merged, so the worst of them is shown. Single times and time series mean
 //! nothing when merged, and are left out.
 
@@ -8,9 +8,13 @@ use std::collections::BTreeMap;
 
 use kakehi_command::proto::filtered_metrics::Inner;
 use kakehi_command::proto::{
-    AvailableMetrics, BackendMetrics, Bucket, ClusterMetrics, FilteredHistogram, FilteredMetrics,
-    Percentiles, WorkerMetrics,
+    AggregatedMetrics, AvailableMetrics, BackendMetrics, Bucket, ClusterMetrics, FilteredHistogram,
+    FilteredMetrics, Percentiles, WorkerMetrics,
 };
+use prost::Message;
+
+/// What each worker tells of the same things: a sum would count them as often as there are workers. In Sōzu it does.
+const SHARED: [&str; 3] = ["backend.available", "cluster.available_backends", "cluster.total_backends"];
 
 type Named = BTreeMap<String, FilteredMetrics>;
 
@@ -46,6 +50,22 @@ pub(super) fn merge_available(merged: &mut AvailableMetrics, worker: AvailableMe
     }
 }
 
+/// Leaves clusters out, the last by name, until the answer has at most so many bytes. Gives how many.
+pub(super) fn cut(metrics: &mut AggregatedMetrics, bytes_max: usize) -> usize {
+    let mut over = metrics.encoded_len().saturating_sub(bytes_max);
+    let mut left_out = 0;
+    let maps = metrics.workers.values_mut().map(|worker| &mut worker.clusters);
+    for clusters in std::iter::once(&mut metrics.clusters).chain(maps) {
+        while over > 0
+            && let Some((id, cluster)) = clusters.pop_last()
+        {
+            over = over.saturating_sub(id.len() + cluster.encoded_len());
+            left_out += 1;
+        }
+    }
+    left_out
+}
+
 fn merge_backend(merged: &mut Vec<BackendMetrics>, backend: BackendMetrics) {
     match merged.binary_search_by(|known| known.backend_id.cmp(&backend.backend_id)) {
         Ok(index) => merge_named(&mut merged[index].metrics, backend.metrics),
@@ -64,7 +84,13 @@ pub(super) fn merge_named(merged: &mut Named, worker: Named) {
         if matches!(value, Inner::Time(_) | Inner::TimeSerie(_)) {
             continue;
         }
+        let is_shared = SHARED.contains(&name.as_str());
         match merged.entry(name).or_default() {
+            FilteredMetrics { inner: Some(Inner::Gauge(most)) } if is_shared => {
+                if let Inner::Gauge(value) = value {
+                    *most = (*most).max(value);
+                }
+            }
             FilteredMetrics { inner: Some(sum) } => add(sum, value),
             empty => empty.inner = Some(value),
         }
@@ -136,6 +162,16 @@ mod tests {
     }
 
     #[test]
+    fn what_all_workers_see_is_not_counted_once_for_each() {
+        let mut proxying = Named::new();
+        for value in [2, 3, 1] {
+            let proxy = Named::from([("cluster.total_backends".to_owned(), metric(Inner::Gauge(value)))]);
+            merge_named(&mut proxying, proxy);
+        }
+        assert_eq!(proxying["cluster.total_backends"], metric(Inner::Gauge(3)));
+    }
+
+    #[test]
     fn what_cannot_be_merged_is_left_out() {
         assert_eq!(merged([Inner::Time(2), Inner::Time(3)]), None);
     }
@@ -186,6 +222,22 @@ mod tests {
         let backends: Vec<_> =
             hello.backends.iter().map(|b| (b.backend_id.as_str(), &b.metrics["requests"])).collect();
         assert_eq!(backends, [("a", &metric(Inner::Count(2))), ("b", &metric(Inner::Count(4)))]);
+    }
+
+    #[test]
+    fn an_answer_is_cut_to_what_fits() {
+        let cluster = || ClusterMetrics {
+            cluster: Named::from([("requests".to_owned(), metric(Inner::Count(1)))]),
+            ..ClusterMetrics::default()
+        };
+        let clusters = (0..100).map(|n| (format!("c{n:02}"), cluster())).collect();
+        let mut metrics = AggregatedMetrics { clusters, ..AggregatedMetrics::default() };
+        let whole = metrics.encoded_len();
+        assert_eq!(cut(&mut metrics, whole), 0);
+        let left_out = cut(&mut metrics, whole / 2);
+        assert!(metrics.encoded_len() <= whole / 2);
+        assert_eq!(metrics.clusters.len() + left_out, 100);
+        assert!(metrics.clusters.contains_key("c00") && left_out < 80, "{left_out}");
     }
 
     #[test]

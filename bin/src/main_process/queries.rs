@@ -19,13 +19,16 @@ use super::closed::closed;
 use super::dispatch::{FanOut, Question};
 use super::expiry;
 use super::gather::{Gather, WorkerId};
-use super::merge::{merge_available, merge_worker};
+use super::merge::{cut, merge_available, merge_worker};
 use super::mutations::{ok, revision_info};
 use super::supervisor::{Supervisor, event};
 use super::tasks::{Query, QueryKind, Work};
 use super::telemetry::own;
 use super::workers::Phase;
 use crate::process::logging::{self, Filter};
+
+/// What an answer has besides the numbers in it, bytes.
+const ANSWER_BYTES_SPARE: usize = 1024;
 
 /// Under this key main's own view stands beside the workers'.
 const MAIN: &str = "main";
@@ -279,6 +282,12 @@ impl Supervisor {
         let mut message = "Successfully collected metrics".to_owned();
         if let Some(silent) = silent {
             message.push_str(&format!(" but {silent}"));
+        }
+        let left_out = cut(&mut merged, self.settings.frame_bytes_max.saturating_sub(ANSWER_BYTES_SPARE));
+        if left_out > 0 {
+            message.push_str(&format!(
+                "; {left_out} clusters are left out, for max_command_buffer_size: name those that are wanted"
+            ));
         }
         ok(message, Some(ContentType::Metrics(merged)))
     }

@@ -181,7 +181,7 @@ pub(super) static METRICS: &[Key] = &[
     key("tagged_metrics", Flag, "false", Yes),
     key("prefix", Text, "\"sozu\"", Yes),
     key("detail", OneOf(&["process", "frontend", "cluster", "backend"]), "\"cluster\"", Yes),
-    // 10 KiB each at most, in each worker.
+    // 4.2 KB each at most, in each worker.
     key("max_series", up_to(1 << 20), "4096", Yes),
     key("prometheus_address", Address, "", Yes),
     key("prometheus_max_connections", from_one(1024), "16", Yes),

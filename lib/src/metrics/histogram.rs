@@ -32,38 +32,55 @@ impl Resolution {
     }
 }
 
+/// A time, and its bucket: worked out once, however many histograms it goes into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Took {
+    micros: u64,
+    bucket: usize,
+}
+
+impl Took {
+    /// So many microseconds.
+    #[inline]
+    pub fn micros(micros: u64) -> Self {
+        Self { micros, bucket: bucket_of(u32::try_from(micros).unwrap_or(u32::MAX)) }
+    }
+}
+
+impl From<Duration> for Took {
+    fn from(time: Duration) -> Self {
+        Self::micros(time.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(time.subsec_micros())))
+    }
+}
+
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Histogram {
     buckets: [u64; BUCKETS],
-    count: u64,
     sum_micros: u64,
     max_micros: u64,
 }
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self { buckets: [0; BUCKETS], count: 0, sum_micros: 0, max_micros: 0 }
+        Self { buckets: [0; BUCKETS], sum_micros: 0, max_micros: 0 }
     }
 }
 
 impl Histogram {
     /// One more time.
     #[inline]
-    pub fn record(&mut self, time: Duration) {
-        let micros = time.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(time.subsec_micros()));
-        let capped = u32::try_from(micros).unwrap_or(u32::MAX);
-        if let Some(bucket) = self.buckets.get_mut(bucket_of(capped)) {
+    pub fn record(&mut self, took: Took) {
+        if let Some(bucket) = self.buckets.get_mut(took.bucket) {
             *bucket += 1;
         }
-        self.count += 1;
-        self.sum_micros = self.sum_micros.saturating_add(micros);
-        self.max_micros = self.max_micros.max(micros);
+        self.sum_micros = self.sum_micros.saturating_add(took.micros);
+        self.max_micros = self.max_micros.max(took.micros);
     }
 
     /// How many times were recorded.
     pub fn count(&self) -> u64 {
-        self.count
+        self.buckets.iter().sum()
     }
 
     /// Back to nothing.
@@ -72,13 +89,13 @@ impl Histogram {
     }
 
     /// The least bound of a bucket at or below which this part of all times lies; never more than the longest.
-    fn percentile(&self, millionths: u64, resolution: Resolution) -> u64 {
+    fn percentile(&self, millionths: u64, count: u64, resolution: Resolution) -> u64 {
         // Rounded up, so that the highest percentiles of few samples are the longest of them.
-        let wanted = u128::from(self.count) * u128::from(millionths);
+        let wanted = u128::from(count) * u128::from(millionths);
         let rank = u64::try_from(wanted.div_ceil(1_000_000)).unwrap_or(u64::MAX).max(1);
         let mut seen = 0_u64;
-        for (index, count) in self.buckets.iter().enumerate() {
-            seen += count;
+        for (index, in_bucket) in self.buckets.iter().enumerate() {
+            seen += in_bucket;
             if seen >= rank {
                 return resolution.of(last_of(index).min(self.max_micros));
             }
@@ -88,9 +105,10 @@ impl Histogram {
 
     /// As the command protocol carries percentiles.
     pub fn percentiles(&self, resolution: Resolution) -> Percentiles {
-        let at = |millionths| self.percentile(millionths, resolution);
+        let count = self.count();
+        let at = |millionths| self.percentile(millionths, count, resolution);
         Percentiles {
-            samples: self.count,
+            samples: count,
             p_50: at(500_000),
             p_90: at(900_000),
             p_99: at(990_000),
@@ -114,7 +132,7 @@ impl Histogram {
                 None => buckets.push(Bucket { count, le }),
             }
         }
-        FilteredHistogram { sum: resolution.of(self.sum_micros), count: self.count, buckets }
+        FilteredHistogram { sum: resolution.of(self.sum_micros), count: self.count(), buckets }
     }
 }
 
@@ -145,7 +163,7 @@ mod tests {
 
     fn of(micros: &[u64]) -> Histogram {
         let mut histogram = Histogram::default();
-        micros.iter().for_each(|&micros| histogram.record(Duration::from_micros(micros)));
+        micros.iter().for_each(|&micros| histogram.record(Duration::from_micros(micros).into()));
         histogram
     }
 

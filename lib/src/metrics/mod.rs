@@ -13,14 +13,13 @@ mod series;
 mod table;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use kakehi_command::proto::FilteredMetrics;
 use kakehi_command::proto::filtered_metrics::Inner;
 
-pub use histogram::{Histogram, Resolution};
+pub use histogram::{Histogram, Resolution, Took};
 pub use query::{HISTOGRAM_SUFFIX, Query, names};
-pub use series::{BackendSeries, ClusterSeries, Series};
+pub use series::{BackendSeries, ClusterSeries, Places, Series};
 pub use table::Metric;
 
 /// How a metric behaves over time.
@@ -121,10 +120,10 @@ impl Metrics {
 
     /// Something took so long.
     #[inline]
-    pub fn time(&mut self, metric: Metric, took: Duration) {
+    pub fn time(&mut self, metric: Metric, took: impl Into<Took>) {
         debug_assert_eq!(metric.kind(), Kind::Time, "{} is no time", metric.name());
         if let Some(times) = self.times.get_mut(usize::from(TIME_PLACES[metric.index()])) {
-            times.record(took);
+            times.record(took.into());
         }
     }
 

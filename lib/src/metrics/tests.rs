@@ -1,6 +1,7 @@
 //! The declared table and what it counts.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use kakehi_command::proto::QueryMetricsOptions;
 
@@ -132,11 +133,11 @@ fn times_are_told_as_percentiles_and_as_a_histogram() {
 #[test]
 fn a_series_keeps_what_its_scope_does() {
     let options = QueryMetricsOptions::default();
-    let mut series = BackendSeries::of_backend();
+    let mut series = BackendSeries::default();
     series.add(Metric::Requests, 2);
     series.add(Metric::TcpRequests, 2);
-    series.time(Metric::RequestTime, Duration::from_millis(1));
-    series.time(Metric::BackendResponseTime, Duration::from_millis(1));
+    series.time(Metric::RequestTime, Took::micros(1000));
+    series.time(Metric::BackendResponseTime, Took::micros(1000));
     let mut told = BTreeMap::new();
     series.to_proto(&Query::new(&options), &mut told);
     let names: Vec<&str> = told.keys().map(String::as_str).collect();

@@ -18,7 +18,7 @@ use slab::Slab;
 use crate::health::BackendTurn;
 use crate::limits::ClientLimits;
 use crate::listener::Listeners;
-use crate::metrics::{Metric, Metrics};
+use crate::metrics::{Metric, Metrics, Took};
 use crate::net::buffers::{Buffer, BufferPool, Use};
 use crate::net::request_id::RequestIds;
 use crate::net::secure::Room;
@@ -325,7 +325,7 @@ impl<N: Network> Shared<N> {
 
     /// The same of a session's connect, whose time counts.
     pub fn connected(&mut self, key: BackendKey, since: Instant) {
-        let took = self.now.saturating_duration_since(since);
+        let took = Took::from(self.now.saturating_duration_since(since));
         self.metrics.time(Metric::BackendConnectionTime, took);
         self.backends.time_at(key, Metric::BackendConnectionTime, took);
         self.connect_succeeded(key, since);

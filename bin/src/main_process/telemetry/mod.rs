@@ -26,6 +26,8 @@ use super::supervisor::{Supervisor, event};
 use super::workers::{Phase, Worker};
 
 mod collect;
+#[cfg(test)]
+mod document;
 mod exporter;
 mod exposition;
 mod hand_over;
@@ -253,7 +255,7 @@ impl Supervisor {
             }
         }
         let state = &self.configuration.state;
-        let exists = |id: &str| state.query_cluster_by_id(id).is_some();
+        let exists = |id: &str| state.cluster(id).is_some();
         if let Some(mut snapshot) = self.telemetry.collector.step(now, exists) {
             snapshot.main = self.own_metrics(&QueryMetricsOptions::default());
             self.telemetry.put(snapshot, now);

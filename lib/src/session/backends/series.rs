@@ -5,13 +5,13 @@
 //! request of its cluster or backend, and never again.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use kakehi_command::proto::filtered_metrics::Inner;
 use kakehi_command::proto::{BackendMetrics, ClusterMetrics, FilteredMetrics};
 
 use super::{BackendKey, Backends, ClusterKey};
-use crate::metrics::{BackendSeries, ClusterSeries, Metric, Query};
+use crate::metrics::{BackendSeries, ClusterSeries, Metric, Places, Query, Series, Took};
 use crate::net::Stream;
 
 /// Clusters that one part of an answer to main looks at, and those that it tells of.
@@ -56,15 +56,15 @@ impl Default for SeriesRoom {
 
 impl SeriesRoom {
     #[inline]
-    fn of<'a, T>(&mut self, kept: &'a mut Kept<T>, new: fn() -> T) -> Option<&'a mut T> {
+    fn of<'a, T: Default>(&mut self, kept: &'a mut Kept<T>) -> Option<&'a mut T> {
         if let Kept::Series(series) = kept {
             return Some(series);
         }
-        self.begin(kept, new)
+        self.begin(kept)
     }
 
     #[cold]
-    fn begin<'a, T>(&mut self, kept: &'a mut Kept<T>, new: fn() -> T) -> Option<&'a mut T> {
+    fn begin<'a, T: Default>(&mut self, kept: &'a mut Kept<T>) -> Option<&'a mut T> {
         if self.off {
             return None;
         }
@@ -77,7 +77,7 @@ impl SeriesRoom {
         }
         self.leave(kept);
         self.kept += 1;
-        *kept = Kept::Series(Box::new(new()));
+        *kept = Kept::Series(Box::default());
         if let Kept::Series(series) = kept { Some(series) } else { None }
     }
 
@@ -99,9 +99,9 @@ pub struct Served {
     /// What passed.
     pub carried: Carried,
     /// Until the head of the answer had come.
-    pub header_time: Option<Duration>,
+    pub header_time: Option<Took>,
     /// Until all of it had.
-    pub response_time: Option<Duration>,
+    pub response_time: Option<Took>,
 }
 
 /// Bytes between clients and a backend.
@@ -118,13 +118,12 @@ pub struct Carried {
 }
 
 impl Carried {
-    fn each(self) -> [(Metric, u64); 4] {
-        [
-            (Metric::BytesIn, self.bytes_in),
-            (Metric::BytesOut, self.bytes_out),
-            (Metric::BackBytesIn, self.back_bytes_in),
-            (Metric::BackBytesOut, self.back_bytes_out),
-        ]
+    #[inline(always)]
+    fn count<P: Places, const C: usize, const T: usize>(self, series: &mut Series<P, C, T>) {
+        series.add(Metric::BytesIn, self.bytes_in);
+        series.add(Metric::BytesOut, self.bytes_out);
+        series.add(Metric::BackBytesIn, self.back_bytes_in);
+        series.add(Metric::BackBytesOut, self.back_bytes_out);
     }
 }
 
@@ -133,14 +132,14 @@ impl<S: Stream> Backends<S> {
     #[inline]
     pub fn cluster_series(&mut self, key: ClusterKey) -> Option<&mut ClusterSeries> {
         let entry = self.clusters.get_mut(key.index())?;
-        self.series_room.of(&mut entry.series, ClusterSeries::of_cluster)
+        self.series_room.of(&mut entry.series)
     }
 
     /// Those of a backend.
     #[inline]
     pub fn backend_series(&mut self, key: BackendKey) -> Option<&mut BackendSeries> {
         let node = self.nodes.get_mut(key)?;
-        self.series_room.of(&mut node.series, BackendSeries::of_backend)
+        self.series_room.of(&mut node.series)
     }
 
     /// One more, of a cluster.
@@ -164,7 +163,7 @@ impl<S: Stream> Backends<S> {
 
     /// Something took so long, of a backend and its cluster.
     #[inline]
-    pub fn time_at(&mut self, backend: BackendKey, metric: Metric, took: Duration) {
+    pub fn time_at(&mut self, backend: BackendKey, metric: Metric, took: Took) {
         if let Some(series) = self.backend_series(backend) {
             series.time(metric, took);
         }
@@ -178,32 +177,41 @@ impl<S: Stream> Backends<S> {
     /// A request that was sent to a backend is over, of it and its cluster.
     pub fn served(&mut self, backend: BackendKey, served: &Served) {
         let Some(node) = self.nodes.get_mut(backend) else { return };
-        let counts = served.carried.each();
         let class = served.status.map(Metric::of_status_class);
-        if let Some(series) = self.series_room.of(&mut node.series, BackendSeries::of_backend) {
+        if let Some(series) = self.series_room.of(&mut node.series) {
             series.add(Metric::Requests, 1);
-            counts.iter().for_each(|&(metric, bytes)| series.add(metric, bytes));
-            class.into_iter().for_each(|class| series.add(class, 1));
-            served.header_time.into_iter().for_each(|took| series.time(Metric::BackendHeaderTime, took));
-            served.response_time.into_iter().for_each(|took| series.time(Metric::BackendResponseTime, took));
+            served.carried.count(series);
+            if let Some(class) = class {
+                series.add(class, 1);
+            }
+            if let Some(took) = served.header_time {
+                series.time(Metric::BackendHeaderTime, took);
+            }
+            if let Some(took) = served.response_time {
+                series.time(Metric::BackendResponseTime, took);
+            }
         }
         let Some(entry) = self.clusters.get_mut(node.cluster.index()) else { return };
-        if let Some(series) = self.series_room.of(&mut entry.series, ClusterSeries::of_cluster) {
-            counts.iter().for_each(|&(metric, bytes)| series.add(metric, bytes));
-            class.into_iter().for_each(|class| series.add(class, 1));
-            served.response_time.into_iter().for_each(|took| series.time(Metric::BackendResponseTime, took));
+        if let Some(series) = self.series_room.of(&mut entry.series) {
+            served.carried.count(series);
+            if let Some(class) = class {
+                series.add(class, 1);
+            }
+            if let Some(took) = served.response_time {
+                series.time(Metric::BackendResponseTime, took);
+            }
         }
     }
 
     /// Bytes that passed between clients and a backend, of it and its cluster.
     pub fn carried(&mut self, backend: BackendKey, carried: Carried) {
         if let Some(series) = self.backend_series(backend) {
-            carried.each().into_iter().for_each(|(metric, bytes)| series.add(metric, bytes));
+            carried.count(series);
         }
         if let Some(cluster) = self.nodes.get(backend).map(|node| node.cluster)
             && let Some(series) = self.cluster_series(cluster)
         {
-            carried.each().into_iter().for_each(|(metric, bytes)| series.add(metric, bytes));
+            carried.count(series);
         }
     }
 

@@ -228,14 +228,18 @@ impl<S: Stream> HttpSession<S> {
                 self.response.begin(out, no_body());
                 shared.metrics.count_status(101);
                 let header_time = exchange.times.answered(101, consumed, shared.now);
-                header_time.into_iter().for_each(|took| shared.metrics.time(Metric::BackendHeaderTime, took));
+                if let Some(took) = header_time {
+                    shared.metrics.time(Metric::BackendHeaderTime, took);
+                }
                 self.switches = true;
                 Ok(HeadStep::Taken)
             }
             Rewritten::Final { status, body, consumed } => {
                 shared.metrics.count_status(status);
                 let header_time = exchange.times.answered(status, consumed, shared.now);
-                header_time.into_iter().for_each(|took| shared.metrics.time(Metric::BackendHeaderTime, took));
+                if let Some(took) = header_time {
+                    shared.metrics.time(Metric::BackendHeaderTime, took);
+                }
                 if let Some(back) = &self.back {
                     shared.note_outcome(back.key, Outcome::Answered(status));
                 }
