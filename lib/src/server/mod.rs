@@ -114,7 +114,9 @@ fn serve(
         let asked = now();
         wait(poll, events, sleep)?;
         time = now();
-        worker.tick(asked, time, unix_ms());
+        let unix_ns = unix_ns();
+        worker.tick(asked, time, unix_ns / 1_000_000);
+        worker.set_log_time(unix_ns);
         let mut told = control.has_unread();
         for event in events.iter().filter(|event| event.token() == CHANNEL) {
             told = true;
@@ -125,7 +127,10 @@ fn serve(
         if told && ending != Some(Exit::Orphaned) {
             match control.receive(worker)? {
                 Wish::Serve => {}
-                Wish::Stop => return Ok(Exit::Stopped),
+                Wish::Stop => {
+                    worker.flush_log(true);
+                    return Ok(Exit::Stopped);
+                }
                 Wish::Drain(idle) => ending = Some(begin_end(worker, idle, Exit::Drained)),
                 Wish::Orphaned => {
                     log::warn!("the main process is gone: finishing what is in flight");
@@ -137,9 +142,11 @@ fn serve(
         let of_sockets = events.iter().filter(|event| event.token() != CHANNEL);
         worker.handle_events(of_sockets.map(|event| (event.token().0, readiness(event))));
         busy = worker.handle_leftovers() | control.has_unread();
+        worker.flush_log(false);
         if let Some(exit) = ending
             && worker.session_count() == 0
         {
+            worker.flush_log(true);
             return finish(poll, events, control, exit);
         }
         if ending != Some(Exit::Orphaned) {
@@ -206,7 +213,7 @@ fn nanoseconds() -> Result<u64, WorkerError> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the loop is where time comes in, once a turn")]
-fn unix_ms() -> u64 {
+fn unix_ns() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -146,6 +146,11 @@ impl Exchange {
         self.place.take()
     }
 
+    /// Connects and sendings beyond the first.
+    pub(super) fn retries(&self) -> u32 {
+        u32::from(self.attempts.saturating_sub(1)) + u32::from(self.replayed)
+    }
+
     pub(super) fn id(&self) -> RequestId {
         self.facts.id
     }
@@ -347,6 +352,9 @@ impl<S: Stream> HttpSession<S> {
             shared.backends.forgo(key);
             exchange.tried.add(key);
         }
+        if let Some(back) = self.back.as_ref().filter(|_| shared.access.is_on()) {
+            self.account.note_backend(back.key, shared.now);
+        }
         Ok(())
     }
 
@@ -445,6 +453,7 @@ impl<S: Stream> HttpSession<S> {
             if !back.connected {
                 back.connected = true;
                 shared.connect_succeeded(back.key, back.since);
+                self.account.note_connect(shared.now.saturating_duration_since(back.since));
             }
         }
         match flush {

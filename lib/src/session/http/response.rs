@@ -227,11 +227,13 @@ impl<S: Stream> HttpSession<S> {
                 self.response.drop_unparsed(consumed);
                 self.response.begin(out, no_body());
                 shared.metrics.count_status(101);
+                self.account.note_answer(101, shared.now);
                 self.switches = true;
                 Ok(HeadStep::Taken)
             }
             Rewritten::Final { status, body, consumed } => {
                 shared.metrics.count_status(status);
+                self.account.note_answer(status, shared.now);
                 if let Some(back) = &self.back {
                     shared.note_outcome(back.key, Outcome::Answered(status));
                 }
