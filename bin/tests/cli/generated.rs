@@ -53,7 +53,8 @@ fn every_verb_has_a_man_page() {
         ("kakehi-cluster-health-check-set.1", "\\-\\-probe\\-timeout"),
         ("kakehi-frontend-http-add.1", "\\-\\-path\\-prefix"),
     ] {
-        let written = std::fs::read_to_string(pages.join(page)).unwrap_or_else(|error| panic!("{page}: {error}"));
+        let written =
+            std::fs::read_to_string(pages.join(page)).unwrap_or_else(|error| panic!("{page}: {error}"));
         assert!(written.contains(text) || page == "kakehi.1", "{page}: no {text} in\n{written}");
         assert!(written.contains(".TH"), "{page}");
     }

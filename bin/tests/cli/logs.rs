@@ -35,7 +35,8 @@ fn records_are_chosen_and_bad_lines_counted() {
     let (code, out, told) = logs(directory.path(), &[FAILED, "access.log", "--fields", "time,host,path"]);
     assert_eq!((code, out.as_str()), (Some(0), "t2\ta.test\t/b\n"), "{told}");
     assert!(told.starts_with("1 line was left out, of 5; the first is line 4: "), "{told}");
-    let (_, out, _) = logs(directory.path(), &[FAILED, "access.log", "--fields", "time,tags.owner", "--json"]);
+    let (_, out, _) =
+        logs(directory.path(), &[FAILED, "access.log", "--fields", "time,tags.owner", "--json"]);
     assert_eq!(out, "{\"time\":\"t2\"}\n");
     let (_, out, _) = logs(directory.path(), &["access.log"]);
     assert_eq!(out.lines().count(), 3, "without a query all records are shown: {out}");

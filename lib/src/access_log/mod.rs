@@ -82,17 +82,8 @@ pub struct Redaction {
 
 impl Redaction {
     /// The keys that there are.
-    pub const KEYS: [&'static str; 9] = [
-        "client",
-        "client.host",
-        "host",
-        "path",
-        "path.query",
-        "user_agent",
-        "x_request_id",
-        "sni",
-        "tags",
-    ];
+    pub const KEYS: [&'static str; 9] =
+        ["client", "client.host", "host", "path", "path.query", "user_agent", "x_request_id", "sni", "tags"];
 
     /// Leaves out what this key names; false if there is no such key.
     pub fn add(&mut self, key: &str) -> bool {

@@ -74,7 +74,7 @@ impl Out<'_> {
             // Nothing in it means anything in any of the forms, but for what separates tags.
             return self.raw(text);
         }
-        let mut put = |out: &mut Self, character: char| {
+        let put = |out: &mut Self, character: char| {
             let before = out.0.len();
             if !escape(out, character) {
                 out.raw(character.encode_utf8(&mut [0; 4]).as_bytes());

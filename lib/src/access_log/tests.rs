@@ -1,11 +1,13 @@
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixDatagram;
 
+use kakehi_command::order::ListenerKey;
 use kakehi_command::proto::ProtobufAccessLog;
 use kakehi_command::proto::protobuf_endpoint::Inner;
 use prost::Message;
 
 use super::*;
+use crate::session::random;
 
 fn settings(format: Format) -> Settings {
     Settings {
@@ -48,7 +50,12 @@ fn record(tags: &BTreeMap<String, String>) -> Record<'_> {
         connect_time: Some(Duration::from_micros(300)),
         service_time: Some(Duration::from_micros(9_999)),
         response_time: Some(Duration::from_secs(11)),
-        tls: Some(Tls { version: "TLSv1.3", cipher: "TLS13_AES_128_GCM_SHA256", sni: "example.org", alpn: "http/1.1" }),
+        tls: Some(Tls {
+            version: "TLSv1.3",
+            cipher: "TLS13_AES_128_GCM_SHA256",
+            sni: "example.org",
+            alpn: "http/1.1",
+        }),
         tags: Some(tags),
         message: "H1::Complete",
         failed: false,
@@ -135,10 +142,9 @@ fn protobuf_is_sozu_s_message() {
     assert_eq!(message.tag, "WRK-03");
     let Some(Inner::Http(http)) = message.endpoint.inner else { panic!("an HTTP endpoint") };
     assert_eq!((http.authority.as_deref(), http.status), (Some("example.org"), Some(200)));
-    let client = SocketAddr::try_from(message.session_address.unwrap()).unwrap();
-    assert_eq!(client, SocketAddr::from(([192, 0, 2, 77], 1234)));
-    let backend = SocketAddr::try_from(message.backend_address.unwrap()).unwrap();
-    assert_eq!(backend, "[2001:db8::1]:80".parse().unwrap());
+    let key = |wire| ListenerKey::from_wire(&wire, None).unwrap().address;
+    assert_eq!(key(message.session_address.unwrap()), SocketAddr::from(([192, 0, 2, 77], 1234)));
+    assert_eq!(key(message.backend_address.unwrap()), "[2001:db8::1]:80".parse().unwrap());
     let plain = written(settings(Format::Protobuf), &Record { http: None, ..record(&tags) });
     let message = ProtobufAccessLog::decode_length_delimited(&plain[..plain.len() - 2]).unwrap();
     assert!(matches!(message.endpoint.inner, Some(Inner::Tcp(_))));
@@ -149,7 +155,8 @@ fn protobuf_is_sozu_s_message() {
 fn nobody_writes_lines_of_their_own() {
     let evil = "\n2025 INFO\x1b[31m\r\u{2028}\"\\ \u{85}é\0".repeat(200);
     let bad = [evil.as_bytes(), &[0xFF; 3000]].concat();
-    let tags: BTreeMap<_, _> = (0..50).map(|n| (format!("{n}{}", &evil[..40]), evil[..1000].to_owned())).collect();
+    let tags: BTreeMap<_, _> =
+        (0..50).map(|n| (format!("{n}{}", &evil[..40]), evil[..1000].to_owned())).collect();
     let http = Http {
         method: &bad,
         host: &bad,
@@ -221,19 +228,13 @@ fn a_sample_is_as_large_as_asked_for() {
     let (ours, _theirs) = UnixDatagram::pair().unwrap();
     let mut log = AccessLog::off(1);
     assert!(!log.wants(Some(500), 0), "it is off");
-    log.configure(Settings {
-        sampling_ppm: 100_000,
-        keeps_errors: true,
-        ..settings(Format::Json)
-    });
+    log.configure(Settings { sampling_ppm: 100_000, keeps_errors: true, ..settings(Format::Json) });
     log.set_sink(LogSink::Datagrams(ours.into()));
     let mut seed = 1;
     let wanted = (0..10_000).filter(|_| log.wants(Some(200), random(&mut seed))).count();
     assert!((800..1_200).contains(&wanted), "{wanted}");
     assert!((0..100).all(|_| log.wants(Some(502), random(&mut seed))));
 }
-
-use crate::session::random;
 
 #[test]
 fn a_reader_that_does_not_read_costs_records_and_nothing_else() {

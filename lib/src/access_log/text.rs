@@ -93,11 +93,7 @@ pub(super) fn write(out: &mut Out<'_>, record: &Record<'_>, clock: &mut Clock, f
     out.raw("] None ");
     out.raw(record.protocol);
     let Http { method, host, path, status, .. } = http;
-    for (text, most) in [
-        (host, bytes_max::HOST),
-        (method, bytes_max::METHOD),
-        (path, bytes_max::PATH),
-    ] {
+    for (text, most) in [(host, bytes_max::HOST), (method, bytes_max::METHOD), (path, bytes_max::PATH)] {
         out.raw(" ");
         word(out, text, most);
     }

@@ -14,6 +14,7 @@ use mio::{Events, Interest, Poll, Token};
 use nix::time::{ClockId, clock_gettime};
 
 pub mod control;
+mod logs;
 mod orders;
 pub mod timers;
 pub mod worker;
@@ -21,6 +22,7 @@ pub mod worker;
 pub use worker::{Idle, Worker};
 
 use crate::net::kernel::{Kernel, readiness};
+use crate::net::log_sink::LogSink;
 use crate::tls::client_config::SystemAuthorities;
 use control::{Control, ControlError, Wish};
 
@@ -37,6 +39,8 @@ pub struct WorkerArguments {
     pub channel: UnixStream,
     /// Changes what this process logs; says what is wrong with the filter.
     pub set_log_filter: fn(&str) -> Result<(), String>,
+    /// Logs there from now on.
+    pub set_log_sink: fn(LogSink),
     /// Whose certificates the system takes; read already, if this process may not open files any more.
     pub authorities: SystemAuthorities,
 }
@@ -80,7 +84,7 @@ pub fn run(arguments: WorkerArguments) -> Result<Exit, WorkerError> {
         .register(&mut SourceFd(&fd), CHANNEL, Interest::READABLE)
         .map_err(io_error("watching the channel"))?;
     let mut events = Events::with_capacity(EVENTS_PER_TURN_MAX);
-    let mut control = Control::new(arguments.channel, arguments.set_log_filter);
+    let mut control = Control::new(arguments.channel, arguments.set_log_filter, arguments.set_log_sink);
     let boot = loop {
         if let Some(boot) = control.receive_boot()? {
             break boot;
@@ -92,6 +96,9 @@ pub fn run(arguments: WorkerArguments) -> Result<Exit, WorkerError> {
     let configuration = control::configuration(&boot, seed);
     let mut worker = Worker::new(Kernel::new(registry), configuration, now());
     worker.take_authorities(arguments.authorities);
+    if let Some(settings) = logs::settings(&boot) {
+        worker.log_accesses(settings);
+    }
     let bits = |bits: u32| u8::try_from(bits).unwrap_or(u8::MAX);
     let config = &boot.config;
     let prefixes = (bits(config.subnet_ipv4_prefix()), bits(config.subnet_ipv6_prefix()));

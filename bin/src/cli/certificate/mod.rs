@@ -178,8 +178,7 @@ impl List {
         if !workers {
             return proxy.tell(RequestType::QueryCertificatesFromTheState(filters));
         }
-        let answer =
-            proxy.ask(RequestType::QueryCertificatesFromWorkers(filters), Patience::AsConfigured)?;
+        let answer = proxy.ask(RequestType::QueryCertificatesFromWorkers(filters), Patience::AsConfigured)?;
         proxy.output.answer(&answer)?;
         let without = answer.content.as_ref().map(list::workers_without_certificates).unwrap_or_default();
         match wanted {

@@ -321,7 +321,8 @@ mod tests {
         !path.query(&Value::Array(vec![record])).is_empty()
     }
 
-    const RECORD: &str = r#"{"status":503,"cluster":"x","host":"a\u002eb","tags":{"team":"t"},"none":null,"n":1e2}"#;
+    const RECORD: &str =
+        r#"{"status":503,"cluster":"x","host":"a\u002eb","tags":{"team":"t"},"none":null,"n":1e2}"#;
 
     #[test]
     fn comparisons_are_decided_here() {
@@ -436,7 +437,8 @@ mod tests {
         ];
         plain.prop_recursive(2, 8, 3, |inner| {
             prop_oneof![
-                prop::collection::vec(inner.clone(), 0..3).prop_map(|values| format!("[{}]", values.join(", "))),
+                prop::collection::vec(inner.clone(), 0..3)
+                    .prop_map(|values| format!("[{}]", values.join(", "))),
                 inner.prop_map(|value| format!("{{\"a\": {value}}}")),
             ]
         })

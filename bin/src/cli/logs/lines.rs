@@ -132,7 +132,8 @@ mod tests {
     }
 
     fn check(text: &str, max: usize, expected: &[Option<&str>]) {
-        let expected: Vec<_> = expected.iter().map(|line| line.map(|line| line.as_bytes().to_vec())).collect();
+        let expected: Vec<_> =
+            expected.iter().map(|line| line.map(|line| line.as_bytes().to_vec())).collect();
         for piece in [1, 2, 3, 1000] {
             assert_eq!(read(text.as_bytes(), piece, max), expected, "{text:?} by {piece}");
         }

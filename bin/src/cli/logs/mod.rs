@@ -66,9 +66,9 @@ impl Logs {
         let selection = Selection::new(query.as_deref(), &self.fields, globals.json)?;
         let mut reading = Reading::new(selection, self.max_line as usize);
         match file {
-            None if self.follow => {
-                Err(CliError::Unusable("--follow needs a FILE; standard input is followed as it is".to_owned()))
-            }
+            None if self.follow => Err(CliError::Unusable(
+                "--follow needs a FILE; standard input is followed as it is".to_owned(),
+            )),
             None => reading.read(&mut io::stdin().lock(), Path::new("standard input"))?.end(),
             Some(path) if self.follow => {
                 let unusable = |error| CliError::File { path: path.clone(), error };

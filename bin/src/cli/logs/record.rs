@@ -102,7 +102,8 @@ mod tests {
         let mut names = Names::default();
         assert_eq!((names.place("a"), names.place("b"), names.place("a")), (0, 1, 0));
         let values = names.of(text).ok();
-        let values = values.map(|values| values.iter().map(|value| value.map(RawValue::get)).collect::<Vec<_>>());
+        let values =
+            values.map(|values| values.iter().map(|value| value.map(RawValue::get)).collect::<Vec<_>>());
         assert_eq!(values, expected.map(|values| values.to_vec()), "{text}");
     }
 

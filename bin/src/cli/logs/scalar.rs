@@ -38,7 +38,9 @@ impl<'a> Scalar<'a> {
     pub(super) fn of(json: &'a str) -> Self {
         match json.as_bytes() {
             [b'"', text @ .., b'"'] if !text.contains(&b'\\') => Self::Text(json[1..json.len() - 1].into()),
-            [b'"', ..] => serde_json::from_str::<String>(json).map_or(Self::Unknown, |text| Self::Text(text.into())),
+            [b'"', ..] => {
+                serde_json::from_str::<String>(json).map_or(Self::Unknown, |text| Self::Text(text.into()))
+            }
             b"null" => Self::Null,
             b"true" => Self::Bool(true),
             b"false" => Self::Bool(false),

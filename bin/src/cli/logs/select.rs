@@ -6,8 +6,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use serde_json_path::JsonPath;
 
-use super::super::table::visible;
 use super::super::CliError;
+use super::super::table::visible;
 use super::filter::Filter;
 use super::record::{Names, member};
 
@@ -194,7 +194,8 @@ impl Field {
 mod tests {
     use super::*;
 
-    const RECORD: &str = r#"{"time":"t","status":503,"host":"a\tb\u001b[1m","tags":{"team":"x","n":[1, 2]},"a.b":1}"#;
+    const RECORD: &str =
+        r#"{"time":"t","status":503,"host":"a\tb\u001b[1m","tags":{"team":"x","n":[1, 2]},"a.b":1}"#;
 
     fn check(query: Option<&str>, fields: &[&str], json: bool, expected: &str) {
         let fields: Vec<_> = fields.iter().map(ToString::to_string).collect();
@@ -209,7 +210,9 @@ mod tests {
     #[test]
     fn what_is_chosen_is_written_as_it_came() {
         let whole = format!("{RECORD}\n");
-        for query in [None, Some("$[?@.status == 503]"), Some("$[?length(@.time) == 1]"), Some("$[0]"), Some("$")] {
+        for query in
+            [None, Some("$[?@.status == 503]"), Some("$[?length(@.time) == 1]"), Some("$[0]"), Some("$")]
+        {
             check(query, &[], false, &whole);
             check(query, &[], true, &whole);
         }

@@ -176,8 +176,17 @@ impl<S: Stream> HttpSession<S> {
 
     /// Takes on a connection that rested, with the index that it has in the worker's table.
     pub fn wake(&mut self, index: usize, resting: Resting<S>) {
-        let Resting { front, address, listener, requests, prepared, since, timer_at, counted, session_number } =
-            resting;
+        let Resting {
+            front,
+            address,
+            listener,
+            requests,
+            prepared,
+            since,
+            timer_at,
+            counted,
+            session_number,
+        } = resting;
         debug_assert!(self.holds_nothing());
         self.index = index;
         self.front = front;
