@@ -163,6 +163,7 @@ fn connections_of_tcp_listeners_are_logged() {
 fn protobuf_goes_out_by_tcp_and_comes_back_after_a_break() {
     let backend = Backend::named("one");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
     let url = target(&format!("tcp://{}", listener.local_addr().unwrap()));
     let proxy = start(&[&url, "access_logs_format = \"protobuf\""], backend.address());
     for round in 0..2 {
@@ -171,7 +172,9 @@ fn protobuf_goes_out_by_tcp_and_comes_back_after_a_break() {
         let record = await_value("a record", || {
             assert_eq!(get(proxy.address(), "a.test", &path).status(), 200);
             if stream.is_none() {
-                let (accepted, _) = listener.accept().unwrap();
+                // What was sent into a broken connection is lost: another request makes it connect again.
+                let (accepted, _) = listener.accept().ok()?;
+                accepted.set_nonblocking(false).unwrap();
                 accepted.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
                 stream = Some(BufReader::new(accepted));
             }
