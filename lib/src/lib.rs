@@ -4,6 +4,7 @@
 //! back verdicts; [`session`] joins them to sockets; [`listener`] accepts; [`server`] is the loop. Only
 //! [`net`] speaks to the kernel. Read [`server::Worker`] first.
 
+pub mod access_log;
 pub mod balancing;
 pub mod health;
 pub mod limits;

@@ -1,5 +1,6 @@
-//! `logging`: change the log filter of the running proxy.
+//! `logging`: change the log filter of the running proxy. `reopen-logs`: open its files anew.
 
+use kakehi_command::proto::ReopenLogs;
 use kakehi_command::proto::request::RequestType;
 
 use super::CliError;
@@ -18,4 +19,9 @@ impl Logging {
     pub(super) fn run(self, proxy: &mut Proxy) -> Result<(), CliError> {
         proxy.tell(RequestType::Logging(self.filter))
     }
+}
+
+/// `reopen-logs`: all processes write to files of the configured names.
+pub(super) fn reopen(proxy: &mut Proxy) -> Result<(), CliError> {
+    proxy.tell(RequestType::ReopenLogs(ReopenLogs {}))
 }

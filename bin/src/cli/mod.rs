@@ -126,6 +126,8 @@ enum Verb {
     Events,
     /// Change the log filter
     Logging(logging::Logging),
+    /// Open the files of the logs anew, after they were moved away; SIGUSR1 does the same
+    ReopenLogs,
 
     /// Limit the connections of one address to one cluster
     #[command(subcommand)]
@@ -220,6 +222,7 @@ impl Verb {
             Self::Certificate(certificate) => certificate.run(&mut Proxy::new(globals)?).map(done),
             Self::Metrics(metrics) => metrics.run(&mut Proxy::new(globals)?).map(done),
             Self::Events => events::run(&mut Proxy::new(globals)?).map(done),
+            Self::ReopenLogs => logging::reopen(&mut Proxy::new(globals)?).map(done),
             Self::Logging(logging) => logging.run(&mut Proxy::new(globals)?).map(done),
         }
     }

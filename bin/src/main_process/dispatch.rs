@@ -38,6 +38,8 @@ pub(super) enum Route {
     },
     /// Change what is logged.
     Logging(String),
+    /// Open the logs anew.
+    ReopenLogs,
     /// Get events.
     Subscribe,
     /// Hear when something has drained.
@@ -168,6 +170,7 @@ pub(super) fn route(request: &Request) -> Result<Route, Refusal> {
         R::SoftStop(_) => Route::Stop { hard: false },
         R::HardStop(_) => Route::Stop { hard: true },
         R::Logging(filter) => Route::Logging(filter.clone()),
+        R::ReopenLogs(_) => Route::ReopenLogs,
         R::SubscribeEvents(_) => Route::Subscribe,
         R::UpgradeWorker(id) => Route::UpgradeWorker(WorkerId(*id)),
         R::UpgradeMain(_) => Route::UpgradeMain,

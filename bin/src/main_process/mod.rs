@@ -20,6 +20,7 @@ mod gather;
 mod hand_over;
 mod health;
 mod limits;
+mod logs;
 mod merge;
 mod mutations;
 mod queries;

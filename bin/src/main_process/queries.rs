@@ -192,6 +192,10 @@ impl Supervisor {
                 ))
             }
             QueryKind::Closed(of) => closed(&of, gather),
+            QueryKind::Reopened => match troubles(&gather) {
+                None => ok("Successfully reopened the logs", None),
+                Some(troubles) => failure(format!("main has reopened its log, but {troubles}")),
+            },
             QueryKind::Logging => {
                 self.publish("main", event(EventKind::LoggingLevelChanged));
                 match troubles(&gather) {

@@ -24,7 +24,8 @@ use super::telemetry::{self, Exporter};
 use super::vetting::vet_keys;
 use super::workers::{WorkerLog, WorkerWalls};
 use crate::process::descriptors::{self, DescriptorError};
-use crate::process::logging::{self, Filter, FilterError, Target};
+use crate::process::log_target::LogTarget;
+use crate::process::logging::{self, Filter, FilterError};
 use crate::process::pid_file::PidFile;
 use crate::process::signals::Signals;
 
@@ -59,12 +60,12 @@ pub(crate) enum StartError {
     #[error("log_level: {0}")]
     LogFilter(#[from] FilterError),
     /// The log cannot be written.
-    #[error("log_target: cannot open {target}: {source}")]
+    #[error("{key}: {why}")]
     LogTarget {
-        /// As configured.
-        target: String,
-        /// What the kernel said.
-        source: io::Error,
+        /// Which log.
+        key: &'static str,
+        /// What is wrong.
+        why: String,
     },
     /// The audit log cannot be written.
     #[error("audit_logs_target, audit_logs_json_target: cannot open {}: {source}", path.display())]
@@ -224,18 +225,18 @@ fn install_logger(config: &Config) -> Result<WorkerLog, StartError> {
         Some(filter) => filter?,
         None => Filter::parse(&config.log_level)?,
     };
-    let (target, warning) = match Target::parse(&config.log_target) {
-        Ok(target) => (target, None),
-        Err(warning) => (Target::Stdout, Some(warning)),
-    };
+    let failed = |key| move |why: String| StartError::LogTarget { key, why };
+    let target = LogTarget::parse(&config.log_target).map_err(failed("log_target"))?;
     let worker_log = WorkerLog {
         filter: filter.to_string(),
-        target: if warning.is_some() { "stdout".to_owned() } else { config.log_target.clone() },
+        target: config.log_target.clone(),
+        colored: config.log_colored,
     };
-    logging::install(filter, &target, "MAIN")
-        .map_err(|source| StartError::LogTarget { target: config.log_target.clone(), source })?;
-    if let Some(warning) = warning {
-        log::warn!("{warning}");
+    logging::install(filter, &target, config.log_colored, "MAIN").map_err(failed("log_target"))?;
+    // Each worker is given its own later.
+    if config.access_logs_target != "none" {
+        let target = LogTarget::parse(&config.access_logs_target);
+        target.and_then(|target| target.open()).map_err(failed("access_logs_target"))?;
     }
     Ok(worker_log)
 }

@@ -383,6 +383,11 @@ impl Supervisor {
             match self.signals.next() {
                 Ok(Some(Asked::Stop)) => self.stop_by_signal(),
                 Ok(Some(Asked::Reap)) => self.reap()?,
+                Ok(Some(Asked::Reopen)) => {
+                    if let Err(error) = self.reopen_logs() {
+                        log::error!("{error}");
+                    }
+                }
                 Ok(None) => return Ok(()),
                 Err(error) => {
                     return Err(StartError::Io { step: "read signals", source: error.into() });
@@ -505,6 +510,7 @@ impl Supervisor {
             Route::ProtectedHealthCheck(wire) => self.change_protected(client, verb, *wire),
             Route::Stop { hard } => self.stop(hard, Some(client)),
             Route::Logging(filter) => self.change_logging(client, verb, &filter, request),
+            Route::ReopenLogs => self.reopen_logs_for(client, verb, request),
             Route::Subscribe => self.subscribe(client),
             Route::WaitDrained(asked) => self.wait_drained(client, verb, asked),
             Route::MetricDetail(asked) => self.set_metric_detail(client, &asked),

@@ -103,6 +103,8 @@ pub(super) enum QueryKind {
     MetricsConfigured(MetricsConfiguration),
     /// Whether everybody has changed what it logs.
     Logging,
+    /// Whether everybody logs to the new targets.
+    Reopened,
     /// How many of these sessions were closed.
     Closed(SessionsOf),
     /// How many connections are left of what was waited for so long.

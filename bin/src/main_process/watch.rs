@@ -14,6 +14,7 @@ use nix::sys::signal::Signal;
 use super::feed::Feed;
 use super::gather::{Lost, WorkerId};
 use super::health::send_all;
+use super::logs::{access_target, send_target};
 use super::sessions::SessionMemory;
 use super::sockets::ListenSockets;
 use super::start::StartError;
@@ -184,6 +185,9 @@ impl Supervisor {
             config: self.settings.server.clone(),
             limits: self.settings.limits,
         }));
+        if let Some((message, fd)) = access_target(&self.settings.server) {
+            send_target(worker, message, fd);
+        }
         worker.send(self.tickets.message());
         match self.sessions.as_ref().map(SessionMemory::message).transpose() {
             Ok(Some((message, fd))) => worker.send_with(message, fd),

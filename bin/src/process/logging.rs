@@ -1,4 +1,4 @@
-//! The logger behind the `log` façade: one line per record, to standard output or to a file.
+//! The logger behind the `log` façade: one line per record.
 //!
 //! Line: `<RFC 3339, microseconds>Z <unix nanoseconds> <pid> <LEVEL> <TAG>\t<message>`. The tag is
 //! `MAIN`, `WRK-NN` or `CTL`. Filters are `level` and `module::path=level` directives separated by
@@ -6,14 +6,16 @@
 //! configured filter. Lines are written whole, by one write each, so that processes that append to
 //! the same file do not mix them.
 
-use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::fmt::{Arguments, Write as _};
+#[cfg(test)]
+use std::io;
 use std::sync::{OnceLock, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use log::{LevelFilter, Log, Metadata, Record};
+use kakehi_lib::net::log_sink::{LogSink, Written};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+use super::log_target::LogTarget;
 
 /// What decides which records are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,57 +95,106 @@ fn covers(path: &str, module: &str) -> bool {
     module.strip_prefix(path).is_some_and(|rest| path.is_empty() || rest.is_empty() || rest.starts_with("::"))
 }
 
-/// Where lines go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Target {
-    /// Standard output.
-    Stdout,
-    /// A file, appended to.
-    File(PathBuf),
-}
+/// A line has less bytes than that, so that a pipe takes it in one piece (POSIX's PIPE_BUF).
+const LINE_BYTES_MAX: usize = 4096;
 
-impl Target {
-    /// Reads `stdout` or `file://PATH`. Other forms give the text to warn with.
-    pub(crate) fn parse(target: &str) -> Result<Self, String> {
-        if target == "stdout" {
-            return Ok(Self::Stdout);
-        }
-        match target.strip_prefix("file://") {
-            Some("") => Err("log_target: file:// needs a path".to_owned()),
-            Some(path) => Ok(Self::File(PathBuf::from(path))),
-            None => Err(format!(
-                "log_target = {target:?} is not served yet by this version (stdout and file://PATH are): \
-                 logs go to standard output"
-            )),
-        }
-    }
-}
+/// Lines of one process in a second at most: the rest is counted, and told.
+const LINES_PER_SECOND_MAX: u32 = 5_000;
 
 struct Logger {
     pid: u32,
     filter: RwLock<Filter>,
     tag: String,
-    file: Option<File>,
+    colored: bool,
+    writer: RwLock<Writer>,
+}
+
+/// Where lines go. None waits: what cannot be written at once is lost, and the next line that can be says so.
+struct Writer {
+    sink: LogSink,
+    /// Of a line of which a connection took a part.
+    rest: Vec<u8>,
+    /// Lines lost since the last one that was written.
+    lost: u64,
+    /// The second that is counted.
+    second: u64,
+    /// Lines in it.
+    lines: u32,
+}
+
+impl Writer {
+    fn new(sink: LogSink) -> Self {
+        Self { sink, rest: Vec::new(), lost: 0, second: 0, lines: 0 }
+    }
+
+    /// Writes a line, or counts it as lost. `told` makes the line that tells of lost ones.
+    fn write(&mut self, line: &str, second: u64, told: impl FnOnce(u64) -> String) {
+        if second != self.second {
+            (self.second, self.lines) = (second, 0);
+        }
+        self.lines = self.lines.saturating_add(1);
+        if self.lines > LINES_PER_SECOND_MAX || !self.put_rest() {
+            self.lost += 1;
+            return;
+        }
+        if self.lost > 0 {
+            if !self.put(told(self.lost).as_bytes()) {
+                self.lost += 1;
+                return;
+            }
+            self.lost = 0;
+        }
+        if !self.put(line.as_bytes()) {
+            self.lost += 1;
+        }
+    }
+
+    fn put_rest(&mut self) -> bool {
+        let rest = std::mem::take(&mut self.rest);
+        rest.is_empty() || self.put(&rest)
+    }
+
+    /// True if all of it was taken, or what is left will be.
+    fn put(&mut self, bytes: &[u8]) -> bool {
+        match self.sink.write(bytes) {
+            Written::Bytes(count) => {
+                if let Some(left) = bytes.get(count..).filter(|left| !left.is_empty()) {
+                    self.rest = left.to_vec();
+                }
+                true
+            }
+            Written::Nothing | Written::Refused | Written::Broken => false,
+        }
+    }
 }
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
-/// Installs the logger of this process. A second call changes nothing but the filter.
-pub(crate) fn install(filter: Filter, target: &Target, tag: &str) -> io::Result<()> {
-    let file = match target {
-        Target::Stdout => None,
-        Target::File(path) => Some(OpenOptions::new().append(true).create(true).open(path)?),
-    };
+/// Installs the logger of this process. A second call changes nothing but the filter. Colours are for a standard output.
+pub(crate) fn install(filter: Filter, target: &LogTarget, colored: bool, tag: &str) -> Result<(), String> {
+    let sink = target.open()?.into_sink();
     let logger = LOGGER.get_or_init(|| Logger {
         pid: std::process::id(),
         filter: RwLock::new(filter.clone()),
         tag: tag.to_owned(),
-        file,
+        colored: colored && *target == LogTarget::Stdout,
+        writer: RwLock::new(Writer::new(sink)),
     });
     // Fails only if a logger is installed already, which then is this one.
     let _already = log::set_logger(logger);
     set_filter(filter);
     Ok(())
+}
+
+/// Writes there from now on.
+pub(crate) fn set_sink(sink: LogSink) {
+    let Some(logger) = LOGGER.get() else { return };
+    let mut writer = match logger.writer.write() {
+        Ok(writer) => writer,
+        Err(poisoned) => poisoned.into_inner(),
+    };
+    let lost = writer.lost;
+    *writer = Writer { lost, ..Writer::new(sink) };
 }
 
 /// Changes what is logged from now on.
@@ -177,22 +228,64 @@ impl Log for Logger {
             return;
         }
         let since_epoch = wall_clock();
+        let nanos = since_epoch.as_nanos();
         let mut line = String::with_capacity(160);
-        write_line(&mut line, since_epoch.as_nanos(), self.pid, &self.tag, record);
-        // There is no one left to tell when the log itself cannot be written.
-        let _unwritable = match &self.file {
-            Some(file) => (&mut &*file).write_all(line.as_bytes()),
-            None => io::stdout().lock().write_all(line.as_bytes()),
+        write_line(&mut line, (nanos, self.pid, &self.tag), self.colored, record.level(), record.args());
+        let told = |lost: u64| {
+            let mut line = String::new();
+            let message = format_args!("{lost} lines were lost: the log did not take them");
+            write_line(&mut line, (nanos, self.pid, &self.tag), self.colored, Level::Warn, &message);
+            line
         };
+        let mut writer = match self.writer.write() {
+            Ok(writer) => writer,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        writer.write(&line, since_epoch.as_secs(), told);
     }
 
     fn flush(&self) {}
 }
 
-fn write_line(line: &mut String, nanos: u128, pid: u32, tag: &str, record: &Record<'_>) {
-    let message = record.args();
+/// What somebody else has said may be in a message: no control character gets out, and it has its bound.
+fn write_line(
+    line: &mut String,
+    (nanos, pid, tag): (u128, u32, &str),
+    colored: bool,
+    level: Level,
+    message: &Arguments<'_>,
+) {
+    let (before, after) = match level {
+        _ if !colored => ("", ""),
+        Level::Error => ("\x1b[31m", "\x1b[0m"),
+        Level::Warn => ("\x1b[33m", "\x1b[0m"),
+        Level::Info => ("\x1b[32m", "\x1b[0m"),
+        Level::Debug | Level::Trace => ("\x1b[34m", "\x1b[0m"),
+    };
     // Writing to a String cannot fail.
-    let _infallible = writeln!(line, "{} {nanos} {pid} {} {tag}\t{message}", Rfc3339(nanos), record.level());
+    let _infallible = write!(line, "{} {nanos} {pid} {before}{level}{after} {tag}\t", Rfc3339(nanos));
+    let _infallible = write!(Escaped(line), "{message}");
+    line.push('\n');
+}
+
+/// Escapes control characters, and cuts what is too long.
+struct Escaped<'a>(&'a mut String);
+
+impl std::fmt::Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        for character in text.chars() {
+            if self.0.len() > LINE_BYTES_MAX - 16 {
+                self.0.push('…');
+                return Err(std::fmt::Error);
+            }
+            if character.is_control() && character != '\t' {
+                self.0.extend(character.escape_default());
+            } else {
+                self.0.push(character);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The time since the epoch.
@@ -273,14 +366,6 @@ mod tests {
     }
 
     #[test]
-    fn targets() {
-        assert_eq!(Target::parse("stdout"), Ok(Target::Stdout));
-        assert_eq!(Target::parse("file:///var/log/k.log"), Ok(Target::File("/var/log/k.log".into())));
-        assert!(Target::parse("file://").is_err());
-        assert!(Target::parse("udp://127.0.0.1:514").unwrap_err().contains("not served yet"));
-    }
-
-    #[test]
     fn times_are_rfc_3339() {
         let check = |nanos: u128, expected: &str| assert_eq!(Rfc3339(nanos).to_string(), expected);
         check(0, "1970-01-01T00:00:00.000000Z");
@@ -291,10 +376,43 @@ mod tests {
 
     #[test]
     fn a_line_has_its_six_parts() {
-        let mut line = String::new();
-        let record =
-            Record::builder().args(format_args!("hello")).level(log::Level::Info).target("kakehi").build();
-        write_line(&mut line, 1_000_000_000, 42, "MAIN", &record);
-        assert_eq!(line, "1970-01-01T00:00:01.000000Z 1000000000 42 INFO MAIN\thello\n");
+        let line = |colored, message: &Arguments<'_>| {
+            let mut line = String::new();
+            write_line(&mut line, (1_000_000_000, 42, "MAIN"), colored, Level::Info, message);
+            line
+        };
+        assert_eq!(
+            line(false, &format_args!("hello")),
+            "1970-01-01T00:00:01.000000Z 1000000000 42 INFO MAIN\thello\n"
+        );
+        assert!(line(true, &format_args!("hello")).contains(" \x1b[32mINFO\x1b[0m MAIN"));
+        assert!(line(false, &format_args!("a\nb\x1b[0m")).ends_with("MAIN\ta\\nb\\u{1b}[0m\n"));
+        let long = "é".repeat(5_000);
+        let cut = line(false, &format_args!("{long}"));
+        assert!(cut.len() < LINE_BYTES_MAX && cut.ends_with("é…\n"), "{}", cut.len());
+    }
+
+    #[test]
+    fn a_full_pipe_loses_lines_and_tells_of_them() {
+        let (mut reader, pipe) = io::pipe().unwrap();
+        let file = std::fs::File::from(std::os::fd::OwnedFd::from(pipe));
+        let mut writer = Writer::new(LogSink::Pipe { file, shared: true });
+        let line = format!("{}\n", "x".repeat(1_023));
+        for _ in 0..100 {
+            writer.write(&line, 1, |_| unreachable!("the pipe is full for good"));
+            if writer.lost == 10 {
+                break;
+            }
+        }
+        assert_eq!(writer.lost, 10, "the pipe holds 64 lines");
+        io::Read::read_exact(&mut reader, &mut vec![0; 32 * 1024]).unwrap();
+        writer.write(&line, 1, |lost| format!("lost {lost}\n"));
+        assert_eq!(writer.lost, 0);
+        for _ in 0..LINES_PER_SECOND_MAX {
+            writer.write("", 1, |_| String::new());
+        }
+        assert!(writer.lost > 0, "so many in a second are too many");
+        writer.write("", 2, |_| String::new());
+        assert_eq!(writer.lost, 0);
     }
 }

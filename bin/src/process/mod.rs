@@ -5,6 +5,7 @@
 
 pub(crate) mod child;
 pub(crate) mod descriptors;
+pub(crate) mod log_target;
 pub(crate) mod logging;
 pub(crate) mod memory;
 pub(crate) mod pid_file;

@@ -18,6 +18,8 @@ pub(crate) enum Asked {
     Stop,
     /// SIGCHLD: a child changed its state; which one must be asked.
     Reap,
+    /// SIGUSR1: open the logs anew.
+    Reopen,
 }
 
 /// The readable end of this process's signals.
@@ -31,6 +33,7 @@ impl Signals {
     pub(crate) fn open() -> nix::Result<Self> {
         let mut mask = stopping();
         mask.add(Signal::SIGCHLD);
+        mask.add(Signal::SIGUSR1);
         mask.thread_block()?;
         let descriptor = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Self { descriptor })
@@ -44,6 +47,7 @@ impl Signals {
             match Signal::try_from(number)? {
                 Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP => return Ok(Some(Asked::Stop)),
                 Signal::SIGCHLD => return Ok(Some(Asked::Reap)),
+                Signal::SIGUSR1 => return Ok(Some(Asked::Reopen)),
                 // Not in the mask, so it cannot come; if it did, there is nothing to do for it.
                 _ => {}
             }
@@ -60,7 +64,10 @@ impl AsRawFd for Signals {
 /// Makes this process deaf to the signals by which an operator stops the main process: a worker is
 /// told over its channel, and told what to do with its connections.
 pub(crate) fn ignore_stop() -> nix::Result<()> {
-    stopping().thread_block()
+    let mut mask = stopping();
+    // Main tells its workers where to log.
+    mask.add(Signal::SIGUSR1);
+    mask.thread_block()
 }
 
 fn stopping() -> SigSet {

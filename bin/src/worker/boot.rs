@@ -12,7 +12,8 @@ use kakehi_lib::tls::client_config::SystemAuthorities;
 use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::dup2_stdin;
 
-use crate::process::logging::{self, Filter, Target};
+use crate::process::log_target::LogTarget;
+use crate::process::logging::{self, Filter};
 use crate::process::{sandbox, signals};
 
 /// Environment: the worker's id, for the tag of its log lines.
@@ -20,6 +21,9 @@ pub(crate) const ID_VARIABLE: &str = "KAKEHI_WORKER_ID";
 
 /// Environment: where its log goes, as `log_target` in the configuration.
 pub(crate) const LOG_TARGET_VARIABLE: &str = "KAKEHI_LOG_TARGET";
+
+/// Environment: `true` if its log lines have colours.
+pub(crate) const LOG_COLORED_VARIABLE: &str = "KAKEHI_LOG_COLORED";
 
 /// Environment: `false` for a worker that enters no sandbox.
 pub(crate) const SANDBOX_VARIABLE: &str = "KAKEHI_WORKER_SANDBOX";
@@ -49,7 +53,12 @@ pub(crate) fn run() -> ExitCode {
     }
     let authorities = warm_up();
     harden();
-    match server::run(WorkerArguments { channel, set_log_filter, authorities }) {
+    match server::run(WorkerArguments {
+        channel,
+        set_log_filter,
+        set_log_sink: logging::set_sink,
+        authorities,
+    }) {
         Ok(exit) => {
             log::debug!("worker ends: {exit:?}");
             ExitCode::SUCCESS
@@ -122,12 +131,13 @@ fn install_logger() {
         .or_else(|| Filter::parse(FILTER_DEFAULT).ok())
         .expect("the default filter is one");
     let target = variable(LOG_TARGET_VARIABLE)
-        .and_then(|target| Target::parse(&target).ok())
-        .unwrap_or(Target::Stdout);
-    if let Err(error) = logging::install(filter.clone(), &target, &tag) {
-        eprintln!("kakehi worker: cannot log to {target:?}: {error}");
+        .and_then(|target| LogTarget::parse(&target).ok())
+        .unwrap_or(LogTarget::Stdout);
+    let colored = variable(LOG_COLORED_VARIABLE).as_deref() == Some("true");
+    if let Err(error) = logging::install(filter.clone(), &target, colored, &tag) {
+        eprintln!("kakehi worker: log_target: {error}");
         // Standard output cannot fail to be opened.
-        let _opened = logging::install(filter, &Target::Stdout, &tag);
+        let _opened = logging::install(filter, &LogTarget::Stdout, colored, &tag);
     }
 }
 

@@ -10,4 +10,6 @@ mod boot;
 
 #[cfg(test)]
 pub(crate) use boot::warm_up;
-pub(crate) use boot::{ID_VARIABLE, LOG_TARGET_VARIABLE, SANDBOX_VARIABLE, UNIX_SOCKETS_VARIABLE, run};
+pub(crate) use boot::{
+    ID_VARIABLE, LOG_COLORED_VARIABLE, LOG_TARGET_VARIABLE, SANDBOX_VARIABLE, UNIX_SOCKETS_VARIABLE, run,
+};

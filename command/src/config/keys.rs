@@ -119,10 +119,14 @@ pub(super) static TOP: &[Key] = &[
     key("pid_file_path", Text, "", Yes),
     key("log_level", Text, "\"info\"", Yes),
     key("log_target", Text, "\"stdout\"", Yes),
-    key("log_colored", Flag, "false", NotYet),
-    key("access_logs_target", Text, "", NotYet),
-    key("access_logs_format", OneOf(&["ascii", "protobuf"]), "\"ascii\"", NotYet),
-    key("access_logs_colored", Flag, "false", NotYet),
+    key("log_colored", Flag, "false", Yes),
+    key("access_logs_target", Text, "", Yes),
+    key("access_logs_format", OneOf(&["ascii", "json", "protobuf"]), "\"ascii\"", Yes),
+    key("access_logs_colored", Flag, "", Yes),
+    key("access_log_buffer", Integer { min: 8192, max: U32 }, "1048576", Yes),
+    key("access_logs_sampling", from_one(1_000_000), "1", Yes),
+    key("access_logs_keep_errors", Flag, "true", Yes),
+    key("access_logs_redact", REDACTED, "[]", Yes),
     key("audit_logs_target", Text, "", Yes),
     key("audit_logs_json_target", Text, "", Yes),
     key("worker_count", from_one(1024), "2", Yes),
@@ -187,6 +191,19 @@ pub(super) static METRICS: &[Key] = &[
     key("prometheus_max_connections", from_one(1024), "16", Yes),
     key("prometheus_timeout", from_one(3600), "10", Yes),
 ];
+
+/// What can be left out of access logs.
+const REDACTED: Shape = TextsOf(&[
+    "client",
+    "client.host",
+    "host",
+    "path",
+    "path.query",
+    "user_agent",
+    "x_request_id",
+    "sni",
+    "tags",
+]);
 
 const TLS_VERSIONS: Shape = TextsOf(&["SSL_V2", "SSL_V3", "TLS_V10", "TLS_V11", "TLS_V12", "TLS_V13"]);
 const HTTPS: Served = OnlyFor("https");

@@ -92,12 +92,28 @@ pub struct Config {
     pub pid_file_path: Option<PathBuf>,
     /// Log filter: a level, and levels by module.
     pub log_level: String,
-    /// `stdout`, or a URL: `file://PATH`, and those not served yet.
+    /// `stdout`, or a URL: `file://PATH`, `udp://IP:PORT`, `tcp://IP:PORT`, `unix://PATH` (datagrams).
     pub log_target: String,
     /// File for a line of text on each change: who, what, when.
     pub audit_logs_target: Option<PathBuf>,
     /// The same, one JSON object a line.
     pub audit_logs_json_target: Option<PathBuf>,
+    /// Lines on a standard output have colours.
+    pub log_colored: bool,
+    /// As `log_target`, for access logs; or `none`.
+    pub access_logs_target: String,
+    /// `ascii`, `json` or `protobuf`.
+    pub access_logs_format: String,
+    /// Their lines on a standard output have colours.
+    pub access_logs_colored: bool,
+    /// Bytes of access logs that may wait in a worker. Ours.
+    pub access_log_buffer: usize,
+    /// Of so many requests, one is logged. Ours.
+    pub access_logs_sampling: u32,
+    /// Answers from 500 on are logged whatever the sampling says. Ours.
+    pub access_logs_keep_errors: bool,
+    /// What is left out of access logs. Ours.
+    pub access_logs_redact: Vec<String>,
     /// Worker processes, 1 to 1024.
     pub worker_count: u16,
     /// Whether a worker that died is replaced.
@@ -343,12 +359,23 @@ impl Config {
             buffer_size: self.buffer_size as u64,
             log_level: self.log_level.clone(),
             log_target: self.log_target.clone(),
-            access_logs_target: None,
+            access_logs_target: Some(self.access_logs_target.clone()),
             command_buffer_size: self.command_buffer_size as u64,
             max_command_buffer_size: self.max_command_buffer_size as u64,
             metrics: self.metrics.server_config(),
-            access_log_format: proto::ProtobufAccessLogFormat::Ascii.into(),
-            log_colored: false,
+            access_log_format: match self.access_logs_format.as_str() {
+                "protobuf" => proto::ProtobufAccessLogFormat::Protobuf.into(),
+                _ => proto::ProtobufAccessLogFormat::Ascii.into(),
+            },
+            log_colored: self.log_colored,
+            access_logs: Some(proto::AccessLogSettings {
+                format: self.access_logs_format.clone(),
+                colored: self.access_logs_colored && self.access_logs_target == "stdout",
+                buffer_bytes: self.access_log_buffer as u64,
+                one_in: self.access_logs_sampling,
+                keep_errors: self.access_logs_keep_errors,
+                redact: self.access_logs_redact.clone(),
+            }),
             max_connection_attempts: Some(self.max_connection_attempts.into()),
             evict_on_queue_full: Some(self.evict_on_queue_full),
             retry_after: Some(self.retry_after),

@@ -41,6 +41,8 @@ pub(super) fn settings(
         (None, Origin::Embedded { cores, .. }) => (*cores).max(1),
         _ => u16::try_from(top.integer_or_default("worker_count")).expect("the declared range is within u16"),
     };
+    let log_target = top.text("log_target").unwrap_or("stdout");
+    let log_colored = top.flag("log_colored").unwrap_or(false);
     Config {
         command_socket: command_socket(top, directory, diagnostics),
         command_socket_mode: socket_mode(top, diagnostics),
@@ -59,7 +61,16 @@ pub(super) fn settings(
         audit_logs_target: path(top, "audit_logs_target", directory, diagnostics),
         audit_logs_json_target: path(top, "audit_logs_json_target", directory, diagnostics),
         log_level: top.text("log_level").unwrap_or("info").to_owned(),
-        log_target: top.text("log_target").unwrap_or("stdout").to_owned(),
+        log_target: log_target.to_owned(),
+        log_colored,
+        access_logs_target: top.text("access_logs_target").unwrap_or(log_target).to_owned(),
+        access_logs_format: top.text("access_logs_format").unwrap_or("ascii").to_owned(),
+        access_logs_colored: top.flag("access_logs_colored").unwrap_or(log_colored),
+        access_log_buffer: size(top, "access_log_buffer"),
+        access_logs_sampling: u32::try_from(top.integer_or_default("access_logs_sampling"))
+            .expect("the declared range is within u32"),
+        access_logs_keep_errors: top.flag("access_logs_keep_errors").unwrap_or(true),
+        access_logs_redact: top.texts("access_logs_redact"),
         worker_count: workers,
         worker_automatic_restart: top.flag("worker_automatic_restart").unwrap_or(true),
         worker_timeout: timeout(top, "worker_timeout"),
@@ -237,21 +248,21 @@ fn check_log(top: &Section<'_>, diagnostics: &mut Diagnostics) {
             }
         }
     }
-    let Some(target) = top.text("log_target") else { return };
-    let place = top.place_of("log_target");
-    match target.split_once("://") {
-        None if target == "stdout" => {}
-        Some(("file", path)) if !path.is_empty() => {}
-        Some(("udp" | "tcp" | "unix", to)) if !to.is_empty() => {
-            let text = "not served yet by this version: logs go to standard output";
-            diagnostics.warning(place, "log_target", text);
-        }
-        _ => {
+    for key in ["log_target", "access_logs_target"] {
+        let Some(target) = top.text(key) else { continue };
+        let is_fine = match target.split_once("://") {
+            None => target == "stdout" || (target == "none" && key == "access_logs_target"),
+            Some(("file" | "unix", path)) => !path.is_empty(),
+            Some(("udp" | "tcp", to)) => to.parse::<std::net::SocketAddr>().is_ok(),
+            Some(_) => false,
+        };
+        if !is_fine {
+            let none = if key == "log_target" { "" } else { ", none" };
             let text = format!(
-                "\"{}\" is not one of stdout, file://PATH, udp://IP:PORT, tcp://IP:PORT, unix://PATH",
+                "\"{}\" is not one of stdout, file://PATH, udp://IP:PORT, tcp://IP:PORT, unix://PATH{none}",
                 target.escape_debug()
             );
-            diagnostics.error(place, "log_target", text);
+            diagnostics.error(top.place_of(key), key, text);
         }
     }
 }

@@ -70,6 +70,7 @@ fn describe(request_type: &RequestType) -> (&'static str, Refusal) {
         R::HardStop(_) => ("hard_stop", NoMutation),
         R::ConfigureMetrics(_) => ("configure_metrics", NoMutation),
         R::Logging(_) => ("logging", NoMutation),
+        R::ReopenLogs(_) => ("reopen_logs", NoMutation),
         R::ReturnListenSockets(_) => ("return_listen_sockets", NoMutation),
         R::QueryCertificatesFromTheState(_) => ("query_certificates_from_the_state", NoMutation),
         R::QueryCertificatesFromWorkers(_) => ("query_certificates_from_workers", NoMutation),

@@ -2,7 +2,7 @@
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Request {
-    #[prost(oneof = "request::RequestType", tags = "1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 1000, 1001, 1004")]
+    #[prost(oneof = "request::RequestType", tags = "1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 1000, 1001, 1004, 1030")]
     pub request_type: ::core::option::Option<request::RequestType>,
 }
 /// Nested message and enum types in `Request`.
@@ -160,7 +160,14 @@ pub mod request {
         QueryRevision(super::QueryRevision),
         #[prost(message, tag = "1004")]
         WaitDrained(super::WaitDrained),
+        #[prost(message, tag = "1030")]
+        ReopenLogs(super::ReopenLogs),
     }
+}
+/// Ours: opens the targets of the logs anew, as after a rotation of files; answered once every process writes there.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReopenLogs {
 }
 /// Ours: answered once what was removed, deactivated or drained carries nothing any more. With cluster_id alone it is
 /// about a cluster, with backend_id and address about a backend, with address alone about a listener.
@@ -2087,6 +2094,28 @@ pub struct ServerConfig {
     pub splice_pipe_capacity_bytes: ::core::option::Option<u64>,
     #[prost(uint32, optional, tag = "29", default = "5")]
     pub max_connection_attempts: ::core::option::Option<u32>,
+    /// Ours.
+    #[prost(message, optional, tag = "1030")]
+    pub access_logs: ::core::option::Option<AccessLogSettings>,
+}
+/// Ours: what Sōzu has no key for.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AccessLogSettings {
+    /// ascii, json, protobuf
+    #[prost(string, required, tag = "1")]
+    pub format: ::prost::alloc::string::String,
+    #[prost(bool, required, tag = "2")]
+    pub colored: bool,
+    #[prost(uint64, required, tag = "3")]
+    pub buffer_bytes: u64,
+    /// of so many requests, one is logged
+    #[prost(uint32, required, tag = "4")]
+    pub one_in: u32,
+    #[prost(bool, required, tag = "5")]
+    pub keep_errors: bool,
+    #[prost(string, repeated, tag = "6")]
+    pub redact: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(serde::Serialize, serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

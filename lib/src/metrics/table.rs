@@ -127,6 +127,10 @@ metrics! {
     TlsRecordBuffers "tls.record_buffers" Gauge Buffers "Buffers that hold a part of a TLS record."
     TlsRecordsEvicted "tls.records.evicted" Count Connections "Connections cut that held a part of a TLS record, because its buffer was needed."
 
+    // Access logs.
+    AccessLogsCount "access_logs.count" Count Items "Records taken for the access log."
+    AccessLogsDropped "access_logs.dropped" Count Items "Records of the access log that were lost: there was no room for them (access_log_buffer), or the target refused them."
+
     // Requests.
     Requests "requests" Count Requests "Requests whose head was read." [Cluster Backend]
     HttpRequests "http.requests" Count Requests "HTTP requests whose head was read."

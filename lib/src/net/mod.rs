@@ -12,6 +12,7 @@ use kakehi_command::order::BackendTarget;
 
 pub mod buffers;
 pub mod kernel;
+pub mod log_sink;
 pub mod peer;
 pub mod pipes;
 pub mod request_id;

@@ -73,7 +73,8 @@ impl RequestId {
     /// The name of no request.
     pub const NONE: RequestId = RequestId([b'0'; REQUEST_ID_BYTES]);
 
-    fn from_bits(bits: u128) -> Self {
+    /// The id that these 128 bits are.
+    pub fn from_bits(bits: u128) -> Self {
         let mut text = [0; REQUEST_ID_BYTES];
         let mut rest = bits;
         for character in text.iter_mut().rev() {

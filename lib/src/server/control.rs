@@ -21,10 +21,12 @@ use kakehi_command::proto::{
 use kakehi_command::state::ConfigState;
 use mio::net::TcpListener;
 
+use super::logs;
 use super::worker::{Configuration, Idle, Worker};
 use crate::limits::{Layout, SharedTables};
 use crate::metrics;
 use crate::net::kernel::{Kernel, adopt_listener};
+use crate::net::log_sink::LogSink;
 use crate::net::shared_memory;
 use crate::session::Settings;
 use crate::tls::session_table::SessionTable;
@@ -54,6 +56,7 @@ pub(super) enum Wish {
 pub(super) struct Control {
     channel: Channel<FromWorker, ToWorker>,
     set_log_filter: fn(&str) -> Result<(), String>,
+    set_log_sink: fn(LogSink),
     /// Parts of a batch whose last part has not come.
     pending: Vec<Request>,
     /// Frames are left from the last turn.
@@ -65,11 +68,16 @@ pub(super) struct Control {
 }
 
 impl Control {
-    pub(super) fn new(stream: UnixStream, set_log_filter: fn(&str) -> Result<(), String>) -> Self {
+    pub(super) fn new(
+        stream: UnixStream,
+        set_log_filter: fn(&str) -> Result<(), String>,
+        set_log_sink: fn(LogSink),
+    ) -> Self {
         let channel = Channel::with_fds(stream, FRAME_BYTES_MAX);
         Self {
             channel,
             set_log_filter,
+            set_log_sink,
             pending: Vec::new(),
             unread: false,
             ending: false,
@@ -158,6 +166,8 @@ impl Control {
             Some(to_worker::Message::ProbeSecrets(secrets)) => worker.set_probe_secrets(secrets),
             Some(to_worker::Message::SessionTable(table)) => self.map_sessions(&table, worker)?,
             Some(to_worker::Message::LimitTables(tables)) => self.map_limits(&tables, worker)?,
+            Some(to_worker::Message::AccessTarget(target)) => worker.set_access_sink(self.sink(&target)?),
+            Some(to_worker::Message::LogTarget(target)) => (self.set_log_sink)(self.sink(&target)?),
             Some(to_worker::Message::Query(query)) => self.answer(query, worker)?,
             Some(to_worker::Message::Stop(stop)) => {
                 let idle = if stop.patient() { Idle::Kept } else { Idle::Closed };
@@ -199,6 +209,14 @@ impl Control {
             worker.offer_socket(&key, listener);
         }
         Ok(())
+    }
+
+    fn sink(&mut self, target: &proto::LogTarget) -> Result<LogSink, ControlError> {
+        let fd = match logs::has_descriptor(target) {
+            true => self.channel.take_fds(1).and_then(|mut fds| fds.pop()),
+            false => None,
+        };
+        logs::sink(target, fd).ok_or(ControlError::Protocol("the target of a log is not one"))
     }
 
     /// Without the memory there is no early data, and nothing else is amiss.
@@ -289,7 +307,8 @@ impl Control {
         }
         let (state, _) = worker.state();
         Ok(Some(match request {
-            RequestType::Status(_) => return Ok(None),
+            // Of the new targets it was told before.
+            RequestType::Status(_) | RequestType::ReopenLogs(_) => return Ok(None),
             RequestType::Logging(filter) => return (self.set_log_filter)(&filter).map(|()| None),
             RequestType::QueryClusterById(id) => ContentType::Clusters(ClusterInformations {
                 vec: state.query_cluster_by_id(&id).into_iter().collect(),

@@ -14,6 +14,7 @@ use mio::{Events, Interest, Poll, Token};
 use nix::time::{ClockId, clock_gettime};
 
 pub mod control;
+mod logs;
 mod orders;
 pub mod timers;
 pub mod worker;
@@ -21,6 +22,7 @@ pub mod worker;
 pub use worker::{Idle, Worker};
 
 use crate::net::kernel::{Kernel, readiness};
+use crate::net::log_sink::LogSink;
 use crate::tls::client_config::SystemAuthorities;
 use control::{Control, ControlError, Wish};
 
@@ -37,6 +39,8 @@ pub struct WorkerArguments {
     pub channel: UnixStream,
     /// Changes what this process logs; says what is wrong with the filter.
     pub set_log_filter: fn(&str) -> Result<(), String>,
+    /// Logs there from now on.
+    pub set_log_sink: fn(LogSink),
     /// Whose certificates the system takes; read already, if this process may not open files any more.
     pub authorities: SystemAuthorities,
 }
@@ -80,7 +84,7 @@ pub fn run(arguments: WorkerArguments) -> Result<Exit, WorkerError> {
         .register(&mut SourceFd(&fd), CHANNEL, Interest::READABLE)
         .map_err(io_error("watching the channel"))?;
     let mut events = Events::with_capacity(EVENTS_PER_TURN_MAX);
-    let mut control = Control::new(arguments.channel, arguments.set_log_filter);
+    let mut control = Control::new(arguments.channel, arguments.set_log_filter, arguments.set_log_sink);
     let boot = loop {
         if let Some(boot) = control.receive_boot()? {
             break boot;
@@ -92,6 +96,9 @@ pub fn run(arguments: WorkerArguments) -> Result<Exit, WorkerError> {
     let configuration = control::configuration(&boot, seed);
     let mut worker = Worker::new(Kernel::new(registry), configuration, now());
     worker.take_authorities(arguments.authorities);
+    if let Some(settings) = logs::settings(&boot) {
+        worker.log_accesses(settings);
+    }
     let bits = |bits: u32| u8::try_from(bits).unwrap_or(u8::MAX);
     let config = &boot.config;
     let prefixes = (bits(config.subnet_ipv4_prefix()), bits(config.subnet_ipv6_prefix()));
@@ -114,7 +121,9 @@ fn serve(
         let asked = now();
         wait(poll, events, sleep)?;
         time = now();
-        worker.tick(asked, time, unix_ms());
+        let unix_ns = unix_ns();
+        worker.tick(asked, time, unix_ns / 1_000_000);
+        worker.set_log_time(unix_ns);
         let mut told = control.has_unread();
         for event in events.iter().filter(|event| event.token() == CHANNEL) {
             told = true;
@@ -125,7 +134,10 @@ fn serve(
         if told && ending != Some(Exit::Orphaned) {
             match control.receive(worker)? {
                 Wish::Serve => {}
-                Wish::Stop => return Ok(Exit::Stopped),
+                Wish::Stop => {
+                    worker.flush_log(true);
+                    return Ok(Exit::Stopped);
+                }
                 Wish::Drain(idle) => ending = Some(begin_end(worker, idle, Exit::Drained)),
                 Wish::Orphaned => {
                     log::warn!("the main process is gone: finishing what is in flight");
@@ -137,9 +149,11 @@ fn serve(
         let of_sockets = events.iter().filter(|event| event.token() != CHANNEL);
         worker.handle_events(of_sockets.map(|event| (event.token().0, readiness(event))));
         busy = worker.handle_leftovers() | control.has_unread();
+        worker.flush_log(false);
         if let Some(exit) = ending
             && worker.session_count() == 0
         {
+            worker.flush_log(true);
             return finish(poll, events, control, exit);
         }
         if ending != Some(Exit::Orphaned) {
@@ -206,7 +220,7 @@ fn nanoseconds() -> Result<u64, WorkerError> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the loop is where time comes in, once a turn")]
-fn unix_ms() -> u64 {
+fn unix_ns() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

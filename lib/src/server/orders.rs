@@ -47,6 +47,7 @@ impl<N: Network> Worker<N> {
         // connections that nobody accepts.
         self.shared.listeners.forget_offered();
         self.revision = revision;
+        self.shared.revision = revision;
         Ok(())
     }
 

@@ -12,10 +12,12 @@ use kakehi_command::proto::supervision::{ProbeSecrets, Verdict};
 use kakehi_command::state::ConfigState;
 use slab::Slab;
 
+use crate::access_log::{self, AccessLog};
 use crate::limits::{ClientLimits, SharedTables};
 use crate::listener::{ListenerIndex, Listeners};
 use crate::metrics::{Metric, Metrics};
 use crate::net::buffers::{BufferPool, Use};
+use crate::net::log_sink::LogSink;
 use crate::net::request_id::RequestIds;
 use crate::net::secure::Room;
 use crate::net::{Network, Pipes, Ready, Stream, Token};
@@ -142,6 +144,8 @@ impl<N: Network> Worker<N> {
             limits,
             probes: Probes::new(configuration.worker_id, configuration.settings.probes_max, now),
             metrics,
+            access: AccessLog::off(seed),
+            revision: 0,
             ids: RequestIds::new(u128::from(seed) << 64 | u128::from(seed.rotate_left(32))),
             seed,
             scratch: Scratch::default(),
@@ -216,6 +220,30 @@ impl<N: Network> Worker<N> {
     #[cfg(test)]
     pub(crate) fn set_look_every(&mut self, time: Duration) {
         self.shared.waiting.set_look_every(time);
+    }
+
+    /// Logs accesses from now on.
+    pub fn log_accesses(&mut self, settings: access_log::Settings) {
+        self.shared.access.configure(settings);
+    }
+
+    /// Writes the access log there from now on.
+    pub fn set_access_sink(&mut self, sink: LogSink) {
+        self.shared.access.set_sink(sink);
+    }
+
+    /// The wall time of the turn that begins, nanoseconds since 1970.
+    pub fn set_log_time(&mut self, unix_ns: u64) {
+        self.shared.access.set_time(unix_ns);
+    }
+
+    /// Writes what waits for the access log, as far as that can be done without waiting: all of it if this is the end.
+    pub fn flush_log(&mut self, is_end: bool) {
+        if is_end {
+            self.shared.access.flush_all(self.shared.now);
+        } else {
+            self.shared.access.flush(self.shared.now);
+        }
     }
 
     /// What the TLS connections of the worker share.
@@ -404,7 +432,8 @@ impl<N: Network> Worker<N> {
         let eviction = Hold::ALL.into_iter().filter(wanted).filter_map(oldest).min();
         let probes = self.shared.probes.next_wakeup(self.shared.now);
         let look = self.shared.waiting.next_look();
-        timers.into_iter().chain(eviction).chain(probes).chain(look).min()
+        let access = self.shared.access.next_wakeup();
+        timers.into_iter().chain(eviction).chain(probes).chain(look).chain(access).min()
     }
 
     /// Runs one session. A panic costs that session and nothing else.

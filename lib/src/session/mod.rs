@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use kakehi_command::proto::supervision::Subject;
 use slab::Slab;
 
+use crate::access_log::AccessLog;
 use crate::health::BackendTurn;
 use crate::limits::ClientLimits;
 use crate::listener::Listeners;
@@ -228,6 +229,10 @@ pub struct Shared<N: Network> {
     pub probes: Probes<N::Stream>,
     /// Counters and gauges.
     pub metrics: Metrics,
+    /// What is written of requests.
+    pub access: AccessLog,
+    /// The configuration's revision.
+    pub revision: u64,
     /// Request ids.
     pub ids: RequestIds,
     /// State of the worker's random numbers; see [`random`].
@@ -296,6 +301,7 @@ impl<N: Network> Shared<N> {
         self.metrics.set(Metric::HealthCheckInFlight, self.probes.running());
         self.metrics.set(Metric::HealthCheckHealthyBackends, self.probes.healthy());
         self.metrics.add(Metric::BackendsFailOpen, self.backends.take_fail_open());
+        self.metrics.add(Metric::AccessLogsDropped, self.access.take_lost());
         let sessions = self.listeners.tls().sessions.take_counts();
         self.metrics.add(Metric::TlsSessionsStored, sessions.stored);
         self.metrics.add(Metric::TlsSessionsEvicted, sessions.evicted);

@@ -40,6 +40,8 @@ pub struct Resting<S> {
     pub(super) timer_at: Option<Instant>,
     /// Who counts it.
     pub(super) counted: Counted,
+    /// Names it in the access log, once it has a name there.
+    pub(super) session_number: u64,
 }
 
 impl<S: Stream> Resting<S> {
@@ -54,6 +56,7 @@ impl<S: Stream> Resting<S> {
             since: now,
             timer_at: None,
             counted: Counted::default(),
+            session_number: 0,
         }
     }
 }

@@ -30,7 +30,8 @@ use super::super::workers::{WorkerLog, WorkerWalls};
 use super::file::{self, Told};
 use super::{FILE_VARIABLE, Left, REFUSED_VARIABLE, execute};
 use crate::process::descriptors;
-use crate::process::logging::{self, Filter, Target};
+use crate::process::log_target::LogTarget;
+use crate::process::logging::{self, Filter};
 use crate::process::pid_file::PidFile;
 use crate::process::signals::Signals;
 
@@ -133,10 +134,15 @@ fn prepare(
     taking: Taking,
 ) -> Result<(Supervisor, Option<PidFile>), String> {
     let settings = &told.settings;
-    let worker_log = WorkerLog { filter: settings.log_filter.clone(), target: settings.log_target.clone() };
+    let worker_log = WorkerLog {
+        filter: settings.log_filter.clone(),
+        target: settings.log_target.clone(),
+        colored: settings.server.log_colored,
+    };
     let filter = Filter::parse(&settings.log_filter).map_err(|error| error.to_string())?;
-    let target = Target::parse(&settings.log_target)?;
-    logging::install(filter, &target, "MAIN").map_err(|error| format!("log_target: {error}"))?;
+    let target = LogTarget::parse(&settings.log_target)?;
+    logging::install(filter, &target, settings.server.log_colored, "MAIN")
+        .map_err(|error| format!("log_target: {error}"))?;
     descriptors::raise_limit().map_err(|error| error.to_string())?;
     let signals = Signals::open().map_err(|error| format!("cannot take over signals: {error}"))?;
     let lost = |what: &'static str| move |error: io::Error| format!("cannot take over {what}: {error}");

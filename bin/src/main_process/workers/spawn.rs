@@ -11,7 +11,9 @@ use kakehi_command::config::UnixSockets;
 
 use crate::main_process::gather::WorkerId;
 use crate::process::child::Process;
-use crate::worker::{ID_VARIABLE, LOG_TARGET_VARIABLE, SANDBOX_VARIABLE, UNIX_SOCKETS_VARIABLE};
+use crate::worker::{
+    ID_VARIABLE, LOG_COLORED_VARIABLE, LOG_TARGET_VARIABLE, SANDBOX_VARIABLE, UNIX_SOCKETS_VARIABLE,
+};
 
 /// This very program, also if its file was replaced or removed since it was started.
 const SELF: &str = "/proc/self/exe";
@@ -28,6 +30,8 @@ pub(crate) struct WorkerLog {
     pub(crate) filter: String,
     /// As `log_target` in the configuration.
     pub(crate) target: String,
+    /// As `log_colored` there.
+    pub(crate) colored: bool,
 }
 
 /// What workers give up; passed in their environment.
@@ -50,6 +54,7 @@ pub(super) fn spawn(id: WorkerId, log: &WorkerLog, walls: WorkerWalls) -> io::Re
         .arg("worker")
         .env(ID_VARIABLE, id.to_string())
         .env(LOG_TARGET_VARIABLE, &log.target)
+        .env(LOG_COLORED_VARIABLE, log.colored.to_string())
         .env(SANDBOX_VARIABLE, walls.sandbox.to_string())
         .env(UNIX_SOCKETS_VARIABLE, walls.unix_sockets.to_string())
         .env("RUST_LOG", &log.filter)

@@ -104,6 +104,21 @@ impl Refusal {
         self
     }
 
+    /// For the reader of the answer, and of the log.
+    pub(super) fn message(&self) -> &Cow<'static, str> {
+        &self.details.message
+    }
+
+    /// The cluster that it is about.
+    pub(super) fn cluster_id(&self) -> Option<&ClusterId> {
+        self.details.cluster.as_ref()
+    }
+
+    /// The rule that it is the answer of.
+    pub(super) fn frontend(&self) -> Option<&Arc<HttpFrontend>> {
+        self.details.frontend.as_ref()
+    }
+
     /// Names the cluster in the answer.
     pub(super) fn cluster(self, cluster: Option<&ClusterId>) -> Self {
         self.with(|details| details.cluster = cluster.cloned())

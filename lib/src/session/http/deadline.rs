@@ -227,6 +227,7 @@ impl<S: Stream> HttpSession<S> {
             }
             Awaited::Tunnel => {
                 shared.metrics.incr(Metric::TunnelTimeouts);
+                self.tell_account("client_timeout", false, shared);
                 self.end_tunnel(shared);
                 self.part(shared)
             }
@@ -234,6 +235,7 @@ impl<S: Stream> HttpSession<S> {
                 self.refuse(&Refusal::new(503, "no buffer became free in time"), shared)
             }
             Awaited::Head => {
+                self.account.note_end("client_timeout");
                 let config = shared.listeners.http(self.listener).map(|entry| entry.config());
                 let limit = config.map(|config| config.request_timeout()).unwrap_or_default();
                 let refusal = Refusal::new(408, "the request head was not complete in time");
@@ -279,6 +281,13 @@ impl<S: Stream> HttpSession<S> {
         shared: &mut Shared<N>,
     ) -> Step {
         let awaited = self.exchange.as_ref().is_some_and(|exchange| exchange.progress == Progress::Awaited);
+        self.account.note_end(match (status, awaited) {
+            (408, true) => "client_timeout",
+            (408, false) => "client_timeout_during_response",
+            (504, true) => "backend_timeout",
+            (504, false) => "backend_response_timeout",
+            _ => message,
+        });
         if self.stage != Stage::Exchange || !awaited || !self.may_answer() {
             return self.cut(shared);
         }

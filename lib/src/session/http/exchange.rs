@@ -149,6 +149,11 @@ impl Exchange {
         self.place.take()
     }
 
+    /// Connects and sendings beyond the first.
+    pub(super) fn retries(&self) -> u32 {
+        u32::from(self.attempts.saturating_sub(1)) + u32::from(self.replayed)
+    }
+
     pub(super) fn id(&self) -> RequestId {
         self.facts.id
     }
@@ -351,6 +356,9 @@ impl<S: Stream> HttpSession<S> {
             shared.backends.forgo(key);
             exchange.tried.add(key);
         }
+        if let Some(back) = self.back.as_ref().filter(|_| shared.access.is_on()) {
+            self.account.note_backend(back.key, shared.now);
+        }
         Ok(())
     }
 
@@ -452,6 +460,7 @@ impl<S: Stream> HttpSession<S> {
             if !back.connected {
                 back.connected = true;
                 shared.connected(back.key, back.since);
+                self.account.note_connect(shared.now.saturating_duration_since(back.since));
             }
         }
         match flush {

@@ -36,6 +36,7 @@ use super::relay::Relay;
 use super::table::Resting;
 use super::{Drive, Owner, STEPS_PER_TURN_MAX, Shared, Step, secured};
 
+pub(super) mod account;
 mod affinity;
 pub(crate) mod answer;
 mod closing;
@@ -51,6 +52,7 @@ mod times;
 mod tunnel;
 mod waiting;
 
+use account::Account;
 use answer::{About, Refusal};
 use deadline::Patience;
 use exchange::{Exchange, Trouble};
@@ -97,6 +99,10 @@ pub struct HttpSession<S: Stream> {
     /// Requests that were begun on this connection.
     requests: u64,
     prepared: Prepared,
+    /// For the access log.
+    account: Account,
+    /// Names the connection in the access log, once it has a name there.
+    session_number: u64,
     /// When the current head began; none while the connection is idle.
     head_since: Option<Instant>,
     front_active: Instant,
@@ -148,6 +154,8 @@ impl<S: Stream> HttpSession<S> {
             switches: false,
             requests: 0,
             prepared: Prepared::default(),
+            account: Account::default(),
+            session_number: 0,
             head_since: None,
             front_active: now,
             back_active: now,
@@ -170,7 +178,17 @@ impl<S: Stream> HttpSession<S> {
 
     /// Takes on a connection that rested, with the index that it has in the worker's table.
     pub fn wake(&mut self, index: usize, resting: Resting<S>) {
-        let Resting { front, address, listener, requests, prepared, since, timer_at, counted } = resting;
+        let Resting {
+            front,
+            address,
+            listener,
+            requests,
+            prepared,
+            since,
+            timer_at,
+            counted,
+            session_number,
+        } = resting;
         debug_assert!(self.holds_nothing());
         self.index = index;
         self.front = front;
@@ -178,6 +196,7 @@ impl<S: Stream> HttpSession<S> {
         self.listener = listener;
         self.requests = requests;
         self.prepared = prepared;
+        self.session_number = session_number;
         self.counted = counted;
         // The time for the first head runs from the accept, for a further one from its first byte.
         self.head_since = (requests == 0).then_some(since);
@@ -205,6 +224,7 @@ impl<S: Stream> HttpSession<S> {
             since: self.head_since.unwrap_or(self.front_active),
             timer_at: self.timer_at,
             counted: std::mem::take(&mut self.counted),
+            session_number: self.session_number,
         })
     }
 
@@ -234,6 +254,7 @@ impl<S: Stream> HttpSession<S> {
         self.queued = false;
         self.dozing = false;
         self.switches = false;
+        self.account.shut();
         self.delayed = false;
         debug_assert!(self.counted.is_empty(), "it was dismissed when the session finished");
         self.holds_nothing()
@@ -341,6 +362,7 @@ impl<S: Stream> HttpSession<S> {
 
     /// Gives back all that the session holds. Nothing may be done with it afterwards.
     pub fn finish<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
+        self.tell_account("the client left", true, shared);
         self.drop_back(shared);
         self.end_tunnel(shared);
         self.end_exchange(shared);
@@ -438,6 +460,12 @@ impl<S: Stream> HttpSession<S> {
         if self.requests > 0 {
             self.prepared.update(self.address, self.listener, shared);
         }
+        let logs = shared.access.is_on();
+        if logs {
+            // The time for a first head runs from the accept, that of the request from its first byte.
+            let since = self.head_since.filter(|_| self.requests > 0).unwrap_or(self.front_active);
+            self.account.begin(since);
+        }
         let tls = self.front.facts();
         let origin = Origin {
             peer: self.address,
@@ -446,7 +474,12 @@ impl<S: Stream> HttpSession<S> {
             early: self.front.is_handshaking(),
             prepared: &self.prepared,
         };
-        match request::begin(self.request.unparsed(), origin, &mut self.counted, shared) {
+        let account = logs.then_some(&mut self.account);
+        let begin = request::begin(self.request.unparsed(), origin, &mut self.counted, account, shared);
+        if logs && !matches!(begin, Begin::Partial | Begin::Wait | Begin::Delay) {
+            self.account.open();
+        }
+        match begin {
             Begin::Partial => None,
             Begin::Forward { head, facts, consumed } => {
                 let times = Times::new(self.head_since.unwrap_or(shared.now), consumed);
@@ -475,7 +508,11 @@ impl<S: Stream> HttpSession<S> {
                 None
             }
             Begin::NoBuffer => Some(self.refuse_bare(shared)),
-            Begin::Close => Some(Step::End),
+            Begin::Close => {
+                self.account.note_end("closed without an answer");
+                self.tell_account("", false, shared);
+                Some(Step::End)
+            }
         }
     }
 
@@ -508,6 +545,7 @@ impl<S: Stream> HttpSession<S> {
             Some(exchange) => exchange.id(),
             None => shared.ids.next(shared.unix_ms),
         };
+        self.open_account(refusal, id, shared);
         let Some(listener) = shared.listeners.http(self.listener).map(|entry| entry.config().clone()) else {
             return Step::End;
         };
@@ -527,6 +565,11 @@ impl<S: Stream> HttpSession<S> {
     /// The answer of last resort, which needs no buffer: sent as far as the socket takes it.
     fn refuse_bare<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
         answer::count(503, shared);
+        let refusal = Refusal::new(503, "no buffer is free");
+        let id = self.exchange.as_ref().map_or_else(|| shared.ids.next(shared.unix_ms), Exchange::id);
+        self.open_account(&refusal, id, shared);
+        self.response.written = answer::BARE_503.len() as u64;
+        self.tell_account("", true, shared);
         let _ = self.front.write(answer::BARE_503, &[]);
         self.linger()
     }
@@ -546,6 +589,7 @@ impl<S: Stream> HttpSession<S> {
             }
             Flush::Failed(_) => Step::End,
             Flush::Done => {
+                self.tell_account("H1::Complete", false, shared);
                 self.end_exchange(shared);
                 shared.give_back(&mut self.response.head);
                 if self.keep_after_answer { self.next_message(shared) } else { self.linger() }
@@ -628,6 +672,7 @@ impl<S: Stream> HttpSession<S> {
 
     /// Ends an answer of which the client got a part: it must see that this was not the whole.
     fn cut<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
+        self.tell_account("the answer was cut off", true, shared);
         self.drop_back(shared);
         self.front.leave();
         if self.exchange.as_ref().is_some_and(|exchange| exchange.until_close) {
@@ -676,6 +721,7 @@ impl<S: Stream> HttpSession<S> {
         // socket would reset our answer away.
         let may_send = !self.exchange.as_ref().is_some_and(Exchange::is_last_wanted);
         self.count_served(shared);
+        self.tell_account("H1::Complete", false, shared);
         self.pool_back(shared);
         self.end_exchange(shared);
         flow::release(&mut self.response, shared);

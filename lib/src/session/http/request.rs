@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kakehi_command::order::{HttpFrontend, HttpListener, TraceContext};
 
+use super::account::Account;
 use super::affinity::{self, Sticky};
 use super::answer::{self, About, Refusal};
 use super::decide::{self, Verdict};
@@ -125,6 +126,7 @@ pub(super) fn begin<N: Network>(
     bytes: &[u8],
     origin: Origin<'_>,
     counted: &mut Counted,
+    mut account: Option<&mut Account>,
     shared: &mut Shared<N>,
 ) -> Begin {
     let Some(entry) = shared.listeners.http(origin.listener) else { return Begin::Close };
@@ -142,7 +144,7 @@ pub(super) fn begin<N: Network>(
             shared.metrics.incr(Metric::HttpFrontendParseErrors);
             let refusal = Refusal::new(error.status(), error.to_string()).phase("request head");
             let id = shared.ids.next(shared.unix_ms);
-            return answered(&refusal, origin, shared, None, id, 0);
+            return answered(&refusal, origin, shared, None, id, 0, account);
         }
     };
     if origin.early && !may_be_played_back(&head) {
@@ -157,6 +159,9 @@ pub(super) fn begin<N: Network>(
     shared.metrics.incr(Metric::Requests);
     shared.metrics.incr(Metric::HttpRequests);
     let id = shared.ids.next(shared.unix_ms);
+    if let Some(account) = &mut account {
+        account.note_head(&head, consumed, id);
+    }
     let source = origin.peer.ip();
     let asked = rates::Request { head: &head, source, trusted_proxies: listener.trusted_proxies() };
     let of_listener = &*listener.limits().rates;
@@ -166,7 +171,7 @@ pub(super) fn begin<N: Network>(
         let of = Of { scope: Scope::ListenerRate, name: entry.id() };
         let checked = asked.check(of, of_listener, &shared.limits, &mut shared.metrics, shared.now);
         if let Err(refusal) = checked {
-            return answered(&refusal, origin, shared, Some(&head), id, consumed);
+            return answered(&refusal, origin, shared, Some(&head), id, consumed, account);
         }
     }
     let verdict = decide::decide(
@@ -180,15 +185,21 @@ pub(super) fn begin<N: Network>(
     let decided = match verdict {
         Verdict::Forward(decided) => decided,
         Verdict::Answer(refusal) => {
-            return answered(&refusal, origin, shared, Some(&head), id, consumed);
+            return answered(&refusal, origin, shared, Some(&head), id, consumed, account);
         }
         Verdict::Close => {
             shared.metrics.incr(Metric::HttpSilentCloses);
+            if let Some(account) = &mut account {
+                account.note_silence();
+            }
             return Begin::Close;
         }
     };
     let cluster = decided.cluster;
     shared.backends.count_of(cluster, Metric::Requests);
+    if let Some(account) = &mut account {
+        account.note_frontend(&decided.route.frontend);
+    }
     let of_cluster = shared.backends.cluster(cluster).map(|config| config.rate_limits()).unwrap_or_default();
     if !of_cluster.is_empty()
         && let Some(cluster_id) = shared.backends.cluster_id(cluster)
@@ -197,7 +208,7 @@ pub(super) fn begin<N: Network>(
         let checked = asked.check(of, of_cluster, &shared.limits, &mut shared.metrics, shared.now);
         if let Err(refusal) = checked {
             let refusal = refusal.cluster(Some(cluster_id));
-            return answered(&refusal, origin, shared, Some(&head), id, consumed);
+            return answered(&refusal, origin, shared, Some(&head), id, consumed, account);
         }
     }
     if let Err(limit) =
@@ -206,7 +217,7 @@ pub(super) fn begin<N: Network>(
         let config = shared.backends.cluster(cluster).map(|config| &**config);
         let refusal = Refusal::over_limit(limit, shared.limits.retry_after(config));
         let refusal = refusal.cluster(decided.route.frontend.cluster_id());
-        return answered(&refusal, origin, shared, Some(&head), id, consumed);
+        return answered(&refusal, origin, shared, Some(&head), id, consumed, account);
     }
     let policy = decided.route.frontend.policy();
     let edits = policy.map(|policy| policy.header_edits()).unwrap_or_default();
@@ -221,7 +232,7 @@ pub(super) fn begin<N: Network>(
     let relay = Relay::chunks(edited, listener.sozu_id_header());
     let Some(mut out) = shared.buffers.checkout(Use::Head) else {
         let refusal = Refusal::new(503, "no buffer is free");
-        return answered(&refusal, origin, shared, Some(&head), id, consumed);
+        return answered(&refusal, origin, shared, Some(&head), id, consumed, account);
     };
     let forward = Forward {
         host: decided.rewrites_host.then_some(&*shared.scratch.host),
@@ -245,7 +256,7 @@ pub(super) fn begin<N: Network>(
             shared.buffers.give_back(out);
             let text = "the head does not fit into one buffer with the forwarding fields added";
             let refusal = Refusal::new(431, text);
-            return answered(&refusal, origin, shared, Some(&head), id, consumed);
+            return answered(&refusal, origin, shared, Some(&head), id, consumed, account);
         }
     }
     let facts = Facts {
@@ -311,7 +322,11 @@ fn answered<N: Network>(
     head: Option<&RequestHead<'_, '_>>,
     id: RequestId,
     consumed: usize,
+    account: Option<&mut Account>,
 ) -> Begin {
+    if let Some(account) = account {
+        account.note_refusal(refusal, id);
+    }
     let Some(listener) = shared.listeners.http(origin.listener).map(|entry| entry.config().clone()) else {
         return Begin::Close;
     };

@@ -231,6 +231,7 @@ impl<S: Stream> HttpSession<S> {
                 if let Some(took) = header_time {
                     shared.metrics.time(Metric::BackendHeaderTime, took);
                 }
+                self.account.note_answer(101, shared.now);
                 self.switches = true;
                 Ok(HeadStep::Taken)
             }
@@ -240,6 +241,7 @@ impl<S: Stream> HttpSession<S> {
                 if let Some(took) = header_time {
                     shared.metrics.time(Metric::BackendHeaderTime, took);
                 }
+                self.account.note_answer(status, shared.now);
                 if let Some(back) = &self.back {
                     shared.note_outcome(back.key, Outcome::Answered(status));
                 }

@@ -46,6 +46,7 @@ impl<S: Stream> HttpSession<S> {
             self.front_active = shared.now;
         }
         if over {
+            self.tell_account("WS::Complete", false, shared);
             self.end_tunnel(shared);
             // The client may not know yet that nobody listens.
             return if lost { self.linger() } else { Step::End };
@@ -57,6 +58,7 @@ impl<S: Stream> HttpSession<S> {
         if !(shared.closes_idle() && quiet) {
             return Step::Wait;
         }
+        self.tell_account("WS::Drained", false, shared);
         self.end_tunnel(shared);
         self.part(shared)
     }

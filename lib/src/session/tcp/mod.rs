@@ -33,6 +33,7 @@ use crate::net::buffers::Use;
 use crate::net::{Network, Peer, Read, Ready, Stream, Token};
 use crate::protocol::client_hello::Scanner;
 
+mod account;
 mod connect;
 mod deadline;
 mod hold;
@@ -41,6 +42,7 @@ mod rates;
 mod refusal;
 mod waiting;
 
+use account::Account;
 use refusal::Refusal;
 
 /// What is discarded after our last byte, so that a client that still sends reads it instead of a reset.
@@ -106,6 +108,8 @@ pub struct TcpSession<S: Stream> {
     stall: Option<(Instant, u64)>,
     /// In the queue of those that hold a record since then, when so many bytes had come and gone.
     record: Option<(Instant, u64)>,
+    /// For the access log.
+    account: Account,
     /// It is counted among the open ones.
     counted: bool,
     timer_at: Option<Instant>,
@@ -153,6 +157,7 @@ impl<S: Stream> TcpSession<S> {
             half_hello: false,
             stall: None,
             record: None,
+            account: Account::default(),
             counted: false,
             timer_at: None,
             thirsty: Default::default(),
@@ -255,6 +260,7 @@ impl<S: Stream> TcpSession<S> {
 
     /// Gives back all that the session holds. Nothing may be done with it afterwards.
     pub fn finish<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
+        self.tell_account(shared);
         self.drop_back(shared);
         self.leave_line(shared);
         self.end_preread(shared);
@@ -367,6 +373,7 @@ impl<S: Stream> TcpSession<S> {
             self.awaits_answer = relayed.up;
         }
         if self.relay.is_over() {
+            self.account.complete = true;
             // The client may not know yet that nobody listens.
             return if self.relay.is_backend_lost() { self.linger(shared) } else { Step::End };
         }
@@ -380,6 +387,7 @@ impl<S: Stream> TcpSession<S> {
     /// The connection comes to nothing.
     fn refuse<N: Network<Stream = S>>(&mut self, refusal: Refusal, shared: &mut Shared<N>) -> Step {
         log::debug!("client {}: {refusal}", self.address);
+        self.account.refusal = Some(refusal);
         if let Some(metric) = refusal.metric() {
             shared.metrics.incr(metric);
         }
@@ -400,6 +408,7 @@ impl<S: Stream> TcpSession<S> {
         if self.front.is_gone() && self.stage != Stage::Relay {
             return Step::End;
         }
+        self.account.bytes = Some((self.up.written, self.down.written));
         self.drop_back(shared);
         flow::release(&mut self.down, shared);
         self.up.release_pipe(&mut shared.pipes);

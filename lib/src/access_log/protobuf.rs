@@ -1,0 +1,149 @@
+//! Sōzu's `ProtobufAccessLog`, written by hand: the generated type would allocate each of its texts.
+//!
+//! Framing: the length of the message as a varint, the message, two zero bytes.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Record;
+use super::out::{Out, bytes_max};
+
+pub(super) fn write(out: &mut Out<'_>, record: &Record<'_>, unix_ns: u64, tag: &str) {
+    // Less than RECORD_BYTES_MAX: two bytes of varint, put in front once it is known.
+    out.raw([0, 0]);
+    let start = out.0.len();
+    text(out, 1, record.message.as_bytes(), bytes_max::MESSAGE);
+    uint128(out, 2, record.request_id.to_bits());
+    text(out, 3, record.cluster.as_bytes(), bytes_max::NAME);
+    text(out, 4, record.backend.as_bytes(), bytes_max::NAME);
+    if !(record.client.port() == 0 && record.client.ip().is_unspecified()) {
+        address(out, 5, record.client);
+    }
+    if let Some(backend) = record.backend_address {
+        address(out, 6, backend);
+    }
+    always(out, 7, record.protocol.as_bytes());
+    match &record.http {
+        Some(http) => nested(out, 8, |out| {
+            nested(out, 1, |out| {
+                text(out, 1, http.method, bytes_max::METHOD);
+                text(out, 2, http.host, bytes_max::HOST);
+                text(out, 3, http.path, bytes_max::PATH);
+                if let Some(status) = http.status {
+                    number(out, 4, status.into());
+                }
+            });
+        }),
+        None => nested(out, 8, |out| nested(out, 2, |_| {})),
+    }
+    number(out, 13, micros(record.service_time.unwrap_or_default()));
+    number(out, 14, record.bytes_in);
+    number(out, 15, record.bytes_out);
+    let http = record.http.unwrap_or_default();
+    text(out, 16, http.user_agent, bytes_max::USER_AGENT);
+    let tags_at = out.0.len();
+    for (key, value) in record.tags.into_iter().flatten() {
+        let left = bytes_max::TAGS.saturating_sub(out.0.len() - tags_at);
+        if left < key.len() + 16 {
+            break;
+        }
+        nested(out, 17, |out| {
+            text(out, 1, key.as_bytes(), left / 2);
+            text(out, 2, value.as_bytes(), left / 2);
+        });
+    }
+    always(out, 18, tag.as_bytes());
+    uint128(out, 19, unix_ns.into());
+    number(out, 20, micros(record.request_time));
+    if let Some(time) = record.response_time {
+        number(out, 21, micros(time));
+    }
+    uint128(out, 23, record.session_id.to_bits());
+    text(out, 24, http.x_request_id, bytes_max::X_REQUEST_ID);
+    if let Some(tls) = &record.tls {
+        text(out, 25, tls.version.as_bytes(), bytes_max::SHORT);
+        text(out, 26, tls.cipher.as_bytes(), bytes_max::SHORT);
+        text(out, 27, tls.sni.as_bytes(), bytes_max::SNI);
+        text(out, 28, tls.alpn.as_bytes(), bytes_max::SHORT);
+    }
+    let nanos = u64::try_from(record.request_time.as_nanos()).unwrap_or(u64::MAX);
+    uint128(out, 30, unix_ns.saturating_sub(nanos).into());
+    put_length(out, start);
+    out.raw([0, 0]);
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn varint(out: &mut Out<'_>, mut number: u64) {
+    while number >= 0x80 {
+        out.raw([low_bits(number) | 0x80]);
+        number >>= 7;
+    }
+    out.raw([low_bits(number)]);
+}
+
+/// The last seven.
+fn low_bits(number: u64) -> u8 {
+    u8::try_from(number & 0x7F).unwrap_or_default()
+}
+
+/// Wire types: 0 is a varint, 2 has a length, 5 is four bytes.
+fn key(out: &mut Out<'_>, field: u64, wire_type: u64) {
+    varint(out, field << 3 | wire_type);
+}
+
+fn number(out: &mut Out<'_>, field: u64, number: u64) {
+    key(out, field, 0);
+    varint(out, number);
+}
+
+fn always(out: &mut Out<'_>, field: u64, bytes: &[u8]) {
+    key(out, field, 2);
+    varint(out, bytes.len() as u64);
+    out.raw(bytes);
+}
+
+/// Two bytes of varint, whatever the length: not the shortest form, which nobody asks for.
+fn put_length(out: &mut Out<'_>, start: usize) {
+    let length = (out.0.len() - start) as u64;
+    if let Some(place) = out.0.get_mut(start - 2..start) {
+        place.copy_from_slice(&[low_bits(length) | 0x80, low_bits(length >> 7)]);
+    }
+}
+
+fn nested(out: &mut Out<'_>, field: u64, write: impl FnOnce(&mut Out<'_>)) {
+    key(out, field, 2);
+    out.raw([0, 0]);
+    let start = out.0.len();
+    write(out);
+    put_length(out, start);
+}
+
+fn text(out: &mut Out<'_>, field: u64, text: &[u8], bytes_max: usize) {
+    if !text.is_empty() {
+        nested(out, field, |out| out.text(text, bytes_max, |_, _| false));
+    }
+}
+
+fn uint128(out: &mut Out<'_>, field: u64, value: u128) {
+    nested(out, field, |out| {
+        let half = |value: u128| u64::try_from(value & u128::from(u64::MAX)).unwrap_or_default();
+        number(out, 1, half(value));
+        number(out, 2, half(value >> 64));
+    });
+}
+
+fn address(out: &mut Out<'_>, field: u64, address: SocketAddr) {
+    nested(out, field, |out| {
+        nested(out, 1, |out| match address {
+            SocketAddr::V4(v4) => {
+                key(out, 1, 5);
+                out.raw(u32::from(*v4.ip()).to_le_bytes());
+            }
+            SocketAddr::V6(v6) => uint128(out, 2, u128::from(*v6.ip())),
+        });
+        number(out, 2, address.port().into());
+    });
+}
