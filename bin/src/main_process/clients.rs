@@ -20,6 +20,7 @@ use mio::{Interest, Registry, Token};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use prost::Message;
 
+use super::audit::{Audit, Pending};
 use super::supervisor::TOKEN_STEP;
 
 /// With more answer bytes than this waiting for a client, its next request waits too.
@@ -33,6 +34,9 @@ const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// Requests of one client that are taken up in one turn of the loop, before others have theirs.
 const REQUESTS_PER_TURN: usize = 16;
+
+/// Bytes of a program's name, proc_pid_comm(5).
+const COMM_BYTES_MAX: usize = 16;
 
 /// Connections accepted in one turn of the loop.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -55,8 +59,26 @@ impl fmt::Display for ClientId {
 pub(super) struct Peer {
     /// User id.
     pub(super) uid: u32,
+    /// Group id.
+    pub(super) gid: u32,
     /// Process id.
     pub(super) pid: i32,
+    comm: [u8; COMM_BYTES_MAX],
+}
+
+impl Peer {
+    /// Who has these ids, and this program's name.
+    pub(super) fn new(uid: u32, gid: u32, pid: i32, comm: &str) -> Self {
+        let mut bytes = [0; COMM_BYTES_MAX];
+        bytes.iter_mut().zip(comm.trim_end_matches('\n').bytes()).for_each(|(to, from)| *to = from);
+        Self { uid, gid, pid, comm: bytes }
+    }
+
+    /// The name of its program, proc_pid_comm(5); empty if it had gone before it was looked at.
+    pub(super) fn comm(&self) -> String {
+        let bytes: Vec<u8> = self.comm.iter().copied().take_while(|byte| *byte != 0).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
 }
 
 impl fmt::Display for Peer {
@@ -91,6 +113,8 @@ struct Client {
     peer: Peer,
     /// A request of this client is being worked on.
     busy: bool,
+    /// It has to be accounted for.
+    pending: Option<Pending>,
     subscribed: bool,
     /// The client will send nothing more.
     finished: bool,
@@ -114,6 +138,9 @@ pub(super) struct Clients {
     clients: BTreeMap<ClientId, Client>,
     /// Clients that may have a request to be taken up. May name clients that are gone, or more than once.
     ready: VecDeque<ClientId>,
+    /// What clients asked for that have gone since: it goes on without them.
+    orphans: BTreeMap<ClientId, (Peer, Pending)>,
+    audit: Audit,
     limits: ClientLimits,
     registry: Registry,
     next_token: Token,
@@ -127,10 +154,46 @@ impl Clients {
         Self {
             clients: BTreeMap::new(),
             ready: VecDeque::new(),
+            orphans: BTreeMap::new(),
+            audit: Audit::default(),
             limits,
             registry,
             next_token: first_token,
             accept_at: None,
+        }
+    }
+
+    /// Accounts for changes there.
+    pub(super) fn keep_trail(&mut self, audit: Audit) {
+        self.audit = audit;
+    }
+
+    /// The client's request has to be accounted for.
+    pub(super) fn account_for(&mut self, id: ClientId, pending: Pending) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.pending = Some(pending);
+        }
+    }
+
+    /// What the client asked for is certain to be done.
+    pub(super) fn accepted(&mut self, id: ClientId, revision: Option<u64>, orders: Option<usize>) {
+        let found = match self.clients.get_mut(&id) {
+            Some(client) => client.pending.as_mut().map(|pending| (&client.peer, pending)),
+            None => self.orphans.get_mut(&id).map(|(peer, pending)| (&*peer, pending)),
+        };
+        let Some((peer, pending)) = found else { return };
+        (pending.revision, pending.accepted) = (revision, true);
+        pending.orders = orders.or(pending.orders);
+        self.audit.accepted(id, peer, pending);
+    }
+
+    fn account(&mut self, id: ClientId, response: &Response, now: Instant) {
+        let found = match self.clients.get_mut(&id) {
+            Some(client) => client.pending.take().map(|pending| (client.peer, pending)),
+            None => self.orphans.remove(&id),
+        };
+        if let Some((peer, pending)) = found {
+            self.audit.answered(id, &peer, &pending, response, now);
         }
     }
 
@@ -168,7 +231,10 @@ impl Clients {
 
     fn admit(&mut self, stream: UnixStream, is_worker: impl Fn(i32) -> bool) -> io::Result<()> {
         let credentials = getsockopt(&stream, PeerCredentials)?;
-        let peer = Peer { uid: credentials.uid(), pid: credentials.pid() };
+        let pid = credentials.pid();
+        // Now, since it may have gone when it matters.
+        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let peer = Peer::new(credentials.uid(), credentials.gid(), pid, &comm);
         // It has no business here, whatever its user may do: somebody else has taken it over, or command_socket is
         // the unix_path of a backend.
         if is_worker(peer.pid) {
@@ -192,6 +258,7 @@ impl Clients {
             channel,
             peer,
             busy: false,
+            pending: None,
             subscribed: false,
             finished: false,
             exhausted: false,
@@ -267,6 +334,7 @@ impl Clients {
     /// Sends the final answer of the request being worked on.
     pub(super) fn answer(&mut self, id: ClientId, response: &Response, now: Instant) {
         debug_assert!(response.status() != ResponseStatus::Processing, "the final answer");
+        self.account(id, response, now);
         if let Some(client) = self.clients.get_mut(&id) {
             client.busy = false;
             self.ready.push_back(id);
@@ -428,7 +496,10 @@ impl Clients {
     }
 
     fn remove(&mut self, id: ClientId) {
-        if let Some(client) = self.clients.remove(&id) {
+        if let Some(mut client) = self.clients.remove(&id) {
+            if let Some(pending) = client.pending.take() {
+                self.orphans.insert(id, (client.peer, pending));
+            }
             // Closing the descriptor, which follows, takes it out of the poll in any case.
             let _gone = self.registry.deregister(&mut SourceFd(&client.channel.as_raw_fd()));
         }

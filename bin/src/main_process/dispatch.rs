@@ -9,6 +9,8 @@ use kakehi_command::proto::{
     SetProtectedHealthCheck, WaitDrained,
 };
 
+use super::summary::{target_of, targets_of};
+
 /// What is to be done for a request.
 #[derive(Debug, PartialEq)]
 pub(super) enum Route {
@@ -44,6 +46,29 @@ pub(super) enum Route {
     Ask(Question),
     /// Ask the workers, too.
     AskWorkers(FanOut),
+}
+
+impl Route {
+    /// What the audit trail says it is about, and of how many orders it consists; `None`: it changes nothing.
+    pub(super) fn audited(&self) -> Option<(String, Option<usize>)> {
+        let file = |path: &PathBuf| (format!("file {}", path.display()), None);
+        Some(match self {
+            Self::Change(order) => (target_of(order), Some(1)),
+            Self::Transaction { orders, .. } => (targets_of(orders), Some(orders.len())),
+            Self::ProtectedHealthCheck(wire) => (format!("health check {}", wire.cluster_id), Some(1)),
+            Self::SaveState(path) | Self::LoadState(path) | Self::Reload(Some(path)) => file(path),
+            Self::Reload(None) => ("the configuration of the start".to_owned(), None),
+            Self::Stop { hard } => (if *hard { "hard" } else { "soft" }.to_owned(), None),
+            Self::Logging(filter) => (format!("filter {filter}"), None),
+            Self::AskWorkers(FanOut::CloseSessions(of)) => (of.to_string(), None),
+            Self::Subscribe | Self::WaitDrained(_) | Self::Ask(_) | Self::AskWorkers(_) => return None,
+        })
+    }
+
+    /// Whether nothing can refuse it any more, and it does not change the state.
+    pub(super) fn is_certain(&self) -> bool {
+        matches!(self, Self::Stop { .. } | Self::AskWorkers(FanOut::CloseSessions(_)))
+    }
 }
 
 /// A question that main answers at once.

@@ -6,6 +6,7 @@
 //! know neither sockets nor clocks. Read [`start::run`] first, then
 //! [`supervisor::Supervisor`].
 
+mod audit;
 mod backoff;
 mod clients;
 mod closed;
@@ -26,6 +27,7 @@ mod sockets;
 mod soundness;
 mod start;
 mod stop;
+mod summary;
 mod supervisor;
 mod tasks;
 mod tickets;

@@ -11,6 +11,7 @@ use kakehi_command::config::Config;
 use kakehi_command::order::ListenerKind;
 use kakehi_command::state::{ConfigState, TransactionError};
 
+use super::audit::Audit;
 use super::command_socket::{CommandSocket, CommandSocketError};
 use super::files::{self, Snapshot, Source};
 use super::limits::LimitMemory;
@@ -58,6 +59,16 @@ pub(crate) enum StartError {
     LogTarget {
         /// As configured.
         target: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A file of the audit trail cannot be written.
+    #[error("{key}: cannot open {}: {source}", path.display())]
+    Audit {
+        /// The key.
+        key: &'static str,
+        /// As configured.
+        path: PathBuf,
         /// What the kernel said.
         source: io::Error,
     },
@@ -125,6 +136,8 @@ pub(crate) fn run(mut config: Config, options: StartOptions) -> Result<ExitCode,
     for lowered in descriptors::fit(&mut config, listeners, descriptors)? {
         log::warn!("{lowered}");
     }
+    let audit = Audit::open(config.audit_logs_target.as_deref(), config.audit_logs_json_target.as_deref())
+        .map_err(|(key, path, source)| StartError::Audit { key, path, source })?;
     let command_socket = CommandSocket::open(&config.command_socket, config.command_socket_mode)?;
     let workers = usize::from(config.worker_count);
     let sockets = bind_listeners(&configuration.state, &config, workers)?;
@@ -157,6 +170,7 @@ pub(crate) fn run(mut config: Config, options: StartOptions) -> Result<ExitCode,
         restart: config.worker_automatic_restart,
         sessions: session_memory(config.max_early_data_sessions),
         limits,
+        audit,
         clients_max: config.max_command_clients,
         workers,
         configuration,

@@ -22,6 +22,7 @@ use kakehi_command::state::ConfigState;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
+use super::audit::{Audit, Pending};
 use super::clients::{ClientId, ClientLimits, Clients, Turn, failure};
 use super::command_socket::CommandSocket;
 use super::dispatch::{self, Question, Route};
@@ -121,6 +122,8 @@ pub(super) struct Prepared {
     pub(super) sessions: Option<SessionMemory>,
     /// Where workers count what is limited over all of them.
     pub(super) limits: LimitMemory,
+    /// Where changes are accounted for.
+    pub(super) audit: Audit,
     /// Clients at the same time.
     pub(super) clients_max: usize,
     /// Number of workers.
@@ -185,7 +188,8 @@ impl Supervisor {
             restart: prepared.restart,
             patience: prepared.settings.worker_timeout,
         };
-        let clients = Clients::new(limits, registry()?, FIRST_CLIENT);
+        let mut clients = Clients::new(limits, registry()?, FIRST_CLIENT);
+        clients.keep_trail(prepared.audit);
         let fleet = Fleet::new(fleet, registry()?, FIRST_WORKER, now);
         let waker = Waker::new(poll.registry(), FILES).map_err(failed("open a waker"))?;
         let files = FileThread::start(waker).map_err(failed("start a thread"))?;
@@ -382,16 +386,32 @@ impl Supervisor {
         let count = self.counts.entry(verb).or_default();
         *count = count.saturating_add(1);
         self.clients.set_busy(client);
+        let mut pending = Pending {
+            verb,
+            target: String::new(),
+            orders: None,
+            revision: None,
+            accepted: false,
+            started: self.now,
+        };
         let allowed = self.settings.allowed_uids.as_ref().is_none_or(|uids| uids.contains(&peer.uid));
         if !allowed {
             log::warn!("client {client} ({peer}): {verb} refused, its user is not in command_allowed_uids");
+            self.clients.account_for(client, pending);
             let text = format!("unauthorized: actor UID {} not in command_allowed_uids", peer.uid);
             return self.clients.answer(client, &failure(text), self.now);
         }
         match dispatch::route(request) {
-            Ok(route) => self.act(client, verb, route, request),
+            Ok(route) => {
+                if let Some(target) = route.audited() {
+                    (pending.target, pending.orders) = target;
+                    self.clients.account_for(client, pending);
+                }
+                self.act(client, verb, route, request);
+            }
             Err(refusal) => {
                 log::info!("client {client} ({peer}): {verb} refused: {refusal}");
+                self.clients.account_for(client, pending);
                 self.clients.answer(client, &failure(refusal.to_string()), self.now);
             }
         }
@@ -409,6 +429,9 @@ impl Supervisor {
         if changes && self.stopping.is_some() {
             let response = failure("the proxy is stopping: nothing changes any more");
             return self.clients.answer(client, &response, self.now);
+        }
+        if route.is_certain() {
+            self.clients.accepted(client, None, None);
         }
         match route {
             Route::Change(order) => self.change(client, verb, order),

@@ -197,7 +197,7 @@ fn write_line(line: &mut String, nanos: u128, pid: u32, tag: &str, record: &Reco
 }
 
 /// Nanoseconds since the epoch, shown as `2026-01-31T23:59:59.123456Z`.
-struct Rfc3339(u128);
+pub(crate) struct Rfc3339(pub(crate) u128);
 
 impl std::fmt::Display for Rfc3339 {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

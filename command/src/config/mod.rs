@@ -88,6 +88,10 @@ pub struct Config {
     pub saved_state: Option<PathBuf>,
     /// File for the main process' id.
     pub pid_file_path: Option<PathBuf>,
+    /// File for the audit trail, one line of text each.
+    pub audit_logs_target: Option<PathBuf>,
+    /// File for the audit trail, one JSON object each.
+    pub audit_logs_json_target: Option<PathBuf>,
     /// Log filter: a level, and levels by module.
     pub log_level: String,
     /// `stdout`, or a URL: `file://PATH`, and those not served yet.

@@ -56,6 +56,8 @@ pub(super) fn settings(
             .map(Duration::from_millis),
         saved_state: path(top, "saved_state", directory, diagnostics),
         pid_file_path: path(top, "pid_file_path", directory, diagnostics),
+        audit_logs_target: path(top, "audit_logs_target", directory, diagnostics),
+        audit_logs_json_target: path(top, "audit_logs_json_target", directory, diagnostics),
         log_level: top.text("log_level").unwrap_or("info").to_owned(),
         log_target: top.text("log_target").unwrap_or("stdout").to_owned(),
         worker_count: workers,
