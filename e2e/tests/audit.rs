@@ -93,7 +93,7 @@ fn no_secret_is_in_it() {
         certificate: broken,
         expired_at: None,
     }));
-    let key = issued.wire().key;
+    let key = issued.wire().key.clone();
     let body = key.lines().nth(1).expect("a PEM text").to_owned();
     let text = fs::read_to_string(proxy.directory().join("audit.log")).expect("it was made at the start");
     assert!(text.contains("verb=add_certificate") && text.contains(&issued.fingerprint()), "{text}");
@@ -118,8 +118,7 @@ fn a_stranger_who_is_turned_away_is_accounted_for() {
 
 #[test]
 fn a_file_that_cannot_be_opened_is_an_error_at_start() {
-    let mut proxy =
-        Proxy::builder().workers(1).setting("audit_logs_target = \"missing/audit.log\"").spawn();
+    let mut proxy = Proxy::builder().workers(1).setting("audit_logs_target = \"missing/audit.log\"").spawn();
     assert!(!proxy.await_exit().success());
     assert!(proxy.output().contains("audit_logs_target: cannot open"), "{}", proxy.output());
 }

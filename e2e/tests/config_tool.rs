@@ -24,8 +24,11 @@ fn a_proxy_becomes_what_a_file_says() {
     let (kept, added) = (proxy.address(), free_address());
     let file = proxy.directory().join("desired.json");
     let write = |clusters: &str| {
-        std::fs::write(&file, format!("{{\"listeners\": [\"{kept}\", \"{added}\"], \"clusters\": {clusters}}}"))
-            .expect("our own directory");
+        std::fs::write(
+            &file,
+            format!("{{\"listeners\": [\"{kept}\", \"{added}\"], \"clusters\": {clusters}}}"),
+        )
+        .expect("our own directory");
     };
     let cluster = |backend: &Backend, host: &str| {
         format!(
@@ -66,7 +69,8 @@ fn what_cannot_be_is_refused_whole() {
     let proxy = Proxy::builder().cluster("old", "old.test", &[one.address()]).start();
     let file = proxy.directory().join("desired.json");
     let clusters = "{\"app\": {\"frontends\": [{\"address\": \"127.0.0.1:1\", \"hostname\": \"a..b\"}], \"backends\": []}}";
-    std::fs::write(&file, format!("{{\"listeners\": [], \"clusters\": {clusters}}}")).expect("our own directory");
+    std::fs::write(&file, format!("{{\"listeners\": [], \"clusters\": {clusters}}}"))
+        .expect("our own directory");
     let before = proxy.command().revision();
     let Some(refused) = tool(&proxy, &file, &[]) else { return };
     assert!(!refused.status.success() && text(&refused).contains("hostname"), "{}", text(&refused));

@@ -56,7 +56,11 @@ fn garbage_is_answered_or_ends_the_connection() {
     ];
     hostile.extend((0..8u64).map(|length| (format!("a length of {length}"), length.to_le_bytes().to_vec())));
     hostile.extend((1..=50).map(|seed| (format!("noise {seed}"), noise(seed * 7919, 4096))));
-    hostile.extend((1..=50).map(|seed| (format!("framed noise {seed}"), CommandClient::raw_frame(&noise(seed * 104_729, 200)))));
+    hostile.extend(
+        (1..=50).map(|seed| {
+            (format!("framed noise {seed}"), CommandClient::raw_frame(&noise(seed * 104_729, 200)))
+        }),
+    );
     for (what, bytes) in &hostile {
         let mut stream = UnixStream::connect(proxy.socket()).expect("the socket is served");
         stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a time-out");
@@ -176,7 +180,10 @@ fn who_leaves_in_the_middle_leaves_a_whole_change_or_none() {
     let backend = Backend::named("hello");
     let proxy = Proxy::builder().cluster("a", "a.test", &[backend.address()]).start();
     let batch = |round: usize| -> RequestType {
-        requests::transaction((0..50).map(|n| requests::add_cluster(&format!("r{round}-{n}"))).collect(), None)
+        requests::transaction(
+            (0..50).map(|n| requests::add_cluster(&format!("r{round}-{n}"))).collect(),
+            None,
+        )
     };
     for round in 0..40 {
         let frame = CommandClient::frame(batch(round));

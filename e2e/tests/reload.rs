@@ -136,10 +136,14 @@ fn what_is_wrong_changes_nothing() {
         ("a taken port", Some(text(taken, &[("kept", &one)], "")), "cannot"),
         ("half a file", Some(good[..good.len() - 20].to_owned()), "next.toml"),
     ];
-    wrong.push(("a taken port beside a good one", Some({
-        let more = format!("[[listeners]]\nprotocol = \"http\"\naddress = \"{taken}\"\n");
-        text(free_address(), &[("new", &one)], "") + &more
-    }), "cannot"));
+    wrong.push((
+        "a taken port beside a good one",
+        Some({
+            let more = format!("[[listeners]]\nprotocol = \"http\"\naddress = \"{taken}\"\n");
+            text(free_address(), &[("new", &one)], "") + &more
+        }),
+        "cannot",
+    ));
     for (what, text, reason) in wrong {
         match text {
             Some(text) => write(&proxy, &text),
@@ -165,8 +169,8 @@ fn a_changed_certificate_is_shown_and_a_broken_one_is_not_taken() {
     let address = free_address();
     let directory = tempfile::tempdir().expect("a directory");
     let keep = |issued: &Issued| {
-        fs::write(directory.path().join("a.pem"), issued.wire().certificate).expect("ours");
-        fs::write(directory.path().join("a.key"), issued.wire().key).expect("ours");
+        fs::write(directory.path().join("a.pem"), &issued.wire().certificate).expect("ours");
+        fs::write(directory.path().join("a.key"), &issued.wire().key).expect("ours");
     };
     keep(&first);
     let folder = directory.path().display();
@@ -185,14 +189,18 @@ fn a_changed_certificate_is_shown_and_a_broken_one_is_not_taken() {
     assert!(held(&mut command).contains(&first.fingerprint()));
     keep(&second);
     let answer = command.request(reload(&proxy));
-    assert!(answer.message.contains("1 certificate added") && answer.message.contains("1 certificate removed"), "{}", answer.message);
+    assert!(
+        answer.message.contains("1 certificate added") && answer.message.contains("1 certificate removed"),
+        "{}",
+        answer.message
+    );
     assert!(held(&mut command).contains(&second.fingerprint()));
     assert!(!held(&mut command).contains(&first.fingerprint()));
     let mut client = root.client().connect(address, "a.test").expect("a handshake");
     let response = client.get("a.test", "/").expect("an answer");
     assert_eq!(response.text(), "hello");
     // The key of another certificate.
-    fs::write(directory.path().join("a.key"), first.wire().key).expect("ours");
+    fs::write(directory.path().join("a.key"), &first.wire().key).expect("ours");
     command.refused(reload(&proxy));
     fs::remove_file(directory.path().join("a.pem")).expect("ours");
     command.refused(reload(&proxy));

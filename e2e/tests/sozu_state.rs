@@ -59,25 +59,60 @@ fn a_file_of_2_3_loads() {
     let at = wire(listener);
     let nulls = |names: &[&str]| names.iter().map(|name| format!(",\"{name}\":null")).collect::<String>();
     let h2 = nulls(&[
-        "h2_max_rst_stream_per_window", "h2_max_ping_per_window", "h2_initial_connection_window",
-        "h2_max_concurrent_streams", "h2_max_header_fields", "interface", "forwarded_headers", "sozu_id_header",
-        "elide_x_real_ip", "send_x_real_ip", "a_member_of_a_later_version",
+        "h2_max_rst_stream_per_window",
+        "h2_max_ping_per_window",
+        "h2_initial_connection_window",
+        "h2_max_concurrent_streams",
+        "h2_max_header_fields",
+        "interface",
+        "forwarded_headers",
+        "sozu_id_header",
+        "elide_x_real_ip",
+        "send_x_real_ip",
+        "a_member_of_a_later_version",
     ]);
     let cluster = nulls(&[
-        "proxy_protocol", "answer_503", "load_metric", "http2", "https_redirect_port", "www_authenticate",
-        "max_connections_per_ip", "retry_after", "health_check", "udp", "affinity_header", "shard_percent",
+        "proxy_protocol",
+        "answer_503",
+        "load_metric",
+        "http2",
+        "https_redirect_port",
+        "www_authenticate",
+        "max_connections_per_ip",
+        "retry_after",
+        "health_check",
+        "udp",
+        "affinity_header",
+        "shard_percent",
     ]);
     let frontend = nulls(&[
-        "method", "redirect", "required_auth", "redirect_scheme", "redirect_template", "rewrite_host",
-        "rewrite_path", "rewrite_port", "hsts",
+        "method",
+        "redirect",
+        "required_auth",
+        "redirect_scheme",
+        "redirect_template",
+        "rewrite_host",
+        "rewrite_path",
+        "rewrite_port",
+        "hsts",
     ]);
     let records = [
-        format!(r#""ADD_HTTP_LISTENER":{{"address":{at},"public_address":null,"expect_proxy":false,"sticky_name":"SOZUBALANCEID","front_timeout":60,"back_timeout":30,"connect_timeout":3,"request_timeout":10,"active":true,"http_answers":null,"answers":{{"404":"HTTP/1.1 404 Not Found\r\nX-Own: yes\r\nContent-Length: 0\r\n\r\n"}}{h2}}}"#),
+        format!(
+            r#""ADD_HTTP_LISTENER":{{"address":{at},"public_address":null,"expect_proxy":false,"sticky_name":"SOZUBALANCEID","front_timeout":60,"back_timeout":30,"connect_timeout":3,"request_timeout":10,"active":true,"http_answers":null,"answers":{{"404":"HTTP/1.1 404 Not Found\r\nX-Own: yes\r\nContent-Length: 0\r\n\r\n"}}{h2}}}"#
+        ),
         format!(r#""ACTIVATE_LISTENER":{{"address":{at},"proxy":0,"from_scm":false,"interface":null}}"#),
-        format!(r#""ADD_CLUSTER":{{"cluster_id":"a","sticky_session":false,"https_redirect":false,"load_balancing":0,"answers":{{}},"authorized_hashes":[]{cluster}}}"#),
-        format!(r#""ADD_HTTP_FRONTEND":{{"cluster_id":"a","address":{at},"hostname":"a.test","path":{{"kind":0,"value":""}},"position":2,"tags":{{}},"headers":[],"header_predicates":[]{frontend}}}"#),
-        format!(r#""ADD_HTTP_FRONTEND_WITH_HEADER_PREDICATES":{{"cluster_id":"a","address":{at},"hostname":"p.test","path":{{"kind":0,"value":""}},"position":2,"tags":{{}},"headers":[],"header_predicates":[{{"name":"x-beta","kind":0,"value":"1"}}]{frontend}}}"#),
-        format!(r#""ADD_BACKEND":{{"cluster_id":"a","backend_id":"a-0","address":{address},"sticky_id":null,"load_balancing_parameters":{{"weight":100}},"backup":false,"unix_path":null}}"#),
+        format!(
+            r#""ADD_CLUSTER":{{"cluster_id":"a","sticky_session":false,"https_redirect":false,"load_balancing":0,"answers":{{}},"authorized_hashes":[]{cluster}}}"#
+        ),
+        format!(
+            r#""ADD_HTTP_FRONTEND":{{"cluster_id":"a","address":{at},"hostname":"a.test","path":{{"kind":0,"value":""}},"position":2,"tags":{{}},"headers":[],"header_predicates":[]{frontend}}}"#
+        ),
+        format!(
+            r#""ADD_HTTP_FRONTEND_WITH_HEADER_PREDICATES":{{"cluster_id":"a","address":{at},"hostname":"p.test","path":{{"kind":0,"value":""}},"position":2,"tags":{{}},"headers":[],"header_predicates":[{{"name":"x-beta","kind":0,"value":"1"}}]{frontend}}}"#
+        ),
+        format!(
+            r#""ADD_BACKEND":{{"cluster_id":"a","backend_id":"a-0","address":{address},"sticky_id":null,"load_balancing_parameters":{{"weight":100}},"backup":false,"unix_path":null}}"#
+        ),
     ];
     let told = load(&proxy, &file(&records));
     assert!(told.contains("6 records applied") && !told.contains("left out"), "{told}");
@@ -92,9 +127,17 @@ fn a_file_of_2_3_loads() {
 
 /// Verbs that Sōzu 2.3 knows, as far as a state without own features needs them.
 const VERBS: &[&str] = &[
-    "ADD_HTTP_LISTENER", "ADD_HTTPS_LISTENER", "ADD_TCP_LISTENER", "ACTIVATE_LISTENER", "ADD_CLUSTER",
-    "ADD_HTTP_FRONTEND", "ADD_HTTP_FRONTEND_WITH_HEADER_PREDICATES", "ADD_CERTIFICATE", "ADD_HTTPS_FRONTEND",
-    "ADD_TCP_FRONTEND", "ADD_BACKEND",
+    "ADD_HTTP_LISTENER",
+    "ADD_HTTPS_LISTENER",
+    "ADD_TCP_LISTENER",
+    "ACTIVATE_LISTENER",
+    "ADD_CLUSTER",
+    "ADD_HTTP_FRONTEND",
+    "ADD_HTTP_FRONTEND_WITH_HEADER_PREDICATES",
+    "ADD_CERTIFICATE",
+    "ADD_HTTPS_FRONTEND",
+    "ADD_TCP_FRONTEND",
+    "ADD_BACKEND",
 ];
 
 #[test]
@@ -129,10 +172,15 @@ fn ours_says_only_what_sozu_can_read() {
         assert!(VERBS.contains(&verb.as_str()), "{verb}");
         let members = payload.as_object().expect("a message");
         let is_set = |value: &Value| !(value.is_null() || value.as_array().is_some_and(Vec::is_empty));
-        own.extend(members.iter().filter(|(name, value)| {
-            // Names that Sōzu has in another message are looked at where they are ours.
-            ours.contains(&name.as_str()) && is_set(value)
-        }).map(|(name, value)| format!("{verb}.{name} = {value}")));
+        own.extend(
+            members
+                .iter()
+                .filter(|(name, value)| {
+                    // Names that Sōzu has in another message are looked at where they are ours.
+                    ours.contains(&name.as_str()) && is_set(value)
+                })
+                .map(|(name, value)| format!("{verb}.{name} = {value}")),
+        );
     }
     assert!(own.is_empty(), "set, and unknown to Sōzu, which ignores them: {own:?}");
 }

@@ -144,15 +144,25 @@ fn every_kind_of_mistake_is_told_in_one_run_with_line_and_key() {
     let output = run("kakehi", sandbox.0.path(), ["config", "check", "-c", "config.toml"]);
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8(output.stderr).unwrap();
-    let told: Vec<&str> = stderr.lines().map(|line| line.splitn(4, ": ").collect::<Vec<_>>()).map(|parts| {
-        // Warnings have one part more in front.
-        let from = usize::from(parts[0] == "warning");
-        assert!(parts[from].starts_with("config.toml:"), "{stderr}");
-        parts[from + 1]
-    }).collect();
+    let told: Vec<&str> = stderr
+        .lines()
+        .map(|line| line.splitn(4, ": ").collect::<Vec<_>>())
+        .map(|parts| {
+            // Warnings have one part more in front.
+            let from = usize::from(parts[0] == "warning");
+            assert!(parts[from].starts_with("config.toml:"), "{stderr}");
+            parts[from + 1]
+        })
+        .collect();
     let lines: Vec<&str> = stderr
         .lines()
-        .map(|line| line.trim_start_matches("warning: ").split(": ").next().unwrap().trim_start_matches("config.toml:"))
+        .map(|line| {
+            line.trim_start_matches("warning: ")
+                .split(": ")
+                .next()
+                .unwrap()
+                .trim_start_matches("config.toml:")
+        })
         .collect();
     let expected = [
         ("1", "worker_count"),
@@ -185,7 +195,9 @@ fn keys_of_other_certificates_are_all_told_with_their_places() {
     let pair = || rcgen::generate_simple_self_signed(vec!["a.test".to_owned()]).unwrap();
     let (one, two) = (pair(), pair());
     let frontend = |host: &str, certificate: &str, key: &str| {
-        format!("  {{ address = \"127.0.0.1:8443\", hostname = \"{host}\", certificate = \"{certificate}\", key = \"{key}\" }},\n")
+        format!(
+            "  {{ address = \"127.0.0.1:8443\", hostname = \"{host}\", certificate = \"{certificate}\", key = \"{key}\" }},\n"
+        )
     };
     let text = format!(
         "[clusters.a]\nprotocol = \"http\"\nfrontends = [\n{}{}]\nbackends = []\n",
