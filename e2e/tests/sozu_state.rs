@@ -118,7 +118,7 @@ fn a_file_of_2_3_loads() {
     assert!(told.contains("6 records applied") && !told.contains("left out"), "{told}");
     assert_eq!(get(listener, "a.test", "/").text(), "hello");
     let own = get(listener, "nobody.test", "/");
-    assert_eq!((own.status(), own.header("x-own")), (404, Some("yes")));
+    assert_eq!((own.status(), own.field("x-own")), (404, Some("yes")));
     // A second time nothing fits, and nothing breaks.
     let told = load(&proxy, &file(&records));
     assert!(told.contains("left out"), "{told}");

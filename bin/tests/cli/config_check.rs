@@ -174,7 +174,7 @@ fn every_kind_of_mistake_is_told_in_one_run_with_line_and_key() {
         ("10", "listeners[0].protocol"),
         ("15", "listeners[1].address"),
         ("23", "listeners[3].address"),
-        ("31", "clusters.a.answers"),
+        ("31", "clusters.a.answers.404"),
         ("33", "clusters.a.frontends[0].hostname"),
         ("34", "clusters.a.frontends[1].certificate"),
         ("35", "clusters.a.frontends[2].certificate"),
