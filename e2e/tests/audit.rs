@@ -28,7 +28,8 @@ fn each_change_is_accounted_for() {
     client.ok(requests::status());
     assert!(lines(&proxy).is_empty(), "questions are not");
     let revision = client.revision();
-    client.ok(requests::add_cluster("a\nresult=forged \u{1b}[2J\""));
+    client.refused(requests::add_cluster("a\nresult=forged \u{1b}[2J\""));
+    client.ok(requests::add_cluster("a"));
     client.refused(requests::remove_cluster("missing"));
     client.ok(requests::transaction(vec![requests::add_cluster("b"), requests::remove_cluster("b")], None));
     client.ok(RequestType::Logging("info".into()));
@@ -41,6 +42,7 @@ fn each_change_is_accounted_for() {
     assert_eq!(
         told,
         [
+            ("add_cluster", "refused"),
             ("add_cluster", "accepted"),
             ("add_cluster", "finished"),
             ("remove_cluster", "refused"),
@@ -57,10 +59,10 @@ fn each_change_is_accounted_for() {
         assert_eq!(line["actor_uid"], nix::unistd::geteuid().as_raw());
         assert!(line["actor_comm"].as_str().is_some_and(|comm| !comm.is_empty()), "{line}");
     }
-    assert_eq!(lines[0]["revision"], revision + 1);
     assert_eq!(lines[1]["revision"], revision + 1);
-    assert!(lines[2]["reason"].as_str().is_some_and(|reason| reason.contains("missing")), "{}", lines[2]);
-    assert_eq!(lines[3]["orders"], 2);
+    assert_eq!(lines[2]["revision"], revision + 1);
+    assert!(lines[3]["reason"].as_str().is_some_and(|reason| reason.contains("missing")), "{}", lines[3]);
+    assert_eq!(lines[4]["orders"], 2);
     let text = fs::read_to_string(proxy.directory().join("audit.log")).expect("it was made at the start");
     assert_eq!(text.lines().count(), lines.len(), "a line feed of a client ends no line\n{text}");
     assert!(!text.contains('\u{1b}'));

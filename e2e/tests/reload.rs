@@ -28,7 +28,7 @@ fn text(address: SocketAddr, clusters: &[(&str, &Backend)], more: &str) -> Strin
     for (id, backend) in clusters {
         text.push_str(&format!(
             "[clusters.{id}]\nprotocol = \"http\"\n\
-             frontends = [{{ address = \"{address}\", hostname = \"{id}.test\" }}]\n\
+             frontends = [{{ address = \"{address}\", hostname = \"{id}.test\", path = \"/\" }}]\n\
              backends = [{{ address = \"{}\" }}]\n",
             backend.address()
         ));
@@ -129,7 +129,7 @@ fn what_is_wrong_changes_nothing() {
     let (taken, _held) = taken_address();
     let good = text(address, &[("kept", &one), ("new", &one)], "");
     let mut wrong = vec![
-        ("no such file", None, "no such file"),
+        ("no such file", None, "No such file"),
         ("no TOML", Some("this is = = not TOML".to_owned()), "next.toml:1"),
         ("a wrong type", Some(format!("worker_count = \"x\"\n{good}")), "worker_count"),
         ("a wrong name", Some(good.replace("new.test", "a..b")), "hostname"),
