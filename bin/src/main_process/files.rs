@@ -20,6 +20,7 @@ use kakehi_command::state::{ConfigState, STATE_RECORD_BYTES_MIN, read_state, wri
 use mio::Waker;
 
 use super::soundness::Soundness;
+use super::start::vet_all_keys;
 use super::tasks::TaskId;
 use super::vetting::vet_keys;
 
@@ -251,13 +252,19 @@ fn reload(source: &Source, base: &Snapshot) -> Result<Prepared, String> {
             refuse_irregular(path).map_err(|error| format!("cannot load {}: {error}", path.display()))?;
             let config = config::load(path).map_err(|errors| errors.to_string())?;
             notes.extend(config.warnings.iter().map(ToString::to_string));
+            let unfit = vet_all_keys(&config);
+            if !unfit.is_empty() {
+                return Err(unfit.join("\n"));
+            }
             probe_secrets = config.probe_secrets;
             config.orders.into()
         }
-        Source::Orders(orders) => Arc::clone(orders),
+        Source::Orders(orders) => {
+            orders.iter().try_for_each(vet_keys)?;
+            Arc::clone(orders)
+        }
     };
     orders.iter().try_for_each(|order| base.unix_sockets.allow(order))?;
-    orders.iter().try_for_each(vet_keys)?;
     let mut target = ConfigState::default();
     let changes = target.transact(&orders).map_err(|error| error.to_string())?;
     Soundness::new(base.buffer_bytes).check_or_undo(&mut target, changes)?;

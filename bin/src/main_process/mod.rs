@@ -30,6 +30,7 @@ mod sockets;
 mod soundness;
 mod start;
 mod stop;
+mod summary;
 mod supervisor;
 mod tasks;
 mod telemetry;

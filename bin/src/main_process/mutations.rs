@@ -26,6 +26,7 @@ use super::feed::Feed;
 use super::files::{Finding, Finished, Job, Prepared, Snapshot, Source};
 use super::gather::Gather;
 use super::sockets::{BindError, ListenSockets, Opened};
+use super::summary::difference;
 use super::supervisor::{Supervisor, event};
 use super::tasks::{Apply, Done, Task, Work};
 use super::vetting::vet;
@@ -245,8 +246,9 @@ impl Supervisor {
         let done = Done {
             message: match orders.len() {
                 0 => "The configuration is what is served already: nothing changes".to_owned(),
-                count => {
-                    format!("Successfully reloaded the configuration: {count} orders applied by all workers")
+                _ => {
+                    let difference = difference(&self.configuration.state, &orders);
+                    format!("Successfully reloaded the configuration: {difference}")
                 }
             },
             notes,
@@ -336,9 +338,7 @@ impl Supervisor {
         }
         self.drains.begin(steps, revision, &self.fleet.ids(), self.now);
         self.sockets.close_applied(self.fleet.applied_by_all());
-        if let Some(peer) = self.clients.peer(client) {
-            log::info!("{verb} by {peer}: accepted as revision {revision}, {} orders", orders.len());
-        }
+        log::debug!("{verb} of client {client}: accepted as revision {revision}, {} orders", orders.len());
         self.clients.processing(client, "Processing worker request...".to_owned(), self.now);
         let gather = Gather::new(self.fleet.ids());
         let patience = self.patience(orders.len());

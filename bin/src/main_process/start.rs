@@ -84,9 +84,9 @@ pub(crate) enum StartError {
     /// The configuration contradicts itself.
     #[error("the configuration cannot be applied: {0}")]
     Orders(#[from] TransactionError),
-    /// A certificate of the configuration cannot be served.
-    #[error("the configuration cannot be applied: {0}")]
-    Certificate(String),
+    /// Certificates of the configuration cannot be served; all of them are named.
+    #[error("{}", .0.join("\n"))]
+    Certificates(Vec<String>),
     /// The state file is unreadable.
     #[error("saved_state: {0}")]
     SavedState(String),
@@ -275,11 +275,24 @@ pub(crate) fn check_config(config: &Config) -> Result<(), StartError> {
 
 /// What the configuration's orders make.
 fn sound_state(config: &Config) -> Result<ConfigState, StartError> {
-    config.orders.iter().try_for_each(vet_keys).map_err(StartError::Certificate)?;
+    let unfit = vet_all_keys(config);
+    if !unfit.is_empty() {
+        return Err(StartError::Certificates(unfit));
+    }
     let mut state = ConfigState::default();
     let changes = state.transact(&config.orders)?;
     Soundness::new(config.buffer_size).check_or_undo(&mut state, changes).map_err(StartError::Unsound)?;
     Ok(state)
+}
+
+/// What is wrong with certificates and keys of a configuration, each with its place in the file.
+pub(super) fn vet_all_keys(config: &Config) -> Vec<String> {
+    let errors = config.orders.iter().filter_map(|order| {
+        let error = vet_keys(order).err()?;
+        let placed = config.remark_order(order, error.as_str()).map(|remark| remark.to_string());
+        Some(placed.unwrap_or_else(|| format!("the configuration cannot be applied: {error}")))
+    });
+    errors.collect()
 }
 
 /// A saved state that was never saved is no error: the first start comes before the first save.

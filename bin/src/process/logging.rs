@@ -300,7 +300,7 @@ pub(crate) fn rfc3339(since_epoch: Duration) -> String {
 }
 
 /// Nanoseconds since the epoch, shown as `2026-01-31T23:59:59.123456Z`.
-struct Rfc3339(u128);
+pub(crate) struct Rfc3339(pub(crate) u128);
 
 impl std::fmt::Display for Rfc3339 {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

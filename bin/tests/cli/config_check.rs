@@ -88,3 +88,131 @@ fn without_a_proxy_verbs_say_where_they_looked() {
          Is it running? `kakehi start` starts it; a proxy with a configuration file is found by --config FILE.\n",
     );
 }
+
+/// Fifteen mistakes of as many kinds, and two warnings.
+const WRONG: &str = r#"worker_count = 0
+worker_cuont = 3
+command_socket_mode = "0999"
+log_level = "loud"
+front_timeout = "soon"
+command_allowed_uids = []
+saved_state = 7
+
+[[listeners]]
+protocol = "htp"
+address = "127.0.0.1:8080"
+
+[[listeners]]
+protocol = "http"
+address = "127.0.0.1"
+
+[[listeners]]
+protocol = "http"
+address = "127.0.0.1:8081"
+
+[[listeners]]
+protocol = "http"
+address = "127.0.0.1:8081"
+
+[[listeners]]
+protocol = "https"
+address = "127.0.0.1:8443"
+
+[clusters.a]
+protocol = "http"
+answers = { "404" = "file:///missing.http" }
+frontends = [
+  { address = "127.0.0.1:8081", hostname = "a..test" },
+  { address = "127.0.0.1:8443", hostname = "b.test", certificate = "missing.pem", key = "config.toml" },
+  { address = "127.0.0.1:8443", hostname = "c.test", certificate = "config.toml", key = "config.toml" },
+  { address = "127.0.0.1:8081", hostname = "d.test", pathtype = "PREFIX" },
+  { address = "127.0.0.1:8081", hostname = "d.test" },
+]
+backends = [
+  { address = "127.0.0.1:99999" },
+  { address = "127.0.0.1:9000", weight = 300 },
+]
+
+[clusters.b]
+frontends = []
+backends = []
+"#;
+
+#[test]
+fn every_kind_of_mistake_is_told_in_one_run_with_line_and_key() {
+    let sandbox = Sandbox::with_config(WRONG);
+    let output = run("kakehi", sandbox.0.path(), ["config", "check", "-c", "config.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let told: Vec<&str> = stderr
+        .lines()
+        .map(|line| line.splitn(4, ": ").collect::<Vec<_>>())
+        .map(|parts| {
+            // Warnings have one part more in front.
+            let from = usize::from(parts[0] == "warning");
+            assert!(parts[from].starts_with("config.toml:"), "{stderr}");
+            parts[from + 1]
+        })
+        .collect();
+    let lines: Vec<&str> = stderr
+        .lines()
+        .map(|line| {
+            line.trim_start_matches("warning: ")
+                .split(": ")
+                .next()
+                .unwrap()
+                .trim_start_matches("config.toml:")
+        })
+        .collect();
+    let expected = [
+        ("1", "worker_count"),
+        ("3", "command_socket_mode"),
+        ("4", "log_level"),
+        ("5", "front_timeout"),
+        ("6", "command_allowed_uids"),
+        ("7", "saved_state"),
+        ("10", "listeners[0].protocol"),
+        ("15", "listeners[1].address"),
+        ("23", "listeners[3].address"),
+        ("31", "clusters.a.answers.404"),
+        ("33", "clusters.a.frontends[0].hostname"),
+        ("34", "clusters.a.frontends[1].certificate"),
+        ("35", "clusters.a.frontends[2].certificate"),
+        ("37", "clusters.a.frontends[4]"),
+        ("40", "clusters.a.backends[0].address"),
+        ("41", "clusters.a.backends[1].weight"),
+        ("44", "clusters.b.protocol"),
+        ("2", "worker_cuont"),
+        ("36", "clusters.a.frontends[3].pathtype"),
+    ];
+    let found: Vec<(&str, &str)> = lines.into_iter().zip(told).collect();
+    assert_eq!(found, expected, "{stderr}");
+    assert!(stderr.contains("did you mean `path_type`?"), "{stderr}");
+}
+
+#[test]
+fn keys_of_other_certificates_are_all_told_with_their_places() {
+    let pair = || rcgen::generate_simple_self_signed(vec!["a.test".to_owned()]).unwrap();
+    let (one, two) = (pair(), pair());
+    let frontend = |host: &str, certificate: &str, key: &str| {
+        format!(
+            "  {{ address = \"127.0.0.1:8443\", hostname = \"{host}\", certificate = \"{certificate}\", key = \"{key}\" }},\n"
+        )
+    };
+    let text = format!(
+        "[clusters.a]\nprotocol = \"http\"\nfrontends = [\n{}{}]\nbackends = []\n",
+        frontend("a.test", "one.pem", "two.key"),
+        frontend("b.test", "two.pem", "one.key")
+    );
+    let sandbox = Sandbox::with_config(&text);
+    for (name, pair) in [("one", &one), ("two", &two)] {
+        fs::write(sandbox.0.path().join(format!("{name}.pem")), pair.cert.pem()).unwrap();
+        fs::write(sandbox.0.path().join(format!("{name}.key")), pair.signing_key.serialize_pem()).unwrap();
+    }
+    let output = run("kakehi", sandbox.0.path(), ["config", "check", "-c", "config.toml"]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<&str> = stderr.lines().collect();
+    assert_eq!((output.status.code(), lines.len()), (Some(1), 2), "{stderr}");
+    assert!(lines[0].starts_with("config.toml:4: clusters.a.frontends[0].certificate: "), "{stderr}");
+    assert!(lines[1].starts_with("config.toml:5: clusters.a.frontends[1].certificate: "), "{stderr}");
+}

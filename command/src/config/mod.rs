@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
-use crate::order::{ClusterId, ListenerKey, Order};
+use crate::order::{CertificateKey, ClusterId, ListenerKey, Order};
 use crate::proto;
 use crate::proto::supervision::{LimitsConfig, ProbeSecret};
 
@@ -190,6 +190,9 @@ pub struct Config {
     pub warnings: Vec<ConfigWarning>,
     /// Where each listener stands in the file; see [`Config::remark`].
     pub(super) listener_places: HashMap<ListenerKey, Diagnostic>,
+    /// Where each cluster and each certificate stands; see [`Config::remark_order`].
+    pub(super) cluster_places: HashMap<ClusterId, Diagnostic>,
+    pub(super) certificate_places: HashMap<CertificateKey, Diagnostic>,
 }
 
 /// How backend names become addresses.
@@ -298,11 +301,13 @@ fn parse_with(
     let top = file::Section::top(&document, keys::TOP);
     file::check(&top, &mut diagnostics);
     let mut config = resolve::settings(&top, origin, directory, &mut diagnostics);
-    let objects::Objects { orders, probe_secrets, listener_places } =
+    let objects::Objects { orders, probe_secrets, listener_places, cluster_places, certificate_places } =
         objects::objects(&top, &config, origin, outside, &mut diagnostics);
     config.orders = orders;
     config.probe_secrets = probe_secrets;
     config.listener_places = listener_places;
+    config.cluster_places = cluster_places;
+    config.certificate_places = certificate_places;
     config.warnings = diagnostics.finish()?;
     Ok(config)
 }
@@ -343,6 +348,19 @@ impl Config {
     pub fn remark(&self, listener: &ListenerKey, text: impl Into<String>) -> Option<Diagnostic> {
         let place = self.listener_places.get(listener)?;
         Some(Diagnostic { text: text.into(), ..place.clone() })
+    }
+
+    /// Something that came up later about an order of the file, with the place of the listener, cluster or certificate
+    /// that it adds. `None` for other orders.
+    pub fn remark_order(&self, order: &Order, text: impl Into<String>) -> Option<Diagnostic> {
+        let place = match order {
+            Order::AddHttpListener(listener) => self.listener_places.get(listener.key()),
+            Order::AddTcpListener(listener) => self.listener_places.get(listener.key()),
+            Order::AddCluster(cluster) => self.cluster_places.get(cluster.id()),
+            Order::AddCertificate(certificate) => self.certificate_places.get(&certificate.key_in_state()),
+            _ => None,
+        };
+        Some(Diagnostic { text: text.into(), ..place?.clone() })
     }
 
     /// The settings as a worker receives them. Settings not served yet have their defaults.

@@ -6,7 +6,7 @@
 
 mod tcp;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,6 +34,10 @@ pub(super) struct Objects {
     pub(super) probe_secrets: Vec<(ClusterId, ProbeSecret)>,
     /// Where each listener is said.
     pub(super) listener_places: HashMap<ListenerKey, Diagnostic>,
+    /// Where each cluster is said.
+    pub(super) cluster_places: HashMap<ClusterId, Diagnostic>,
+    /// Where each certificate of a frontend is said first.
+    pub(super) certificate_places: HashMap<CertificateKey, Diagnostic>,
 }
 
 /// Everything the whole file is about.
@@ -60,7 +64,8 @@ pub(super) fn objects(
         frontends: HashMap::new(),
         tcp_frontends: TcpFrontends::default(),
         tcp_frontend_places: HashMap::new(),
-        certificates: HashSet::new(),
+        certificates: HashMap::new(),
+        cluster_places: HashMap::new(),
         cluster_orders: Vec::new(),
     };
     let limits = [
@@ -99,7 +104,8 @@ struct Builder<'c, 'l> {
     tcp_frontends: TcpFrontends,
     tcp_frontend_places: HashMap<tcp::Identity, Origination>,
     /// Many frontends may name the same files.
-    certificates: HashSet<CertificateKey>,
+    certificates: HashMap<CertificateKey, Diagnostic>,
+    cluster_places: HashMap<ClusterId, Diagnostic>,
     cluster_orders: Vec<Order>,
 }
 
@@ -226,18 +232,26 @@ impl Builder<'_, '_> {
         if let Some(table) = section.table("health_check") {
             let read = self.read_secret;
             let check = health::health_check(id, &table, read, &mut secrets, self.diagnostics);
-            if check.is_none() {
-                return;
-            }
             wire.health_check = check;
         }
-        let Some(cluster) = self.checked(section, Cluster::from_wire(wire)) else { return };
-        if is_tcp && self.checked(section, cluster.check_fit_for_tcp()).is_none() {
-            return;
-        }
-        let id = cluster.id().clone();
+        // What is wrong with the cluster does not hide what is wrong within it.
+        let id = match self.checked(section, Cluster::from_wire(wire)) {
+            Some(cluster) => {
+                if is_tcp {
+                    self.checked(section, cluster.check_fit_for_tcp());
+                }
+                let id = cluster.id().clone();
+                self.cluster_orders.push(Order::AddCluster(Arc::new(cluster)));
+                id
+            }
+            None => match ClusterId::parse(id) {
+                Ok(id) => id,
+                Err(_) => return,
+            },
+        };
+        let place = self.diagnostics.diagnostic(section.place, section.path.clone(), String::new());
+        self.cluster_places.insert(id.clone(), place);
         self.probe_secrets.extend(secrets.into_iter().map(|secret| (id.clone(), secret)));
-        self.cluster_orders.push(Order::AddCluster(Arc::new(cluster)));
         for frontend in section.tables("frontends") {
             if is_tcp {
                 self.tcp_frontend(&id, &frontend);
@@ -283,7 +297,9 @@ impl Builder<'_, '_> {
         certificate.versions = messages::tls_versions(section);
         let wire = proto::AddCertificate { address: address.into(), certificate, expired_at: None };
         let Some(certificate) = self.checked(section, Certificate::from_wire(&wire)) else { return };
-        if self.certificates.insert(certificate.key_in_state()) {
+        let (at, key) = (section.place_of("certificate"), section.key_path("certificate"));
+        let place = self.diagnostics.diagnostic(at, key, String::new());
+        if self.certificates.insert(certificate.key_in_state(), place).is_none() {
             self.cluster_orders.push(Order::AddCertificate(Arc::new(certificate)));
         }
     }
@@ -501,7 +517,13 @@ impl Builder<'_, '_> {
             .chain(self.cluster_orders)
             .chain(activations)
             .collect();
-        Objects { orders, probe_secrets: self.probe_secrets, listener_places }
+        Objects {
+            orders,
+            probe_secrets: self.probe_secrets,
+            listener_places,
+            cluster_places: self.cluster_places,
+            certificate_places: self.certificates,
+        }
     }
 
     /// Reports what an order's own checks refuse, at the key it came from.

@@ -113,6 +113,8 @@ pub(super) fn settings(
         probe_secrets: Vec::new(),
         warnings: Vec::new(),
         listener_places: HashMap::new(),
+        cluster_places: HashMap::new(),
+        certificate_places: HashMap::new(),
     }
 }
 
