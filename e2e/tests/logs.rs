@@ -232,8 +232,7 @@ fn a_reader_that_is_stuck_holds_nobody_up() {
     let reader = nix::fcntl::open(&fifo, OFlag::O_RDONLY | OFlag::O_NONBLOCK, Mode::empty()).unwrap();
     let url = format!("file://{}", fifo.display());
     let backend = Backend::named("one");
-    let error_log = format!("log_target = \"{url}\"");
-    let settings = [&*target(&url), JSON, "access_log_buffer = 8192", &error_log, "log_level = \"trace\""];
+    let settings = [&*target(&url), JSON, "access_log_buffer = 8192"];
     let proxy = start(&settings, backend.address());
     let mut client = Client::connect(proxy.address());
     // Far more than the pipe and the buffer hold.
@@ -244,7 +243,7 @@ fn a_reader_that_is_stuck_holds_nobody_up() {
     let dropped = metric("access_logs.dropped");
     assert!(dropped > 0, "{dropped}");
     assert_eq!(metric("access_logs.count") + dropped, 1_000);
-    // Once somebody reads, it goes on, and tells how much was lost of the error log.
+    // Once somebody reads, it goes on.
     let mut reader = File::from(reader);
     let mut text = String::new();
     await_true("a later record", || {
@@ -253,7 +252,7 @@ fn a_reader_that_is_stuck_holds_nobody_up() {
         if let Ok(count) = reader.read(&mut bytes) {
             text.push_str(&String::from_utf8_lossy(&bytes[..count]));
         }
-        text.contains("/later") && text.contains("lines were lost")
+        text.contains("/later")
     });
     for line in text.lines().filter(|line| line.starts_with('{')).take(100) {
         serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));

@@ -217,7 +217,7 @@ fn what_is_redacted_is_not_there() {
     check(&["path.query"], &["secret"], &["/a", "192.0.2.77"]);
     check(&["path", "host", "sni"], &["/a", "example.org"], &["GET"]);
     check(&["client"], &["192.0.2"], &["/a?secret=1"]);
-    check(&["client.host"], &["192.0.2.77", "1234"], &["192.0.2.0:0"]);
+    check(&["client.host"], &["192.0.2.77"], &["192.0.2.0:0"]);
     check(&["user_agent", "x_request_id", "tags"], &["curl", "abc", "owner"], &["/a?secret=1"]);
     check(&Redaction::KEYS, &["192", "secret", "owner", "example"], &["200"]);
     assert!(!Redaction::default().add("everything"));

@@ -121,6 +121,7 @@ impl Account {
     /// There is nothing to tell any more.
     pub(super) fn shut(&mut self) {
         self.open = false;
+        self.message = Cow::Borrowed("");
         self.frontend = None;
         self.cluster = None;
     }
@@ -192,7 +193,10 @@ impl<S: Stream> HttpSession<S> {
             return;
         }
         if !self.account.open {
+            // Why it ends may be known already.
+            let message = std::mem::take(&mut self.account.message);
             self.account.begin(self.head_since.unwrap_or(shared.now));
+            self.account.message = message;
             self.account.open();
         }
         self.account.note_refusal(refusal, id);
