@@ -191,7 +191,7 @@ fn shortened(text: &str) -> String {
     if text.len() <= REASON_BYTES_MAX {
         return text.to_owned();
     }
-    let mut cut = text[..text.floor_char_boundary(REASON_BYTES_MAX)].to_owned();
+    let mut cut = text[..subject::boundary(text, REASON_BYTES_MAX)].to_owned();
     let _never_fails = write!(cut, "... ({} bytes)", text.len());
     cut
 }

@@ -130,10 +130,15 @@ fn fingerprint(pair: &proto::CertificateAndKey) -> String {
 
 fn shortened(mut text: String) -> String {
     if text.len() > NAME_BYTES_MAX {
-        text.truncate(text.floor_char_boundary(NAME_BYTES_MAX));
+        text.truncate(boundary(&text, NAME_BYTES_MAX));
         text.push_str("...");
     }
     text
+}
+
+/// The last boundary between characters that is not behind so many bytes.
+pub(super) fn boundary(text: &str, bytes: usize) -> usize {
+    (0..=bytes).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
 #[cfg(test)]
