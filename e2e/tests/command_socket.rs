@@ -79,7 +79,6 @@ fn what_is_not_a_request_is_refused_not_ignored() {
         ("cut message", CommandClient::raw_frame(&[0x6a, 0x7f, 0x0a])),
         ("a worker's verb", CommandClient::frame(RequestType::ReturnListenSockets(Default::default()))),
         ("not served: launch", CommandClient::frame(RequestType::LaunchWorker("x".into()))),
-        ("not served: upgrade", CommandClient::frame(RequestType::UpgradeMain(Default::default()))),
     ];
     for (name, frame) in cases {
         let mut client = proxy.command();

@@ -162,6 +162,7 @@ fn connections_of_tcp_listeners_are_logged() {
 #[test]
 fn protobuf_goes_out_by_tcp_and_comes_back_after_a_break() {
     let backend = Backend::named("one");
+    #[expect(clippy::disallowed_methods, reason = "a collector of logs")]
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let url = target(&format!("tcp://{}", listener.local_addr().unwrap()));

@@ -1,3 +1,5 @@
+//! Records in every form, and what becomes of those that find no room.
+
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixDatagram;
 

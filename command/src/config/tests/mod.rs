@@ -256,7 +256,7 @@ fn keys_are_checked_against_each_other() {
         ],
     );
     check(
-        "automatic_state_save = true",
+        "handle_process_affinity = true",
         &["error 1: automatic_state_save: needs saved_state, the file to save to"],
     );
     for mode in ["0800", "00600", "", "rw", "1600", "+600"] {
@@ -346,8 +346,8 @@ fn what_is_not_served_is_a_warning_when_used() {
         assert_eq!(warnings, expected, "\n--- for\n{text}");
     };
     warns(
-        "log_colored = true",
-        &["warning 1: log_colored: not served yet by this version: it has no effect"],
+        "handle_process_affinity = true",
+        &["warning 1: handle_process_affinity: not served yet by this version: it has no effect"],
     );
     // A default spelt out, and what switches off, asks for nothing.
     warns(
