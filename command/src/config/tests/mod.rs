@@ -256,7 +256,7 @@ fn keys_are_checked_against_each_other() {
         ],
     );
     check(
-        "handle_process_affinity = true",
+        "automatic_state_save = true",
         &["error 1: automatic_state_save: needs saved_state, the file to save to"],
     );
     for mode in ["0800", "00600", "", "rw", "1600", "+600"] {
