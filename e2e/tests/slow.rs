@@ -49,6 +49,10 @@ fn a_thousand_slow_readers_of_a_gibibyte() {
     const READERS: usize = 1_000;
     /// Buffers of the proxy (max_buffers, buffer_size), and what a thousand sessions are otherwise.
     const GROWTH_MAX: u64 = 1_000 * 16_393 + (8 << 20);
+    /// Requests get a buffer where fewer than so many are in use: a quarter and a sixteenth are kept for what is
+    /// under way (`lib/src/net/buffers.rs`). Answers may hold more, until the next request comes: how many do is a
+    /// matter of time.
+    const REQUEST_SHARE: usize = 1_000 - 1_000 / 4 - 1_000 / 16;
     process::raise_fd_limit();
     let taken = Arc::new(AtomicU64::new(0));
     let (large, small) = (endless(&taken), Backend::named("quick"));
@@ -94,7 +98,7 @@ fn a_thousand_slow_readers_of_a_gibibyte() {
     let evicted = usize::try_from(command.metric("http.stalled.evicted")).expect("a count");
     println!("400 requests of others took {:?}; {evicted} readers were cut", started.elapsed());
     assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
-    assert!(evicted < READERS / 5, "{evicted} readers were cut");
+    assert!(evicted <= READERS - REQUEST_SHARE, "{evicted} readers were cut");
     // They do read, a little each: every one that was not cut gets on, and memory stays where it is.
     const SIP: usize = 128 * 1024;
     let alive = readers.iter_mut().filter_map(|reader| {
