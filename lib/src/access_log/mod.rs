@@ -1,6 +1,6 @@
 //! One record for each request, and for each connection of a TCP listener.
 //!
-//! A record is formatted in the turn in which its request ends, into a [`ring`] of bounded size; the loop writes
+//! A record is formatted in the turn in which its request ends, into a ring of bounded size; the loop writes
 //! what waits there at the end of a turn, by calls that never block. What finds no room is counted and lost:
 //! nobody waits for the log. A record has less than [`RECORD_BYTES_MAX`] bytes, so that each reaches a pipe or a
 //! file in one piece, whatever other processes write there: long fields are cut, which a `…` tells.

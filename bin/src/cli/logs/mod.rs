@@ -39,8 +39,11 @@ const LINE_BYTES_DEFAULT: u32 = 1 << 20;
                   zcat access.log.1.gz | kakehi logs '$[?@.tags.owner == \"ada\"].request_id'"
 )]
 pub(super) struct Logs {
-    /// JSONPath (RFC 9535) of what is shown, such as '$[?@.status >= 500]' [default: everything]
-    #[arg(value_name = "QUERY")]
+    // Not a doc comment: rustdoc takes the brackets for a link.
+    #[arg(
+        value_name = "QUERY",
+        help = "JSONPath (RFC 9535) of what is shown, such as '$[?@.status >= 500]' [default: everything]"
+    )]
     query: Option<OsString>,
     /// The log; `-` is standard input [default: -]
     #[arg(value_name = "FILE")]

@@ -1,7 +1,7 @@
 //! `upgrade_main`: the program that is on disk now takes the place of this one, in the same process.
 //!
 //! The process stays, and with it its id, its children and its descriptors: nothing has to be passed on, only told.
-//! What is told goes into a file in memory ([`file`]), which the new program reads ([`take`]). Nothing is given up
+//! What is told goes into a file in memory ([`mod@file`]), which the new program reads ([`take`]). Nothing is given up
 //! before that has happened: first the new program is started beside this one, to read a first copy and say whether
 //! it could go on from there ([`probe`]); then it is executed; and if it fails even then, it executes the old program
 //! again, with the same file, and that one goes on as if nothing had been.
@@ -33,7 +33,7 @@ pub(crate) use probe::examine;
 pub(super) use take::{Taking, ago, in_ms};
 pub(crate) use take::{is_asked_for, run};
 
-/// Which [`file`] this program writes, and reads.
+/// Which [`mod@file`] this program writes, and reads.
 pub(crate) const PROTOCOL: u32 = 1;
 
 /// Environment: the descriptor of the file.
