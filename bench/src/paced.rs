@@ -39,6 +39,7 @@ pub(crate) struct Times {
 
 /// Plain keep-alive connections to one proxy.
 pub(crate) struct Paced<'e> {
+    target: SocketAddr,
     exchange: &'e Exchange,
     poll: Poll,
     /// The poll counts in milliseconds, this in nanoseconds.
@@ -75,17 +76,14 @@ impl<'e> Paced<'e> {
         let poll = Poll::new()?;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK).context("a timer")?;
         poll.registry().register(&mut SourceFd(&timer.as_fd().as_raw_fd()), TIMER, Interest::READABLE)?;
-        let client = |key| -> Result<Client, Failure> {
-            let stream = Stream::connect(target, None, false, poll.registry(), Token(key))?;
-            Ok(Client { stream, reader: AnswerReader::default(), due: None, request: 0, sent: 0 })
-        };
-        let clients = (0..connections).map(client).collect::<Result<_, _>>()?;
+        let clients =
+            (0..connections).map(|key| Client::connect(target, &poll, key)).collect::<Result<_, _>>()?;
         let idle = (0..connections).collect();
         let buffer = vec![0; READ_BYTES];
-        Ok(Paced { exchange, poll, timer, clients, idle, buffer, turn: 0, may_be_refused: false })
+        Ok(Paced { target, exchange, poll, timer, clients, idle, buffer, turn: 0, may_be_refused: false })
     }
 
-    /// Requests may be refused from now on.
+    /// Requests may be refused from now on, and a connection that was refused one may end with that: it is made anew.
     #[must_use]
     pub(crate) fn or_refused(mut self) -> Self {
         self.may_be_refused = true;
@@ -174,10 +172,15 @@ impl<'e> Paced<'e> {
             match came {
                 Came::Some => {}
                 Came::Last | Came::Nothing => break,
+                Came::End if client.reader.closes() => {
+                    *client = Client::connect(self.target, &self.poll, key)?;
+                    self.idle.push(key);
+                    return Ok(took);
+                }
                 Came::End => return Err(Failure::new("the proxy closed a connection it should have kept")),
             }
         }
-        if took.is_some() {
+        if took.is_some() && !client.reader.closes() {
             self.idle.push(key);
         }
         Ok(took)
@@ -185,6 +188,11 @@ impl<'e> Paced<'e> {
 }
 
 impl Client {
+    fn connect(target: SocketAddr, poll: &Poll, key: usize) -> Result<Self, Failure> {
+        let stream = Stream::connect(target, None, false, poll.registry(), Token(key))?;
+        Ok(Self { stream, reader: AnswerReader::default(), due: None, request: 0, sent: 0 })
+    }
+
     /// Writes what is left of the request, as far as the socket takes it.
     fn send(&mut self, requests: &[Vec<u8>]) -> Result<(), Failure> {
         if self.due.is_none() {

@@ -44,6 +44,8 @@ pub(crate) struct AnswerReader {
     body_seen: Option<usize>,
     /// Bytes of a refusal's body that are still to come.
     refusal_left: usize,
+    /// The refusal said that it is the connection's last answer.
+    closes: bool,
 }
 
 /// How a request ended that may be refused.
@@ -66,7 +68,8 @@ impl AnswerReader {
         }
         if self.body_seen.is_none() {
             self.head.extend_from_slice(bytes);
-            if let Some((head_length, body_length)) = refusal_head(&self.head)? {
+            if let Some((head_length, body_length, closes)) = refusal_head(&self.head)? {
+                self.closes = closes;
                 let came = self.head.len() - head_length;
                 self.head.clear();
                 self.refusal_left = body_length.checked_sub(came).ok_or(Wrong::Extra)?;
@@ -76,6 +79,11 @@ impl AnswerReader {
             return Ok(self.feed(&all, body)?.then_some(Verdict::Served));
         }
         Ok(self.feed(bytes, body)?.then_some(Verdict::Served))
+    }
+
+    /// Whether nothing follows the refusal on its connection (RFC 9112 §9.6).
+    pub(crate) fn closes(&self) -> bool {
+        self.closes
     }
 
     /// Takes in all of `bytes`; true when the answer is complete.
@@ -128,15 +136,19 @@ fn answer_head(bytes: &[u8], body_length: usize) -> Result<Option<usize>, Wrong>
     Ok(Some(length))
 }
 
-/// Lengths of a refusal's head and body, if that is what it is, and its head is complete.
-fn refusal_head(bytes: &[u8]) -> Result<Option<(usize, usize)>, Wrong> {
+/// Lengths of a refusal's head and body, and whether the connection ends with it, if that is what it is, and its head
+/// is complete.
+fn refusal_head(bytes: &[u8]) -> Result<Option<(usize, usize, bool)>, Wrong> {
     let mut fields = [EMPTY_HEADER; FIELDS_MAX];
     let mut answer = httparse::Response::new(&mut fields);
     let Status::Complete(length) = answer.parse(bytes).map_err(Wrong::Head)? else { return Ok(None) };
     if answer.code != Some(503) {
         return Ok(None);
     }
-    Ok(Some((length, framing(answer.headers)?.ok_or(Wrong::Framing)?)))
+    let closes = answer.headers.iter().any(|field| {
+        field.name.eq_ignore_ascii_case("connection") && field.value.eq_ignore_ascii_case(b"close")
+    });
+    Ok(Some((length, framing(answer.headers)?.ok_or(Wrong::Framing)?, closes)))
 }
 
 /// The one Content-Length there is, if any. A Transfer-Encoding is none of ours.

@@ -209,10 +209,13 @@ fn who_waits_for_too_long_is_told_when_to_come_again() {
     let waited = asked.elapsed();
     assert_eq!((refused.status(), refused.field("retry-after")), (503, Some("7")));
     assert!(waited >= Duration::from_millis(300), "{waited:?}");
-    second.expect_close();
     assert_eq!(proxy.command().metric("queue.timeouts"), 1);
-    gate.answer(1);
+    gate.answer(2);
     assert_eq!(answer_of(&mut first).status(), 200, "who is served is not disturbed");
+    // Nothing is wrong with the connection: to come again costs no new one.
+    assert_eq!(refused.field("connection"), None);
+    second.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    assert_eq!(answer_of(&mut second).status(), 200);
     check_nothing_is_counted(&proxy);
     proxy.stop();
 }
@@ -249,6 +252,14 @@ fn without_a_queue_nobody_waits() {
     let mut first = ask(proxy.address(), "/");
     gate.await_in_flight(1);
     assert_eq!(answer_of(&mut ask(proxy.address(), "/")).status(), 503);
+    // Where a body follows, and where something else than HTTP may, the connection ends.
+    for rest in ["Content-Length: 4\r\n\r\nbody", "Connection: upgrade\r\nUpgrade: websocket\r\n\r\n"] {
+        let mut other = Client::connect(proxy.address());
+        other.send(format!("GET / HTTP/1.1\r\nHost: a.test\r\n{rest}"));
+        let refused = answer_of(&mut other);
+        assert_eq!((refused.status(), refused.field("connection")), (503, Some("close")));
+        other.expect_close();
+    }
     gate.answer(2);
     assert_eq!(answer_of(&mut first).status(), 200);
     assert_eq!(answer_of(&mut ask(proxy.address(), "/")).status(), 200);

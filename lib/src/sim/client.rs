@@ -558,8 +558,11 @@ fn judge_own(plan: &Plan, head: &Head, rules: &Rules, may_close: bool) -> Result
     }
     // What follows the head must be the next request, and nothing be wrong with this one.
     let page_closes = status == 404 && rules.terms.page == Some(Page::Closes);
-    let usable =
-        plan.leaves_connection_usable() && matches!(status, 301 | 302 | 308 | 401 | 404) && !page_closes;
+    // The cluster has as much to do as it may: nothing is wrong with the connection.
+    let busy = status == 503 && head.first("Retry-After").is_some() && !plan.request.upgrade;
+    let usable = plan.leaves_connection_usable()
+        && (busy || matches!(status, 301 | 302 | 308 | 401 | 404))
+        && !page_closes;
     if !usable && !head.closes() {
         return Err("does not close".to_owned());
     }

@@ -96,7 +96,10 @@ impl Refusal {
 
     /// 503: the cluster has as much to do as it may.
     pub(super) fn busy(message: &'static str, retry_after: Option<u32>) -> Self {
-        Self::new(503, message).with(|details| details.retry_after = retry_after)
+        Self::new(503, message).with(|details| {
+            details.retry_after = retry_after;
+            details.may_go_on = true;
+        })
     }
 
     fn with(mut self, set: impl FnOnce(&mut Details)) -> Self {

@@ -206,6 +206,16 @@ impl Exchange {
         !self.facts.keep_alive
     }
 
+    /// Whether the client may send another request if this one is not served: all of it was read. Behind one for an
+    /// upgrade there may be something else already.
+    pub(super) fn may_keep_refused(&self) -> bool {
+        let facts = &self.facts;
+        facts.keep_alive
+            && facts.framing.is_empty()
+            && facts.upgrade.is_none()
+            && facts.version == Version::Http11
+    }
+
     /// Whether the client waits for a word before it sends the body (RFC 9110 §10.1.1).
     pub(super) fn owes_continue(&self) -> bool {
         self.facts.expect_continue

@@ -552,9 +552,11 @@ impl<S: Stream> HttpSession<S> {
             self.exchange.as_ref().is_some_and(|exchange| exchange.method() == RequestMethod::Head);
         let route = self.request.head.as_ref().map(|head| answer::route_of(head.data())).unwrap_or_default();
         let frontend = self.exchange.as_ref().and_then(Exchange::editor).map(|editor| &**editor);
-        let about = About { route: &route, head_only, may_keep: false, frontend };
+        let may_keep = self.exchange.as_ref().is_some_and(Exchange::may_keep_refused)
+            && !shared.is_leaving(self.listener);
+        let about = About { route: &route, head_only, may_keep, frontend };
         match answer::write(refusal, &listener, shared, about, id) {
-            Some((answer, _)) => self.begin_answer(answer, false),
+            Some((answer, keep)) => self.begin_answer(answer, keep),
             None => self.refuse_bare(shared),
         }
     }
@@ -589,6 +591,7 @@ impl<S: Stream> HttpSession<S> {
                 self.tell_account("H1::Complete", false, shared);
                 self.end_exchange(shared);
                 shared.give_back(&mut self.response.head);
+                shared.give_back(&mut self.request.head);
                 if self.keep_after_answer { self.next_message(shared) } else { self.linger() }
             }
         }
