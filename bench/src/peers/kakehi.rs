@@ -41,7 +41,7 @@ fn config(site: &Site<'_>, wrapper: &Wrapper, listen: Listen<'_>) -> String {
     };
     let mut text = format!(
         "worker_sandbox = {sandbox}\ncommand_socket = \"{SOCKET}\"\nworker_count = 1\nlog_level = \"warn\"\naccess_logs_target = \"none\"\n\
-         max_connections = {}\nfront_timeout = {IDLE_SECONDS}\nback_timeout = {IDLE_SECONDS}\n\
+         max_connections = {}\nrequest_timeout = {IDLE_SECONDS}\nfront_timeout = {IDLE_SECONDS}\nback_timeout = {IDLE_SECONDS}\n\
          back_idle_timeout = {IDLE_SECONDS}\n\n\
          [[listeners]]\nprotocol = \"{protocol}\"\naddress = \"{address}\"\n",
         site.connections_max
