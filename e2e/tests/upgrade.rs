@@ -189,6 +189,22 @@ fn the_main_process_goes_on_as_another_program() {
 }
 
 #[test]
+fn a_start_is_waited_for() {
+    let backend = Backend::named("hello");
+    let mut proxy = Proxy::builder().cluster("c", "h.test", &[backend.address()]).spawn();
+    let mut client = await_value("the socket is there", || CommandClient::connect(proxy.socket()).ok());
+    client.set_patience(PATIENCE);
+    // Others are served meanwhile.
+    client.send(upgrade_main());
+    proxy.command().ok(requests::add_cluster("while-it-starts"));
+    let text = answered(&mut client);
+    assert!(text.contains("has taken over"), "{text}");
+    proxy.await_running(2);
+    assert_eq!(get(proxy.address(), "h.test", "/").text(), "hello");
+    proxy.stop();
+}
+
+#[test]
 fn fifty_upgrades_under_load_cost_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let program = program(folder.path());

@@ -60,6 +60,18 @@ impl Proxy {
         })
     }
 
+    /// The same proxy by another connection, opened at its first request.
+    pub(super) fn beside(&self) -> Self {
+        let Self { config, config_file, timeout, output, channel: _ } = self;
+        Self {
+            config: config.clone(),
+            config_file: config_file.clone(),
+            timeout: *timeout,
+            channel: None,
+            output: *output,
+        }
+    }
+
     /// The configuration that named the socket. It has no orders.
     pub(super) fn config(&self) -> &Config {
         &self.config
@@ -76,12 +88,28 @@ impl Proxy {
     /// # Errors
     /// [`CliError::Refused`] for a FAILURE.
     pub(super) fn ask(&mut self, request: RequestType, patience: Patience) -> Result<Answer, CliError> {
+        self.ask_noting(request, patience, |_| Ok(()))
+    }
+
+    /// As [`ask`](Self::ask), for what may take long: tells what PROCESSING says, each thing once.
+    pub(super) fn ask_noting(
+        &mut self,
+        request: RequestType,
+        patience: Patience,
+        mut note: impl FnMut(&str) -> Result<(), CliError>,
+    ) -> Result<Answer, CliError> {
+        let mut noted = String::new();
         self.send(request)?;
         loop {
             let response = self.receive(patience)?;
             let content = response.content.and_then(|content| content.content_type);
             match ResponseStatus::try_from(response.status) {
-                Ok(ResponseStatus::Processing) => {}
+                Ok(ResponseStatus::Processing) => {
+                    if response.message != noted {
+                        note(&response.message)?;
+                        noted = response.message;
+                    }
+                }
                 Ok(ResponseStatus::Ok) => return Ok(Answer { message: response.message, content }),
                 Ok(ResponseStatus::Failure) | Err(_) => return Err(CliError::Refused(response.message)),
             }

@@ -1,8 +1,10 @@
 //! `upgrade`: the main process and then every worker from the binary on disk, or one worker alone.
 //!
-//! One worker at a time, so that the others serve meanwhile. A worker that cannot be replaced does not keep the
-//! next one from being: all that went wrong is told at the end.
+//! All workers are asked for at once; the proxy boots one successor at a time, and lets the old ones drain side by side.
+//! A worker that cannot be replaced does not keep the others from being: all that went wrong is told at the end.
 
+use std::collections::BTreeMap;
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +13,7 @@ use kakehi_command::proto::response_content::ContentType;
 use kakehi_command::proto::{ListWorkers, RunState, UpgradeMain, WorkerInfo};
 
 use super::CliError;
-use super::client::{Patience, Proxy};
+use super::client::{Answer, Patience, Proxy};
 
 /// Arguments of `upgrade`.
 #[derive(clap::Args, Debug)]
@@ -27,6 +29,19 @@ const RETURN_MAX: Duration = Duration::from_secs(60);
 /// How often it is tried.
 const RETURN_POLL: Duration = Duration::from_millis(100);
 
+/// Workers that are asked for at a time: each takes a connection.
+const AT_A_TIME: usize = 256;
+
+/// What is heard while workers are replaced.
+enum News {
+    /// One step of one of them.
+    Step(WorkerId, String),
+    /// How it ended.
+    End(WorkerId, Result<Answer, CliError>),
+}
+
+type WorkerId = u32;
+
 impl Upgrade {
     /// Replaces what is asked for, and waits for it.
     ///
@@ -35,8 +50,10 @@ impl Upgrade {
     pub(super) fn run(self, proxy: &mut Proxy) -> Result<(), CliError> {
         match self.worker {
             Some(id) => {
-                let answer = proxy.ask(RequestType::UpgradeWorker(id), Patience::Upgrade)?;
-                proxy.output.answer(&answer)
+                let output = proxy.output;
+                let note = |step: &str| output.progress(step);
+                let answer = proxy.ask_noting(RequestType::UpgradeWorker(id), Patience::Upgrade, note)?;
+                output.answer(&answer)
             }
             None => upgrade_all(proxy),
         }
@@ -44,38 +61,76 @@ impl Upgrade {
 }
 
 fn upgrade_all(proxy: &mut Proxy) -> Result<(), CliError> {
-    let message = match proxy.ask(RequestType::UpgradeMain(UpgradeMain {}), Patience::Upgrade) {
+    let output = proxy.output;
+    let asked = proxy.ask_noting(RequestType::UpgradeMain(UpgradeMain {}), Patience::Upgrade, |step| {
+        output.progress(step)
+    });
+    let message = match asked {
         Ok(answer) => answer.message,
         // The old process may go before its answer is read. Whether there is a new one is found out next.
         Err(error) if error.is_hang_up() => "the main process has gone for its successor".to_owned(),
         Err(error) => return Err(error),
     };
-    proxy.output.progress(&message)?;
+    output.progress(&message)?;
     let workers = workers_of_the_successor(proxy)?;
-    let mut failures = Vec::new();
-    let mut replaced = 0;
-    for worker in workers.iter().filter(|worker| is_serving(worker)) {
-        // A connection each: one that broke off says nothing about the next worker.
-        proxy.hang_up();
-        match proxy.ask(RequestType::UpgradeWorker(worker.id), Patience::Upgrade) {
-            Ok(answer) => {
-                replaced += 1;
-                proxy.output.progress(&format!("worker {}: {}", worker.id, answer.message))?;
-            }
-            Err(error) => failures.push(format!("worker {}: {error}", worker.id)),
-        }
+    proxy.hang_up();
+    let serving: Vec<WorkerId> =
+        workers.iter().filter(|worker| is_serving(worker)).map(|worker| worker.id).collect();
+    let mut failures = BTreeMap::new();
+    for some in serving.chunks(AT_A_TIME) {
+        replace(proxy, some, &mut failures)?;
     }
     if failures.is_empty() {
+        let replaced = serving.len();
         let workers = if replaced == 1 { "1 worker".to_owned() } else { format!("{replaced} workers") };
-        return proxy.output.done(&format!("upgraded the main process and {workers}"));
+        return output.done(&format!("upgraded the main process and {workers}"));
     }
     let count = failures.len();
     let workers = if count == 1 { "1 worker was".to_owned() } else { format!("{count} workers were") };
+    let reasons: Vec<String> = failures.into_iter().map(|(id, why)| format!("worker {id}: {why}")).collect();
     Err(CliError::Refused(format!(
         "the main process is upgraded, {workers} not replaced and may run the old version; `upgrade --worker ID` \
          tries again\n{}",
-        failures.join("\n")
+        reasons.join("\n")
     )))
+}
+
+/// Asks for the replacement of all of these at once, each by a connection of its own: one that breaks off says nothing
+/// about the others. The proxy decides which begins when.
+fn replace(
+    proxy: &Proxy,
+    workers: &[WorkerId],
+    failures: &mut BTreeMap<WorkerId, CliError>,
+) -> Result<(), CliError> {
+    let (told, news) = mpsc::channel();
+    for &id in workers {
+        let (mut proxy, told) = (proxy.beside(), told.clone());
+        let wait = move || {
+            let note = |step: &str| {
+                // Nobody listens any more once the output is gone.
+                let _unheard = told.send(News::Step(id, step.to_owned()));
+                Ok(())
+            };
+            let end = proxy.ask_noting(RequestType::UpgradeWorker(id), Patience::Upgrade, note);
+            let _unheard = told.send(News::End(id, end));
+        };
+        if let Err(error) = thread::Builder::new().spawn(wait) {
+            failures.insert(id, CliError::Unusable(format!("cannot start a thread: {error}")));
+        }
+    }
+    drop(told);
+    for news in news {
+        match news {
+            News::Step(id, step) => proxy.output.progress(&format!("worker {id}: {step}"))?,
+            News::End(id, Ok(answer)) => {
+                proxy.output.progress(&format!("worker {id}: {}", answer.message))?;
+            }
+            News::End(id, Err(error)) => {
+                failures.insert(id, error);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Not those that are on their way out.

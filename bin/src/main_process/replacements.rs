@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use kakehi_command::proto::hand_over as wire;
-use kakehi_command::proto::{Response, ResponseStatus};
+use kakehi_command::proto::{EventKind, Response, ResponseStatus};
 
 use super::clients::{ClientId, failure};
 use super::drains::leaver_of;
@@ -15,7 +15,7 @@ use super::gather::{Lost, WorkerId};
 use super::hand_over::ago;
 use super::mutations::ok;
 use super::start::StartError;
-use super::supervisor::Supervisor;
+use super::supervisor::{Supervisor, event};
 use super::tasks::{TaskId, Work};
 use super::workers::{Phase, Role};
 
@@ -134,6 +134,7 @@ impl Supervisor {
                 let retires = self.fleet.promote(slot, self.now, self.settings.worker_drain_timeout);
                 log::info!("worker {successor} serves in slot {slot}; worker {worker} takes nothing new");
                 self.share_out_probes();
+                self.publish(&successor.to_string(), event(EventKind::WorkerUpgraded));
                 if retires.is_some() {
                     self.tasks.set_replacement(task, Replacement::Retiring(worker, successor));
                 } else {

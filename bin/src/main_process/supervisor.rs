@@ -318,9 +318,9 @@ impl Supervisor {
             self.settle_replacements()?;
             self.settle_telemetry();
             self.settle_audit();
+            self.announce();
             self.settle_hand_over();
             self.clients.tidy(self.now);
-            self.announce();
             if self.is_stopped() {
                 self.settle_audit();
                 return Ok(());

@@ -128,7 +128,7 @@ impl Supervisor {
         }
         self.report_loss(&loss, why);
         self.share_out_probes();
-        self.publish("main", event(EventKind::WorkerKilled));
+        self.publish(&id.to_string(), event(EventKind::WorkerKilled));
         let hopeless = loss.delay.is_none() || loss.young_deaths >= DEATHS_AT_START_MAX;
         if self.on_ready.is_some() && hopeless {
             let how = if self.last_end.is_empty() { why.to_owned() } else { self.last_end.clone() };
@@ -172,7 +172,7 @@ impl Supervisor {
             self.equip(id, &orders);
             log::debug!("worker {id} starts in slot {slot}");
             if relaunched {
-                self.publish("main", event(EventKind::WorkerRelaunched));
+                self.publish(&id.to_string(), event(EventKind::WorkerRelaunched));
             }
         }
     }

@@ -1,9 +1,10 @@
 //! `kakehi upgrade` against a canned proxy that goes away in between: whom it asks, and what it tells at the end.
 
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Output;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
@@ -30,10 +31,26 @@ fn workers() -> Response {
     canned::ok_with(ContentType::Workers(WorkerInfos { vec }))
 }
 
-/// Serves one connection after the other by `answer`, where none ends the connection; gives what was asked.
+fn serve(stream: UnixStream, asked: &Sender<String>, answer: impl Fn(&RequestType) -> Option<Response>) {
+    let mut channel = BlockingChannel::<Response, Request>::new(stream, FRAME_BYTES_MAX).unwrap();
+    while let Ok(request) = channel.receive_deadline(Some(WAIT_MAX)) {
+        let request = request.request_type.unwrap();
+        let name = match &request {
+            RequestType::UpgradeWorker(id) => format!("worker {id}"),
+            RequestType::UpgradeMain(_) => "main".to_owned(),
+            RequestType::ListWorkers(_) => "list".to_owned(),
+            other => format!("{other:?}"),
+        };
+        let _unheard = asked.send(name);
+        let Some(response) = answer(&request) else { break };
+        channel.send_deadline(&response, Some(WAIT_MAX)).unwrap();
+    }
+}
+
+/// Serves connections by `answer`, where none ends the connection; gives what was asked.
 fn upgrade(
     arguments: &[&str],
-    answer: impl Fn(&RequestType) -> Option<Response> + Send + 'static,
+    answer: impl Fn(&RequestType) -> Option<Response> + Send + Sync + 'static,
 ) -> (Output, Vec<String>) {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("config.toml"), "command_socket = \"kakehi.sock\"\n").unwrap();
@@ -41,25 +58,18 @@ fn upgrade(
     let (asked, all) = mpsc::channel();
     // It ends with the test program.
     thread::spawn(move || {
+        let answer = Arc::new(answer);
         while let Ok((stream, _)) = listener.accept() {
-            let mut channel = BlockingChannel::<Response, Request>::new(stream, FRAME_BYTES_MAX).unwrap();
-            while let Ok(request) = channel.receive_deadline(Some(WAIT_MAX)) {
-                let request = request.request_type.unwrap();
-                let name = match &request {
-                    RequestType::UpgradeWorker(id) => format!("worker {id}"),
-                    RequestType::UpgradeMain(_) => "main".to_owned(),
-                    RequestType::ListWorkers(_) => "list".to_owned(),
-                    other => format!("{other:?}"),
-                };
-                let _unheard = asked.send(name);
-                let Some(response) = answer(&request) else { break };
-                channel.send_deadline(&response, Some(WAIT_MAX)).unwrap();
-            }
+            let (asked, answer) = (asked.clone(), Arc::clone(&answer));
+            thread::spawn(move || serve(stream, &asked, &*answer));
         }
     });
     let output =
         run("kakehi", Path::new(directory.path()), [&["upgrade", "-c", "config.toml"], arguments].concat());
-    (output, all.try_iter().collect())
+    let mut asked: Vec<String> = all.try_iter().collect();
+    // Workers are asked for at once, in any order.
+    asked[2..].sort_unstable();
+    (output, asked)
 }
 
 #[test]
@@ -73,14 +83,31 @@ fn main_and_then_each_worker_that_serves_is_replaced() {
         assert_eq!(asked, ["main", "list", "worker 0", "worker 2"]);
         let text = String::from_utf8(output.stdout).unwrap();
         if arguments.is_empty() {
+            assert!(text.contains("worker 0: replaced\n") && text.contains("worker 2: replaced\n"), "{text}");
             assert!(
-                text.contains("worker 2: replaced\nSuccess: upgraded the main process and 2 workers\n"),
+                text.ends_with("Success: upgraded the main process and 2 workers\nNo content\n"),
                 "{text}"
             );
         } else {
             assert_eq!(text, "{}\n");
         }
     }
+}
+
+/// None is answered before both were asked for: who waits for one before it asks for the next waits for ever.
+#[test]
+fn workers_are_asked_for_at_once() {
+    let both = Arc::new(Barrier::new(2));
+    let (output, asked) = upgrade(&[], move |request| match request {
+        RequestType::ListWorkers(_) => Some(workers()),
+        RequestType::UpgradeWorker(_) => {
+            both.wait();
+            Some(canned::ok("replaced"))
+        }
+        _ => Some(canned::ok("replaced")),
+    });
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(asked, ["main", "list", "worker 0", "worker 2"]);
 }
 
 #[test]

@@ -53,6 +53,8 @@ pub(super) struct HandingOver {
 
 #[derive(Debug)]
 enum Stage {
+    /// The proxy is not up yet: requests are served meanwhile.
+    Starting,
     /// What is being worked on is finished first.
     Quieting,
     /// The new program says whether it could go on.
@@ -75,8 +77,6 @@ impl Supervisor {
     pub(super) fn upgrade_main(&mut self, client: ClientId, verb: &'static str) {
         let refused = if self.stopping.is_some() {
             Some("the proxy is stopping")
-        } else if self.on_ready.is_some() {
-            Some("the proxy is still starting")
         } else if self.handing_over.is_some() {
             Some("an upgrade is under way")
         } else {
@@ -90,13 +90,18 @@ impl Supervisor {
         self.clients.processing(client, format!("Upgrading the main process to {program}..."), self.now);
         log::info!("upgrade of the main process to {program}, asked for by client {client}");
         let task = self.add_task(client, verb, None, Work::HandOver);
-        let deadline = self.now + self.patience(self.configuration.state.counts().clusters);
-        self.handing_over = Some(HandingOver { task, deadline, stage: Stage::Quieting });
+        let stage = if self.on_ready.is_some() { Stage::Starting } else { Stage::Quieting };
+        self.handing_over = Some(HandingOver { task, deadline: self.hand_over_by(), stage });
+    }
+
+    /// When a step of a hand-over that begins now is given up.
+    fn hand_over_by(&self) -> Instant {
+        self.now + self.patience(self.configuration.state.counts().clusters)
     }
 
     /// Whether requests wait for a hand-over to end.
     pub(super) fn is_handing_over(&self) -> bool {
-        self.handing_over.is_some()
+        self.handing_over.as_ref().is_some_and(|it| !matches!(it.stage, Stage::Starting))
     }
 
     /// When the hand-over is given up.
@@ -129,6 +134,7 @@ impl Supervisor {
         }
         if it.deadline <= self.now {
             return Err(match it.stage {
+                Stage::Starting => "the proxy is still starting".to_owned(),
                 Stage::Probing(_) => {
                     "the new program did not say in time whether it could take over".to_owned()
                 }
@@ -137,6 +143,10 @@ impl Supervisor {
         }
         loop {
             match &mut it.stage {
+                Stage::Starting if self.on_ready.is_none() => {
+                    it.stage = Stage::Quieting;
+                    it.deadline = self.hand_over_by();
+                }
                 Stage::Quieting if self.is_quiet() => {
                     let left =
                         self.leave().map_err(|error| format!("cannot write down what there is: {error}"))?;
@@ -150,7 +160,7 @@ impl Supervisor {
                     it.stage = Stage::Ready;
                 }
                 Stage::Ready if self.is_quiet() => return Err(self.execute()),
-                Stage::Quieting | Stage::Ready => return Ok(()),
+                Stage::Starting | Stage::Quieting | Stage::Ready => return Ok(()),
             }
         }
     }

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use kakehi_command::order::Order;
+use kakehi_command::proto::EventKind;
 use kakehi_command::proto::hand_over as wire;
 
 use super::super::audit::{Audit, AuditTargets};
@@ -24,7 +25,7 @@ use super::super::mutations::ok;
 use super::super::sessions::SessionMemory;
 use super::super::sockets::ListenSockets;
 use super::super::start::StartError;
-use super::super::supervisor::{Companion, Configuration, Prepared, Settings, Supervisor, read_clock};
+use super::super::supervisor::{Companion, Configuration, Prepared, Settings, Supervisor, event, read_clock};
 use super::super::telemetry;
 use super::super::workers::{WorkerLog, WorkerWalls};
 use super::file::{self, Told};
@@ -248,6 +249,9 @@ impl Supervisor {
             }
             Some(why) => failure(format!("nothing was upgraded: the new program could not take over: {why}")),
         };
+        if refused.is_none() {
+            self.publish("main", event(EventKind::MainUpgraded));
+        }
         self.clients.answer(task.client, &response, self.now);
     }
 }
