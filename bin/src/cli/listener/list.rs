@@ -121,7 +121,7 @@ fn http_table(listener: &HttpListenerConfig) -> Table {
     optional(&mut table, "max request line", listener.max_request_line.as_ref());
     optional(&mut table, "max body bytes", listener.max_body_bytes.as_ref());
     optional(&mut table, "min transfer rate", listener.min_transfer_rate.as_ref());
-    limited(&mut table, limits!(listener));
+    limited(&mut table, &limits!(listener));
     let answers = Some(answered(listener)).filter(|answers| !answers.is_empty());
     optional(&mut table, "answers", answers.as_ref());
     table
@@ -184,11 +184,11 @@ fn https_table(listener: &HttpsListenerConfig) -> Table {
     optional(&mut table, "max request line", listener.max_request_line.as_ref());
     optional(&mut table, "max body bytes", listener.max_body_bytes.as_ref());
     optional(&mut table, "min transfer rate", listener.min_transfer_rate.as_ref());
-    limited(&mut table, limits!(listener));
+    limited(&mut table, &limits!(listener));
     table
 }
 
-fn limited(table: &mut Table, limits: [(&str, Option<String>); 6]) {
+fn limited(table: &mut Table, limits: &[(&str, Option<String>); 6]) {
     limits.iter().for_each(|(name, value)| optional(table, name, value.as_ref()));
 }
 
