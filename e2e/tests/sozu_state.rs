@@ -2,11 +2,16 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command};
 
 use kakehi_command::proto::request::RequestType;
 use kakehi_e2e::address::free_address;
+use kakehi_e2e::deadline::await_true;
 use kakehi_e2e::http::{Backend, get};
-use kakehi_e2e::{Proxy, requests};
+use kakehi_e2e::tcp::{TcpBackend, TcpClient};
+use kakehi_e2e::tls::Authority;
+use kakehi_e2e::{Cli, Proxy, requests};
 use serde_json::Value;
 
 /// An address as it stands in a record.
@@ -183,4 +188,95 @@ fn ours_says_only_what_sozu_can_read() {
         );
     }
     assert!(own.is_empty(), "set, and unknown to Sōzu, which ignores them: {own:?}");
+}
+
+/// What both have, saved here and loaded there: the real one, where `SOZU_BIN` names it, leaves nothing out and serves it.
+#[test]
+#[ignore = "needs the real program: SOZU_BIN"]
+fn ours_loads_into_the_real_one() {
+    let sozu = std::env::var_os("SOZU_BIN").expect("SOZU_BIN names the real program");
+    let (backend, echo) = (Backend::named("hello"), TcpBackend::echo("echo"));
+    let ours = Proxy::builder().workers(1).without_listener().start();
+    let [http, https, tcp] = [free_address(), free_address(), free_address()];
+    let authority = Authority::default();
+    let issued = authority.issue(&["tls.test"]);
+    for (name, text) in [("c.pem", &issued.certificate), ("c.key", &issued.key), ("c.chain", &authority.pem)]
+    {
+        fs::write(ours.directory().join(name), text).expect("our own directory");
+    }
+    let (to, mail) = (backend.address(), echo.address());
+    for verb in [
+        &format!("listener http add -a {http} --front-timeout 7 --forwarded-headers rfc7239"),
+        &format!("listener http activate -a {http}"),
+        &format!("listener https add -a {https} --tls-versions TLS_V12 --tls-versions TLS_V13"),
+        &format!("listener https activate -a {https}"),
+        &format!("listener tcp add -a {tcp}"),
+        &format!("listener tcp activate -a {tcp}"),
+        "cluster add -i app --sticky-session --load-balancing-policy hrw --affinity-header x-user --max-connection-attempts 3",
+        &format!("backend add -i app --backend-id b -a {to} --sticky-id one"),
+        &format!("frontend http add -a {http} --hostname a.test --path-prefix / --tags owner=ada id app"),
+        &format!(
+            "frontend http add -a {http} --hostname b.test --path-regex ^/[a-z]+$ -m GET --match-header \
+             exact=x-a=1 --header response=x-own=yes id app"
+        ),
+        &format!(
+            "frontend http add -a {http} --hostname c.test --redirect permanent --redirect-scheme use-https id app"
+        ),
+        &format!("frontend http add -a {http} --hostname *.d.test deny"),
+        "cluster health-check set --id app --uri / --interval 60",
+        &format!("certificate add -a {https} --certificate c.pem --certificate-chain c.chain --key c.key"),
+        &format!("frontend https add -a {https} --hostname tls.test --hsts-max-age 60 id app"),
+        "cluster add -i mail --load-balancing-policy least_loaded",
+        &format!("backend add -i mail --backend-id m -a {mail}"),
+        &format!("frontend tcp add -i mail -a {tcp}"),
+        "state save --file saved",
+    ] {
+        ours.cli().ok(&verb.split_whitespace().collect::<Vec<_>>());
+    }
+    let saved = ours.directory().join("saved");
+    let records = fs::read_to_string(&saved).expect("it was written").matches('\0').count();
+    let kept = fs::read(&saved).expect("it was written");
+    // The addresses are free for the other one.
+    ours.stop();
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = directory.path().join("config.toml");
+    let text = "command_socket = \"s.sock\"\nworker_count = 1\nlog_level = \"warn\"\nmax_connections = 100\n";
+    fs::write(&config, text).expect("our own directory");
+    fs::write(directory.path().join("saved"), kept).expect("our own directory");
+    let log = fs::File::create(directory.path().join("log")).expect("our own directory");
+    let mut theirs = Command::new(&sozu)
+        .args(["start", "-c"])
+        .arg(&config)
+        .current_dir(directory.path())
+        .stdout(log.try_clone().expect("a descriptor"))
+        .stderr(log)
+        .spawn()
+        .map(Theirs)
+        .expect("the real program runs");
+    let cli = Cli::new(Some(&config), directory.path()).by(Path::new(&sozu));
+    await_true("it is up", || cli.run(&["status"]).code == Some(0));
+    let loaded = cli.run(&["state", "load", "--file", "saved"]);
+    let log = || fs::read_to_string(directory.path().join("log")).unwrap_or_default();
+    assert_eq!(loaded.code, Some(0), "{loaded:#?}\n{}", log());
+    assert!(loaded.stdout.contains(&format!("{records} ok messages, 0 errors")), "{loaded:#?}\n{}", log());
+    assert!(!log().contains("skip"), "{}", log());
+    assert_eq!(get(http, "a.test", "/").text(), "hello");
+    assert_eq!(get(http, "c.test", "/").status(), 301);
+    assert_eq!(get(http, "x.d.test", "/").status(), 401);
+    let mut client = authority.client().connect(https, "tls.test").expect("a handshake");
+    assert_eq!(client.get("tls.test", "/").expect("an answer").text(), "hello");
+    TcpClient::connect(tcp).hears("echo");
+    cli.ok(&["shutdown", "--hard"]);
+    await_true("it ends", || theirs.0.try_wait().expect("our own child").is_some());
+}
+
+/// Ended with the test, whatever becomes of it. Its workers end with it.
+struct Theirs(Child);
+
+impl Drop for Theirs {
+    fn drop(&mut self) {
+        let _ended = self.0.kill();
+        let _reaped = self.0.wait();
+    }
 }

@@ -106,6 +106,15 @@ pub(super) enum Refusal {
     /// The protocol has it, this version does not.
     #[error("{0} is not served yet by this version")]
     NotServed(&'static str),
+    /// Sōzu has no answer to it at all.
+    #[error(
+        "launch_worker: there are as many workers as worker_count says, and a lost one is replaced by itself; \
+         upgrade_worker replaces one"
+    )]
+    LaunchWorker,
+    /// Nothing for a client to ask for.
+    #[error("{0} is between the main process and its workers, and refused on the command socket")]
+    Internal(&'static str),
     /// It cannot be what it says.
     #[error("could not apply the request: {0}")]
     Order(#[from] OrderError),
@@ -175,6 +184,10 @@ pub(super) fn route(request: &Request) -> Result<Route, Refusal> {
         R::UpgradeWorker(id) => Route::UpgradeWorker(WorkerId(*id)),
         R::UpgradeMain(_) => Route::UpgradeMain,
         R::WaitDrained(asked) => Route::WaitDrained(asked.clone()),
+        R::LaunchWorker(_) => return Err(Refusal::LaunchWorker),
+        R::ReturnListenSockets(_) | R::ProtectedHealthCheckOrder(_) => {
+            return Err(Refusal::Internal(verb_of(request).unwrap_or("the request")));
+        }
         R::Transaction(transaction) => Route::Transaction {
             orders: orders(&transaction.requests)?,
             if_revision: transaction.if_revision,
@@ -210,7 +223,8 @@ fn orders(requests: &[Request]) -> Result<Vec<Order>, Refusal> {
 #[cfg(test)]
 mod tests {
     use kakehi_command::proto::{
-        Cluster, ListWorkers, QueryRevision, ReturnListenSockets, SoftStop, Status, Transaction, UpgradeMain,
+        Cluster, ListWorkers, ProtectedHealthCheckOrder, QueryRevision, RequestUdpFrontend,
+        ReturnListenSockets, SoftStop, Status, Transaction, UpgradeMain,
     };
 
     use super::*;
@@ -254,8 +268,17 @@ mod tests {
 
     #[test]
     fn what_is_not_served_says_so_by_name() {
-        let lease = request(RequestType::ReturnListenSockets(ReturnListenSockets {}));
-        check_refused(&lease, "return_listen_sockets is not served yet by this version");
+        let udp = request(RequestType::AddUdpFrontend(RequestUdpFrontend::default()));
+        check_refused(&udp, "not served yet by this version");
+    }
+
+    #[test]
+    fn what_no_client_can_ask_for_says_why() {
+        let sockets = request(RequestType::ReturnListenSockets(ReturnListenSockets {}));
+        check_refused(&sockets, "return_listen_sockets is between the main process and its workers");
+        let order = request(RequestType::ProtectedHealthCheckOrder(ProtectedHealthCheckOrder::default()));
+        check_refused(&order, "protected_health_check_order is between");
+        check_refused(&request(RequestType::LaunchWorker("x".to_owned())), "as many workers as worker_count");
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl Supervisor {
                 ok("Successfully listed listeners", Some(ContentType::ListenersList(list)))
             }
             Question::RequestCounts => {
-                let map = self.counts.iter().map(|(verb, count)| (verb.to_string(), *count)).collect();
+                let map = self.counts.iter().map(|(verb, count)| (in_camel_case(verb), *count)).collect();
                 ok("Successfully counted requests", Some(ContentType::RequestCounts(RequestCounts { map })))
             }
             Question::Certificates(filters) => match state.query_certificates(filters) {
@@ -324,6 +324,15 @@ impl Supervisor {
         .map(|(name, value)| (name.to_owned(), FilteredMetrics { inner: Some(value) }))
         .collect()
     }
+}
+
+/// A request's name as Sōzu counts it: `AddCluster` for `add_cluster`.
+fn in_camel_case(verb: &str) -> String {
+    let capitalised = |word: &str| {
+        let mut letters = word.chars();
+        letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect::<String>()
+    };
+    verb.split('_').map(capitalised).collect()
 }
 
 fn run_state(phase: Phase) -> RunState {

@@ -235,17 +235,35 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
     load_with(path, Outside::REAL)
 }
 
-/// Loads a file for its settings only, as a client of the command socket needs them: names of backends
-/// are not looked up, files of answers and certificates are not read, and `orders` is empty.
+/// Loads a file for its settings only, as a client of the command socket needs them: no more of it is read than what
+/// stands before its first table, which is where settings are, unless that makes no sense by itself. So what is wrong behind
+/// it, or unknown, goes unsaid; names of backends are not looked up, files of answers and certificates are not read, and
+/// `orders` is empty. What is in tables of its own (`metrics`) has its defaults.
 ///
 /// # Errors
-/// As [`load`], names and answers aside.
+/// As [`load`], names and answers aside, if there is an error before the first table.
 pub fn load_settings(path: &Path) -> Result<Config, ConfigErrors> {
+    let (text, directory) = read(path)?;
+    let origin = Origin::File(path.to_owned());
     // Any address and answer will do for orders that are thrown away.
-    let mut config = load_with(path, Outside::NONE)?;
+    let parsed = |text: &str| parse_with(text, &origin, &directory, Outside::NONE);
+    let mut config = parsed(before_tables(&text)).or_else(|_| parsed(&text))?;
     config.orders = Vec::new();
     config.probe_secrets = Vec::new();
     Ok(config)
+}
+
+/// The part of a TOML text before the first line that could begin a table. If that line is in the middle of an array or a
+/// text of several lines, the part is not well-formed.
+fn before_tables(text: &str) -> &str {
+    let mut end = 0;
+    for line in text.split_inclusive('\n') {
+        if line.trim_start().starts_with('[') {
+            return text.get(..end).unwrap_or(text);
+        }
+        end += line.len();
+    }
+    text
 }
 
 /// Parses a text, as [`load`] does.
@@ -267,6 +285,12 @@ pub fn parse_alone(text: &str, origin: &Origin) -> Result<Config, ConfigErrors> 
 }
 
 fn load_with(path: &Path, outside: Outside<'_>) -> Result<Config, ConfigErrors> {
+    let (text, directory) = read(path)?;
+    parse_with(&text, &Origin::File(path.to_owned()), &directory, outside)
+}
+
+/// A file's text, and the directory where its paths start.
+fn read(path: &Path) -> Result<(String, PathBuf), ConfigErrors> {
     let unreadable = |error: &io::Error| {
         let text = match error.kind() {
             io::ErrorKind::NotFound => "there is no such file".to_owned(),
@@ -278,8 +302,7 @@ fn load_with(path: &Path, outside: Outside<'_>) -> Result<Config, ConfigErrors> 
     };
     let text = std::fs::read_to_string(path).map_err(|error| unreadable(&error))?;
     let absolute = std::path::absolute(path).map_err(|error| unreadable(&error))?;
-    let directory = absolute.parent().unwrap_or(Path::new("/"));
-    parse_with(&text, &Origin::File(path.to_owned()), directory, outside)
+    Ok((text, absolute.parent().unwrap_or(Path::new("/")).to_owned()))
 }
 
 fn parse_with(

@@ -133,7 +133,10 @@ impl ConfigState {
         &self,
         filters: &proto::QueryCertificatesFilters,
     ) -> Result<proto::ListOfCertificatesByAddress, OrderError> {
-        let mut by_address: BTreeMap<SocketAddr, Vec<proto::CertificateSummary>> = BTreeMap::new();
+        // Listeners without a certificate are named, too.
+        let tls = self.http_listeners().filter(|listener| listener.tls().is_some());
+        let mut by_address: BTreeMap<SocketAddr, Vec<proto::CertificateSummary>> =
+            tls.map(|listener| (listener.key().address, Vec::new())).collect();
         let domain = filters.domain.as_deref().map(str::to_ascii_lowercase);
         for certificate in self.filtered_certificates(filters)? {
             let fingerprint = certificate.fingerprint().to_string();

@@ -67,7 +67,10 @@ fn render_full(answers: &[(&str, &ClusterInformations)], width: Option<usize>) -
         Section::new("HTTPS frontends", HTTP_HEAD),
         Section::new("TCP frontends", &["cluster id", "address", "sni", "alpn", "tags"]),
         Section::new("UDP frontends", &["cluster id", "address", "tags"]),
-        Section::new("Backends", &["cluster id", "backend id", "address", "weight", "backup", "sticky id"]),
+        Section::new(
+            "Backends",
+            &["cluster id", "backend id", "address", "weight", "backup", "sticky id", "draining"],
+        ),
     ];
     for (column, (_, clusters)) in answers.iter().enumerate() {
         let [configurations, http, https, tcp, udp, backends] = &mut sections;
@@ -169,6 +172,7 @@ fn backend_row(backend: &AddBackend) -> Vec<String> {
         weight.to_string(),
         backend.backup.unwrap_or_default().to_string(),
         backend.sticky_id.clone().unwrap_or_default(),
+        if backend.draining() { "yes" } else { "" }.to_owned(),
     ]
 }
 

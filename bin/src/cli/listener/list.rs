@@ -3,12 +3,36 @@
 use std::collections::BTreeSet;
 
 use kakehi_command::proto::{
-    ClientAuthMode, ForwardedHeaders, HttpListenerConfig, HttpsListenerConfig, ListenersList, SocketAddress,
-    TraceContext,
+    ClientAuthMode, ForwardedHeaders, HttpListenerConfig, HttpsListenerConfig, ListenersList, OverLimit,
+    RateLimit, SocketAddress, TraceContext,
 };
 
 use super::super::table::Table;
 use super::super::values::address_text;
+
+/// What limits a listener of any kind: names and values of those that are set.
+macro_rules! limits {
+    ($listener:expr) => {{
+        let listener = $listener;
+        let rates = listener.rate_limits.as_ref().map(|rates| rates.values.as_slice()).unwrap_or_default();
+        let rates: Vec<String> = rates.iter().map(rate).collect();
+        let closes = listener.over_limit.map(|_| match listener.over_limit() {
+            OverLimit::Close => "close".to_owned(),
+            OverLimit::Answer => "answer".to_owned(),
+        });
+        [
+            ("expect proxy from", text_of(&listener.expect_proxy_from)),
+            ("max connections", listener.max_connections.map(|value| value.to_string())),
+            (
+                "max connections per source",
+                listener.max_connections_per_source.map(|value| value.to_string()),
+            ),
+            ("max accept rate", listener.max_accept_rate.map(|value| format!("{value} a second"))),
+            ("rate limits", text_of(&rates)),
+            ("over limit", closes),
+        ]
+    }};
+}
 
 /// A table for each HTTP and HTTPS listener, and one for all of each other kind.
 pub(in super::super) fn render(list: &ListenersList, width: Option<usize>) -> String {
@@ -30,6 +54,7 @@ pub(in super::super) fn render(list: &ListenersList, width: Option<usize>) -> St
             seconds(listener.back_timeout),
             seconds(listener.connect_timeout),
             listener.tls.as_ref().map_or("passed on", ended).to_owned(),
+            in_a_line(limits!(listener)),
             listener.active.to_string(),
         ]);
     }
@@ -61,8 +86,16 @@ fn ended(tls: &HttpsListenerConfig) -> &'static str {
     }
 }
 
-const TCP_HEAD: [&str; 7] =
-    ["address", "public address", "front timeout", "back timeout", "connect timeout", "tls", "active"];
+const TCP_HEAD: [&str; 8] = [
+    "address",
+    "public address",
+    "front timeout",
+    "back timeout",
+    "connect timeout",
+    "tls",
+    "limits",
+    "active",
+];
 const SIMPLE_HEAD: [&str; 5] = ["address", "public address", "front timeout", "back timeout", "active"];
 
 fn http_table(listener: &HttpListenerConfig) -> Table {
@@ -88,6 +121,7 @@ fn http_table(listener: &HttpListenerConfig) -> Table {
     optional(&mut table, "max request line", listener.max_request_line.as_ref());
     optional(&mut table, "max body bytes", listener.max_body_bytes.as_ref());
     optional(&mut table, "min transfer rate", listener.min_transfer_rate.as_ref());
+    limited(&mut table, &limits!(listener));
     let answers = Some(answered(listener)).filter(|answers| !answers.is_empty());
     optional(&mut table, "answers", answers.as_ref());
     table
@@ -144,7 +178,35 @@ fn https_table(listener: &HttpsListenerConfig) -> Table {
     optional(&mut table, "max early data", listener.max_early_data.as_ref());
     optional(&mut table, "handshake timeout", listener.handshake_timeout.map(seconds).as_ref());
     optional(&mut table, "max handshakes per source", listener.max_handshakes_per_source.as_ref());
+    let trusted = Some(listener.trusted_proxies.join(", ")).filter(|trusted| !trusted.is_empty());
+    optional(&mut table, "trusted proxies", trusted.as_ref());
+    optional(&mut table, "tunnel timeout", listener.tunnel_timeout.map(seconds).as_ref());
+    optional(&mut table, "max request line", listener.max_request_line.as_ref());
+    optional(&mut table, "max body bytes", listener.max_body_bytes.as_ref());
+    optional(&mut table, "min transfer rate", listener.min_transfer_rate.as_ref());
+    limited(&mut table, &limits!(listener));
     table
+}
+
+fn limited(table: &mut Table, limits: &[(&str, Option<String>); 6]) {
+    limits.iter().for_each(|(name, value)| optional(table, name, value.as_ref()));
+}
+
+/// Those that are set, for one cell.
+fn in_a_line(limits: [(&str, Option<String>); 6]) -> String {
+    let set = limits.into_iter().filter_map(|(name, value)| Some(format!("{name}: {}", value?)));
+    set.collect::<Vec<_>>().join("; ")
+}
+
+/// `None` if there are none.
+fn text_of(values: &[String]) -> Option<String> {
+    (!values.is_empty()).then(|| values.join(", "))
+}
+
+/// As `--rate-limit` takes it.
+fn rate(limit: &RateLimit) -> String {
+    let burst = limit.burst.map(|burst| format!("/{burst}"));
+    format!("{}={}{}", limit.key, limit.rate, burst.unwrap_or_default())
 }
 
 fn listed(table: &mut Table, name: &str, values: &str) {

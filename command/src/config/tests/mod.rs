@@ -528,6 +528,23 @@ fn files_are_loaded_relative_to_their_directory() {
     let settings = load_settings(&path).expect("names are not looked up for settings");
     assert_eq!(settings.command_socket, directory.path().join("kakehi.sock"));
     assert_eq!(settings.orders, []);
+    assert_eq!(settings.ctl_command_timeout, Some(Duration::from_secs(1)));
+
+    // What stands before the first table is all that a client needs; a line in a list or a text begins none.
+    for (text, fits) in [
+        ("ctl_command_timeout = 7\ncommand_socket = \"x\"\n[clusters.a]\nnonsense", true),
+        ("ctl_command_timeout = 7\ncommand_allowed_uids = [\n1,\n2]\ncommand_socket = \"x\"\n", true),
+        ("command_socket = \"\"\"\\\n[x\"\"\"\nctl_command_timeout = 7\n", true),
+        ("command_socket = \"\"\"\\\n[x\"\"\"\nctl_command_timeout = 7\n[clusters.a]\nnonsense", false),
+        ("ctl_command_timeout = \"x\"\ncommand_socket = \"x\"\n[clusters.a]\nnonsense", false),
+    ] {
+        std::fs::write(&path, text).expect("written");
+        match load_settings(&path) {
+            Ok(settings) if fits => assert_eq!(settings.ctl_command_timeout, Some(Duration::from_millis(7))),
+            Err(_) if !fits => {}
+            other => panic!("{text}: {other:?}"),
+        }
+    }
 
     std::fs::write(&path, [0xff]).expect("written");
     assert_eq!(load(&path).expect_err("no text").errors[0].text, "the file is not UTF-8 text");
