@@ -178,8 +178,10 @@ impl Client {
                 let sent = world.sent_by_actor(live.id) + (live.script.unsent() - early) as u64;
                 ledger.seen[id].tunnel.front = Some(Base { connection: live.id, sent, got: u64::MAX });
             }
-            // Who has to wait, and might ask for more, is not to end its direction.
-            let may_end = ledger.rules.narrow.is_none() || (self.depth == 1 && live.last_asked);
+            // Who has to wait, and might ask for more, is not to end its direction. An upgrade does not say that it is the
+            // last.
+            let says_last = !ledger.plans[id].request.keep_alive;
+            let may_end = ledger.rules.narrow.is_none() || (self.depth == 1 && says_last);
             if self.queue.is_empty() && self.half_closes && may_end && !ledger.plans[id].switches() {
                 live.script.push(Act::Finish);
             }
