@@ -1,7 +1,8 @@
 //! Finding the workers of a main process that was killed, and hearing from them all that it takes to go on.
 //!
-//! Before there is a loop, so it waits, each time with a deadline. A worker that does not answer is ended: nobody could
-//! tell it anything, and its slot gets another one. All else that is wrong ends the start and leaves the workers be.
+//! Before there is a loop, so it waits, each time with a deadline. A worker that does not answer is ended, if another one
+//! does: nobody could tell it anything, and its slot gets another one. All else that is wrong ends the start and leaves
+//! the workers be. If none answers, their state would be lost with them, and it may be the machine that hangs.
 
 use std::fs::File;
 use std::io;
@@ -23,6 +24,9 @@ use super::rendezvous::{Place, Rendezvous};
 use super::testament;
 use crate::process::child::Process;
 use crate::process::descriptors;
+
+/// Each worker is listened to for so long at least: it was asked at the same time as those before it.
+const LOOK_MIN: Duration = Duration::from_millis(100);
 
 /// How long the kernel may take to end a process that was killed.
 const END_MAX: Duration = Duration::from_secs(5);
@@ -118,6 +122,12 @@ pub(in super::super) fn find(rendezvous: &Rendezvous, patience: Duration) -> Res
                 return Err(format!("{}: {why}; mend that, {remedy}", asked.place.words()));
             }
         }
+    }
+    if heard.is_empty() && !silent.is_empty() {
+        return Err(format!(
+            "none of them answers within {patience:?} (worker_timeout), and the state is theirs: start again, {remedy} \
+             (with -9 if they hang), which starts from the configuration"
+        ));
     }
     for Heard { asked, orphan, .. } in &heard {
         check_version(&orphan.version, orphan.protocol)
@@ -246,7 +256,8 @@ impl Asked {
     ) -> Result<from_worker::Message, Mute> {
         loop {
             let Some(channel) = &mut self.channel else { return Err(Mute::Silent) };
-            let left = deadline.saturating_duration_since(now());
+            // Others may have used up the time: what has come is heard all the same.
+            let left = deadline.saturating_duration_since(now()).max(LOOK_MIN);
             match channel.receive_deadline(Some(left)) {
                 Ok(FromWorker { message: Some(message) }) if is_it(&message) => return Ok(message),
                 Ok(FromWorker { message: Some(message) }) if self.said.len() < SAID_MAX => {
