@@ -446,6 +446,9 @@ fn who_waits_keeps_no_buffers_from_who_is_served() {
     first.send(format!("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {}\r\n\r\n", body.len()));
     await_metric(&proxy, "cluster.in_flight", 1);
     let mut others: Vec<Client> = (0..30).map(|_| ask(proxy.address(), "/")).collect();
+    // A quarter and a sixteenth of the buffers are not for requests.
+    let mut command = proxy.command();
+    await_true("those that wait hold all buffers", || command.metric("buffer.in_use") >= 11);
     // The body needs a buffer of those that wait for its end.
     gate.answer(31);
     first.send(&body);
