@@ -261,9 +261,7 @@ impl AccessLog {
         self.ring = Ring::new(settings.buffer_bytes.max(RECORD_BYTES_MAX));
         self.line = vec![0; RECORD_BYTES_MAX].into();
         self.heading = match settings.format {
-            Format::Text { colored } => {
-                Some(text::Heading::new(std::process::id(), &settings.tag, colored))
-            }
+            Format::Text { colored } => Some(text::Heading::new(std::process::id(), &settings.tag, colored)),
             Format::Json | Format::Protobuf => None,
         };
         self.settings = Some(settings);
