@@ -435,6 +435,44 @@ fn the_body_waits_with_its_client() {
 }
 
 #[test]
+fn who_waits_keeps_no_buffers_from_who_is_served() {
+    let backend = Backend::start(|exchange| {
+        exchange.body_digest()?;
+        if exchange.head.target == "/chat" {
+            exchange
+                .write("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\n")?;
+            let said = exchange.read_some()?;
+            exchange.write(said)?;
+            exchange.await_close();
+            return Ok(After::Close);
+        }
+        exchange.answer("done").map(|()| After::KeepAlive)
+    });
+    let keys = "max_connections = 1\nmax_queue = 100\nqueue_timeout_ms = 600000";
+    let builder = Proxy::builder().workers(1).setting("max_buffers = 16");
+    let proxy = builder.cluster_with("a", keys, HOST, &[backend.address()]).start();
+    let mut chat = Client::connect(proxy.address());
+    chat.send("GET /chat HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\n");
+    assert_eq!(chat.read_head().expect("a head").status, 101);
+    let mut others: Vec<Client> = (0..30).map(|_| ask(proxy.address(), "/")).collect();
+    // A quarter and a sixteenth of the buffers are not for requests.
+    let mut command = proxy.command();
+    await_true("those that wait hold all buffers", || command.metric("buffer.in_use") >= 11);
+    // What is said needs a buffer of those that wait for the end of the chat.
+    chat.send("hi");
+    assert_eq!(chat.read_some().expect("an echo"), b"hi");
+    drop(chat);
+    let statuses: Vec<u16> = others.iter_mut().map(|client| answer_of(client).status()).collect();
+    let served = statuses.iter().filter(|status| **status == 200).count();
+    let refused = statuses.iter().filter(|status| **status == 503).count();
+    assert!(served > 0 && served + refused == others.len(), "{statuses:?}");
+    assert!(refused > 0, "there was room for all: the test tests nothing");
+    assert_eq!(usize::try_from(command.metric("queue.evicted")).ok(), Some(refused));
+    check_nothing_is_counted(&proxy);
+    proxy.stop();
+}
+
+#[test]
 fn tcp_connections_wait_too() {
     let backend = TcpBackend::echo("hello");
     let listener = free_address();

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use kakehi_command::proto::HttpsListenerConfig;
 use kakehi_command::proto::request::RequestType;
 use kakehi_e2e::address::free_address;
 use kakehi_e2e::deadline::await_value;
@@ -22,13 +23,17 @@ struct Site {
 }
 
 fn site(settings: &str, per_source: Option<u32>) -> Site {
+    site_with(settings, |listener| listener.max_handshakes_per_source = per_source)
+}
+
+fn site_with(settings: &str, set: impl FnOnce(&mut HttpsListenerConfig)) -> Site {
     let proxy = Proxy::builder().workers(1).without_listener().setting(settings).start();
     let mut command = proxy.command();
     let address = free_address();
     let authority = Authority::default();
     let backend = Backend::named("a");
     let mut listener = requests::https_listener(address);
-    listener.max_handshakes_per_source = per_source;
+    set(&mut listener);
     command.ok(RequestType::AddHttpsListener(listener));
     command.ok(requests::activate_https_listener(address));
     command.ok(requests::add_cluster("a"));
@@ -85,6 +90,36 @@ fn one_source_does_not_take_all() {
         TlsClient::over(&site.authority.client().config(), socket, "a.test").expect("another one");
     assert_eq!(client.get("a.test", "/").expect("an answer").text(), "a");
     drop(idle);
+    site.proxy.stop();
+}
+
+#[test]
+fn a_listener_s_connections_and_those_of_one_source_are_limited_before_the_handshake() {
+    let site = site_with("", |listener| {
+        listener.max_connections = Some(5);
+        listener.max_connections_per_source = Some(3);
+    });
+    let config = site.authority.client().config();
+    let (greedy, other) = (Ipv4Addr::new(127, 9, 8, 1), Ipv4Addr::new(127, 9, 8, 2));
+    let served = |source| {
+        let socket = connect_from(source, site.address).expect("accepted");
+        let mut client = TlsClient::over(&config, socket, "a.test").expect("within the limits");
+        assert_eq!(client.get("a.test", "/").expect("an answer").text(), "a");
+        client
+    };
+    let mut of_greedy: Vec<_> = (0..3).map(|_| served(greedy)).collect();
+    assert_eq!(told(&connect_from(greedy, site.address).expect("accepted")), REFUSED);
+    assert_eq!(site.metric("listener.over_source"), 1);
+    let of_other: Vec<_> = (0..2).map(|_| served(other)).collect();
+    assert_eq!(told(&connect_from(other, site.address).expect("accepted")), REFUSED);
+    assert_eq!(site.metric("listener.over_connections"), 1);
+    // Who is served stays served, and a place that is left is another's.
+    for client in &mut of_greedy {
+        assert_eq!(client.get("a.test", "/").expect("an answer").text(), "a");
+    }
+    drop(of_other);
+    await_value("places", || (site.metric("client.connections") == 3).then_some(()));
+    drop(served(other));
     site.proxy.stop();
 }
 

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use super::Record;
-use super::out::{Out, bytes_max, is_control};
+use super::out::{Escaping, Out, bytes_max, is_control};
 use super::time::Clock;
+use super::{Record, micros};
 
-pub(super) fn write(out: &mut Out<'_>, record: &Record<'_>, clock: &mut Clock, worker: u32) {
+const TEXT: Escaping = Escaping { escape, space: b' ' };
+
+pub(super) fn write(out: &mut Out<'_>, record: &Record<'_>, clock: &Clock, worker: u32) {
     out.raw(r#"{"time":""#);
     clock.write(out);
     out.raw(r#"","session_id":""#);
@@ -59,16 +61,16 @@ pub(super) fn write(out: &mut Out<'_>, record: &Record<'_>, clock: &mut Clock, w
     }
     if let Some(tags) = record.tags.filter(|tags| !tags.is_empty()) {
         out.raw(r#","tags":{"#);
-        let start = out.0.len();
+        let start = out.len();
         for (key, value) in tags {
-            let left = bytes_max::TAGS.saturating_sub(out.0.len() - start);
+            let left = bytes_max::TAGS.saturating_sub(out.len() - start);
             if left < key.len() + 16 {
                 break;
             }
-            out.raw(if out.0.len() > start { ",\"" } else { "\"" });
-            out.text(key.as_bytes(), left / 2, escape);
+            out.raw(if out.len() > start { ",\"" } else { "\"" });
+            out.text(key.as_bytes(), left / 2, &TEXT);
             out.raw("\":\"");
-            out.text(value.as_bytes(), left / 2, escape);
+            out.text(value.as_bytes(), left / 2, &TEXT);
             out.raw("\"");
         }
         out.raw("}");
@@ -86,7 +88,7 @@ fn text(out: &mut Out<'_>, member: &str, text: &[u8], bytes_max: usize) {
         return;
     }
     out.raw(member);
-    out.text(text, bytes_max, escape);
+    out.text(text, bytes_max, &TEXT);
     out.raw("\"");
 }
 
@@ -97,7 +99,7 @@ fn number(out: &mut Out<'_>, member: &str, number: u64) {
 
 fn time(out: &mut Out<'_>, member: &str, time: Option<Duration>) {
     if let Some(time) = time {
-        number(out, member, u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+        number(out, member, micros(time));
     }
 }
 

@@ -85,6 +85,11 @@ impl Redaction {
     pub const KEYS: [&'static str; 9] =
         ["client", "client.host", "host", "path", "path.query", "user_agent", "x_request_id", "sni", "tags"];
 
+    /// Whether nothing is left out.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Leaves out what this key names; false if there is no such key.
     pub fn add(&mut self, key: &str) -> bool {
         let flag = match key {
@@ -219,9 +224,11 @@ pub struct AccessLog {
     settings: Option<Settings>,
     sink: Option<LogSink>,
     ring: Ring,
-    line: Vec<u8>,
+    /// A record is put together here, of [`RECORD_BYTES_MAX`] bytes once it is on.
+    line: Box<[u8]>,
     clock: Clock,
-    pid: u32,
+    /// Of lines of text.
+    heading: Option<text::Heading>,
     /// Sessions that were named.
     sessions: u64,
     /// What session ids are mixed with.
@@ -239,9 +246,9 @@ impl AccessLog {
             settings: None,
             sink: None,
             ring: Ring::default(),
-            line: Vec::new(),
+            line: Box::default(),
             clock: Clock::default(),
-            pid: std::process::id(),
+            heading: None,
             sessions: 0,
             seed,
             due: None,
@@ -252,7 +259,11 @@ impl AccessLog {
     /// Logs from now on, once there is a [sink](Self::set_sink).
     pub fn configure(&mut self, settings: Settings) {
         self.ring = Ring::new(settings.buffer_bytes.max(RECORD_BYTES_MAX));
-        self.line.reserve(RECORD_BYTES_MAX);
+        self.line = vec![0; RECORD_BYTES_MAX].into();
+        self.heading = match settings.format {
+            Format::Text { colored } => Some(text::Heading::new(std::process::id(), &settings.tag, colored)),
+            Format::Json | Format::Protobuf => None,
+        };
         self.settings = Some(settings);
     }
 
@@ -304,20 +315,24 @@ impl AccessLog {
     /// Takes a record.
     pub fn take(&mut self, record: &Record<'_>, now: Instant) -> Kept {
         let Some(settings) = &self.settings else { return Kept::LeftOut };
-        let mut record = *record;
-        redact(&mut record, &settings.redaction);
-        self.line.clear();
-        let mut out = Out(&mut self.line);
-        match settings.format {
-            Format::Text { colored } => {
-                let from = text::From { pid: self.pid, tag: &settings.tag, colored };
-                text::write(&mut out, &record, &mut self.clock, &from);
+        let redacted;
+        let record = if settings.redaction.is_none() {
+            record
+        } else {
+            redacted = redact(*record, &settings.redaction);
+            &redacted
+        };
+        self.clock.tell();
+        let mut out = Out::new(&mut self.line);
+        match (settings.format, &self.heading) {
+            (Format::Text { .. }, Some(heading)) => text::write(&mut out, record, &self.clock, heading),
+            (Format::Protobuf, _) => protobuf::write(&mut out, record, self.clock.now(), &settings.tag),
+            (Format::Json | Format::Text { .. }, _) => {
+                json::write(&mut out, record, &self.clock, settings.worker);
             }
-            Format::Json => json::write(&mut out, &record, &mut self.clock, settings.worker),
-            Format::Protobuf => protobuf::write(&mut out, &record, self.clock.now(), &settings.tag),
         }
-        debug_assert!(self.line.len() < RECORD_BYTES_MAX, "fields are cut so that they fit together");
-        if !self.ring.push(&self.line) {
+        debug_assert!(out.len() < RECORD_BYTES_MAX, "fields are cut so that they fit together");
+        if !self.ring.push(out.written_mut(0)) {
             return Kept::Dropped;
         }
         self.due.get_or_insert(now + BATCH_TIME);
@@ -393,10 +408,13 @@ impl AccessLog {
     }
 }
 
-fn redact(record: &mut Record<'_>, redaction: &Redaction) {
-    if *redaction == Redaction::default() {
-        return;
-    }
+/// Microseconds.
+fn micros(time: Duration) -> u64 {
+    time.as_secs().saturating_mul(1_000_000).saturating_add(time.subsec_micros().into())
+}
+
+#[cold]
+fn redact<'a>(mut record: Record<'a>, redaction: &Redaction) -> Record<'a> {
     if redaction.client {
         record.client = SocketAddr::from(([0, 0, 0, 0], 0));
     } else if redaction.client_host {
@@ -417,7 +435,7 @@ fn redact(record: &mut Record<'_>, redaction: &Redaction) {
     if let Some(tls) = record.tls.as_mut().filter(|_| redaction.sni) {
         tls.sni = "";
     }
-    let Some(http) = &mut record.http else { return };
+    let Some(http) = &mut record.http else { return record };
     if redaction.host {
         http.host = &[];
     }
@@ -432,6 +450,7 @@ fn redact(record: &mut Record<'_>, redaction: &Redaction) {
     if redaction.x_request_id {
         http.x_request_id = &[];
     }
+    record
 }
 
 #[cfg(test)]

@@ -3,15 +3,17 @@
 //! Framing: the length of the message as a varint, the message, two zero bytes.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use super::Record;
-use super::out::{Out, bytes_max};
+use super::out::{Escaping, Out, bytes_max};
+use super::{Record, micros};
+
+/// Whatever it is.
+const ANY: Escaping = Escaping { escape: |_, _| false, space: b' ' };
 
 pub(super) fn write(out: &mut Out<'_>, record: &Record<'_>, unix_ns: u64, tag: &str) {
     // Less than RECORD_BYTES_MAX: two bytes of varint, put in front once it is known.
     out.raw([0, 0]);
-    let start = out.0.len();
+    let start = out.len();
     text(out, 1, record.message.as_bytes(), bytes_max::MESSAGE);
     uint128(out, 2, record.request_id.to_bits());
     text(out, 3, record.cluster.as_bytes(), bytes_max::NAME);
@@ -41,9 +43,9 @@ pub(super) fn write(out: &mut Out<'_>, record: &Record<'_>, unix_ns: u64, tag: &
     number(out, 15, record.bytes_out);
     let http = record.http.unwrap_or_default();
     text(out, 16, http.user_agent, bytes_max::USER_AGENT);
-    let tags_at = out.0.len();
+    let tags_at = out.len();
     for (key, value) in record.tags.into_iter().flatten() {
-        let left = bytes_max::TAGS.saturating_sub(out.0.len() - tags_at);
+        let left = bytes_max::TAGS.saturating_sub(out.len() - tags_at);
         if left < key.len() + 16 {
             break;
         }
@@ -70,10 +72,6 @@ pub(super) fn write(out: &mut Out<'_>, record: &Record<'_>, unix_ns: u64, tag: &
     uint128(out, 30, unix_ns.saturating_sub(nanos).into());
     put_length(out, start);
     out.raw([0, 0]);
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn varint(out: &mut Out<'_>, mut number: u64) {
@@ -107,23 +105,23 @@ fn always(out: &mut Out<'_>, field: u64, bytes: &[u8]) {
 
 /// Two bytes of varint, whatever the length: not the shortest form, which nobody asks for.
 fn put_length(out: &mut Out<'_>, start: usize) {
-    let length = (out.0.len() - start) as u64;
-    if let Some(place) = out.0.get_mut(start - 2..start) {
-        place.copy_from_slice(&[low_bits(length) | 0x80, low_bits(length >> 7)]);
+    let length = (out.len() - start) as u64;
+    if let Some(place) = out.written_mut(start - 2).first_chunk_mut::<2>() {
+        *place = [low_bits(length) | 0x80, low_bits(length >> 7)];
     }
 }
 
 fn nested(out: &mut Out<'_>, field: u64, write: impl FnOnce(&mut Out<'_>)) {
     key(out, field, 2);
     out.raw([0, 0]);
-    let start = out.0.len();
+    let start = out.len();
     write(out);
     put_length(out, start);
 }
 
 fn text(out: &mut Out<'_>, field: u64, text: &[u8], bytes_max: usize) {
     if !text.is_empty() {
-        nested(out, field, |out| out.text(text, bytes_max, |_, _| false));
+        nested(out, field, |out| out.text(text, bytes_max, &ANY));
     }
 }
 

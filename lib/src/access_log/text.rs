@@ -9,126 +9,121 @@
 
 use std::time::Duration;
 
-use super::out::{Out, bytes_max, escape_control};
+use super::out::{Escaping, Out, bytes_max, escape_control};
 use super::time::Clock;
-use super::{Http, Record};
+use super::{Http, Record, micros};
 
-/// Who writes.
-pub(super) struct From<'a> {
-    pub(super) pid: u32,
-    pub(super) tag: &'a str,
-    pub(super) colored: bool,
+/// Fields between spaces.
+const WORD: Escaping = Escaping { escape: escape_control, space: b'_' };
+
+/// A field at the end of a line.
+const LINE: Escaping = Escaping { escape: escape_control, space: b' ' };
+
+/// What stands between the time and the ids: made once.
+#[derive(Debug)]
+pub(super) struct Heading {
+    good: Box<[u8]>,
+    failed: Box<[u8]>,
 }
 
-pub(super) fn write(out: &mut Out<'_>, record: &Record<'_>, clock: &mut Clock, from: &From<'_>) {
-    clock.write(out);
-    out.raw(" ");
-    out.number(clock.now());
-    out.raw(" ");
-    out.number(from.pid.into());
-    let level = if record.failed { "ERROR-ACCESS" } else { "INFO-ACCESS" };
-    let (before, after) = match (from.colored, record.failed) {
-        (false, _) => (" ", " "),
-        (true, true) => (" \x1b[31m", "\x1b[0m "),
-        (true, false) => (" \x1b[32m", "\x1b[0m "),
-    };
-    out.raw(before);
-    out.raw(level);
-    out.raw(after);
-    out.raw(from.tag);
-    out.raw("\t[");
+impl Heading {
+    /// Of a process.
+    pub(super) fn new(pid: u32, tag: &str, colored: bool) -> Self {
+        let with = |level: &str, colour: &str| {
+            let (before, after) = if colored { (colour, "\x1b[0m") } else { ("", "") };
+            format!(" {pid} {before}{level}{after} {tag}\t[").into_bytes().into()
+        };
+        Self { good: with("INFO-ACCESS", "\x1b[32m"), failed: with("ERROR-ACCESS", "\x1b[31m") }
+    }
+}
+
+pub(super) fn write(out: &mut Out<'_>, record: &Record<'_>, clock: &Clock, heading: &Heading) {
+    clock.write_both(out);
+    out.raw(if record.failed { &heading.failed } else { &heading.good });
     out.raw(record.session_id.as_bytes());
-    out.raw(" ");
+    out.raw(b" ");
     out.raw(record.request_id.as_bytes());
-    out.raw(" ");
+    out.raw(b" ");
     word(out, record.cluster.as_bytes(), bytes_max::NAME);
-    out.raw(" ");
+    out.raw(b" ");
     word(out, record.backend.as_bytes(), bytes_max::NAME);
-    out.raw("] ");
+    out.raw(b"] ");
     match record.client.port() == 0 && record.client.ip().is_unspecified() {
-        true => out.raw("-"),
+        true => out.raw(b"-"),
         false => out.address(record.client),
     }
-    out.raw(" ");
+    out.raw(b" ");
     match record.backend_address {
         Some(address) => out.address(address),
-        None => out.raw("-"),
+        None => out.raw(b"-"),
     }
-    out.raw(" ");
+    out.raw(b" ");
     for time in [Some(record.request_time), record.service_time, record.response_time] {
         duration(out, time);
-        out.raw("/");
+        out.raw(b"/");
     }
     // Round trips are not measured.
-    out.raw("-/- ");
+    out.raw(b"-/- ");
     out.number(record.bytes_in);
-    out.raw(" ");
+    out.raw(b" ");
     out.number(record.bytes_out);
-    out.raw(" [");
+    out.raw(b" [");
     let http = record.http.unwrap_or_default();
-    let tags_at = out.0.len();
+    let tags_at = out.len();
     for (key, value) in record.tags.into_iter().flatten() {
-        let left = bytes_max::TAGS.saturating_sub(out.0.len() - tags_at);
+        let left = bytes_max::TAGS.saturating_sub(out.len() - tags_at);
         if left < key.len() + 8 {
             break;
         }
-        if out.0.len() > tags_at {
-            out.raw(", ");
+        if out.len() > tags_at {
+            out.raw(b", ");
         }
-        out.text(key.as_bytes(), left / 2, escape_word);
-        out.raw("=");
-        out.text(value.as_bytes(), left / 2, escape_word);
+        out.text(key.as_bytes(), left / 2, &WORD);
+        out.raw(b"=");
+        out.text(value.as_bytes(), left / 2, &WORD);
     }
     if !http.user_agent.is_empty() {
-        if out.0.len() > tags_at {
-            out.raw(", ");
+        if out.len() > tags_at {
+            out.raw(b", ");
         }
-        out.raw("user-agent=");
-        out.text(http.user_agent, bytes_max::USER_AGENT, escape_word);
+        out.raw(b"user-agent=");
+        out.text(http.user_agent, bytes_max::USER_AGENT, &WORD);
     }
-    if out.0.len() == tags_at {
-        out.raw("-");
+    if out.len() == tags_at {
+        out.raw(b"-");
     }
     // No traces are kept: OpenTelemetry is Sōzu's.
-    out.raw("] None ");
+    out.raw(b"] None ");
     out.raw(record.protocol);
     let Http { method, host, path, status, .. } = http;
     for (text, most) in [(host, bytes_max::HOST), (method, bytes_max::METHOD), (path, bytes_max::PATH)] {
-        out.raw(" ");
+        out.raw(b" ");
         word(out, text, most);
     }
-    out.raw(" ");
+    out.raw(b" ");
     match status {
         Some(status) => out.number(status.into()),
-        None => out.raw("-"),
+        None => out.raw(b"-"),
     }
     if !record.message.is_empty() {
-        out.raw(" | ");
-        out.text(record.message.as_bytes(), bytes_max::MESSAGE, escape_control);
+        out.raw(b" | ");
+        out.text(record.message.as_bytes(), bytes_max::MESSAGE, &LINE);
     }
-    out.raw("\n");
+    out.raw(b"\n");
 }
 
 /// A text without spaces; `-` if there is none.
 fn word(out: &mut Out<'_>, text: &[u8], bytes_max: usize) {
     if text.is_empty() {
-        return out.raw("-");
+        return out.raw(b"-");
     }
-    out.text(text, bytes_max, escape_word);
-}
-
-fn escape_word(out: &mut Out<'_>, character: char) -> bool {
-    if character == ' ' {
-        out.raw("_");
-        return true;
-    }
-    escape_control(out, character)
+    out.text(text, bytes_max, &WORD);
 }
 
 /// In µs below 10 ms, in ms below 10 s, else in seconds.
 fn duration(out: &mut Out<'_>, time: Option<Duration>) {
-    let Some(time) = time else { return out.raw("-") };
-    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let Some(time) = time else { return out.raw(b"-") };
+    let micros = micros(time);
     let (number, unit) = match micros {
         0..10_000 => (micros, "µs"),
         10_000..10_000_000 => (micros / 1_000, "ms"),

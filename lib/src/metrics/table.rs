@@ -75,6 +75,7 @@ metrics! {
     QueueServed "queue.served" Count Requests "Requests and TCP connections that had to wait, and then had their turn."
     QueueFull "queue.full" Count Requests "Requests and TCP connections refused because their cluster was full, and so was its queue (max_queue)."
     QueueTimeouts "queue.timeouts" Count Requests "Requests and TCP connections refused because they had waited for too long (queue_timeout_ms)."
+    QueueEvicted "queue.evicted" Count Requests "Requests refused while they waited, because their buffers were needed (max_buffers)."
     QueueAbandoned "queue.abandoned" Count Requests "Requests and TCP connections whose client left while they waited."
 
     // The PROXY protocol.

@@ -411,11 +411,25 @@ impl<N: Network> Worker<N> {
                 if current && self.shared.now.saturating_duration_since(since) < hold.age_min() {
                     break;
                 }
+                if current && hold == Hold::Line {
+                    return self.evict_from_line();
+                }
                 self.shared.held_up[hold as usize].pop_front();
                 if current {
                     self.dispatch(index, |session, shared| session.evict(hold, shared));
                     return true;
                 }
+            }
+        }
+        false
+    }
+
+    /// Of those that wait in line the one that came last: who came first is served first.
+    fn evict_from_line(&mut self) -> bool {
+        while let Some(entry) = self.shared.held_up[Hold::Line as usize].pop_back() {
+            if is_held_up(&self.sessions, Hold::Line, entry) {
+                self.dispatch(entry.0, |session, shared| session.evict(Hold::Line, shared));
+                return true;
             }
         }
         false

@@ -145,18 +145,20 @@ pub enum Hold {
     Stall,
     /// A part of a TLS record came, or went.
     Record,
+    /// The request waits in line for room at its cluster, which may be taken by one that waits for a buffer.
+    Line,
 }
 
 impl Hold {
     /// All of them, those that are given up first.
-    pub const ALL: [Hold; 4] = [Hold::HalfHead, Hold::Unused, Hold::Stall, Hold::Record];
+    pub const ALL: [Hold; 5] = [Hold::HalfHead, Hold::Unused, Hold::Stall, Hold::Record, Hold::Line];
 
     /// How long a session may be held up before its buffers are given to others, if there are no more: a
     /// client on a bad line is silent for that long.
     pub fn age_min(self) -> Duration {
         match self {
             Self::HalfHead => Duration::from_millis(500),
-            Self::Unused | Self::Stall | Self::Record => Duration::from_secs(1),
+            Self::Unused | Self::Stall | Self::Record | Self::Line => Duration::from_secs(1),
         }
     }
 

@@ -54,7 +54,7 @@ pub(super) struct Stats {
 }
 
 /// What must happen now and then: what never happens is not tested.
-pub(super) const WATCHED: [Metric; 22] = [
+pub(super) const WATCHED: [Metric; 23] = [
     Metric::TlsHandshakeTimeouts,
     Metric::TlsBroken,
     Metric::TlsHandshakesCapped,
@@ -77,6 +77,7 @@ pub(super) const WATCHED: [Metric; 22] = [
     Metric::QueueFull,
     Metric::QueueTimeouts,
     Metric::QueueAbandoned,
+    Metric::QueueEvicted,
 ];
 
 impl super::Tally for Stats {

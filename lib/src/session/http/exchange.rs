@@ -83,6 +83,8 @@ pub(super) struct Exchange {
     place: Option<PlaceKey>,
     /// Until when it waits, once it had to.
     waits_until: Option<Instant>,
+    /// When it took its place in line.
+    lined_up: Option<Instant>,
     /// That was a fresh one: only to a backend on which the request was not tried.
     elsewhere: bool,
     /// Nothing may follow it: no request, and no tunnel.
@@ -110,6 +112,7 @@ impl Exchange {
             replayed: false,
             place: None,
             waits_until: None,
+            lined_up: None,
             elsewhere: false,
             last: false,
             times,
@@ -134,14 +137,20 @@ impl Exchange {
     }
 
     /// It waits there from now on, and until then at most; less if it waited before.
-    pub(super) fn wait_in(&mut self, place: PlaceKey, until: Instant) {
+    pub(super) fn wait_in(&mut self, place: PlaceKey, until: Instant, now: Instant) {
         self.place = Some(place);
+        self.lined_up = Some(now);
         self.waits_until.get_or_insert(until);
     }
 
     /// Where it waits, and until when, if it does.
     pub(super) fn waits(&self) -> Option<(PlaceKey, Instant)> {
         self.place.zip(self.waits_until)
+    }
+
+    /// Since when it waits, if it does.
+    pub(super) fn lined_up(&self) -> Option<Instant> {
+        self.lined_up.filter(|_| self.place.is_some())
     }
 
     /// It does not wait any more. Gives the place that is to be left.

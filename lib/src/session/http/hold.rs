@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::answer::Refusal;
+use super::exchange::Exchange;
 use super::{Drive, HttpSession, Stage, Step};
 use crate::metrics::Metric;
 use crate::net::buffers::Use;
@@ -71,6 +72,10 @@ impl<S: Stream> HttpSession<S> {
             Hold::Unused => self.unused == Some((since, self.request.body_bytes)) && self.holds_unused(),
             Hold::Stall => self.stall == Some((since, self.response.written)) && self.stalls(),
             Hold::Record => self.record == Some((since, self.moved())) && self.front.holds_record(),
+            Hold::Line => {
+                self.stage == Stage::Waiting
+                    && self.exchange.as_ref().and_then(Exchange::lined_up) == Some(since)
+            }
         }
     }
 
@@ -101,6 +106,18 @@ impl<S: Stream> HttpSession<S> {
             self.cut(shared);
             self.finish(shared);
             return Drive::Finished;
+        }
+        if hold == Hold::Line {
+            return match self.evict_from_line(shared) {
+                Step::End => {
+                    self.finish(shared);
+                    Drive::Finished
+                }
+                Step::Again | Step::Wait | Step::Yield => {
+                    shared.give_back(&mut self.request.head);
+                    self.drive(shared)
+                }
+            };
         }
         shared.metrics.incr(Metric::HalfHeadsEvicted);
         let text = "too many requests are half sent: this one took longest";

@@ -8,8 +8,8 @@ use super::exchange::{Exchange, Trouble};
 use super::{HttpSession, Stage, Step};
 use crate::metrics::Metric;
 use crate::net::{Network, Stream};
-use crate::session::Shared;
 use crate::session::waiting::At;
+use crate::session::{Hold, Shared};
 
 impl<S: Stream> HttpSession<S> {
     /// There is no room for the request: it waits, if it may.
@@ -18,7 +18,8 @@ impl<S: Stream> HttpSession<S> {
         let at = if exchange.had_its_turn() { At::Front } else { At::Back };
         match shared.line_up(exchange.cluster(), self.index, at) {
             Some((place, until)) => {
-                exchange.wait_in(place, until);
+                exchange.wait_in(place, until, shared.now);
+                shared.held_up[Hold::Line as usize].push_back((self.index, shared.now));
                 if self.request.is_drained() {
                     shared.give_back(&mut self.request.bytes);
                 }
@@ -64,6 +65,15 @@ impl<S: Stream> HttpSession<S> {
     pub(super) fn expire_wait<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
         shared.metrics.incr(Metric::QueueTimeouts);
         self.refuse_busy("the cluster had as much in flight as it may for too long", shared)
+    }
+
+    /// Others need the buffers that it waits with.
+    pub(super) fn evict_from_line<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
+        shared.metrics.incr(Metric::QueueEvicted);
+        self.refuse_busy(
+            "the cluster has as much in flight as it may, and there are no buffers to wait with",
+            shared,
+        )
     }
 
     fn refuse_busy<N: Network<Stream = S>>(&mut self, message: &'static str, shared: &mut Shared<N>) -> Step {

@@ -55,7 +55,7 @@ impl<S: Stream> TcpSession<S> {
     pub fn is_held_up(&self, hold: Hold, since: Instant) -> bool {
         match hold {
             Hold::HalfHead => self.since == since && self.is_half_hello(),
-            Hold::Unused => false,
+            Hold::Unused | Hold::Line => false,
             Hold::Stall => self.stall == Some((since, self.written())) && self.stalls(),
             Hold::Record => self.record == Some((since, self.moved())) && self.holds_record(),
         }
@@ -65,7 +65,7 @@ impl<S: Stream> TcpSession<S> {
     pub fn evict<N: Network<Stream = S>>(&mut self, hold: Hold, shared: &mut Shared<N>) -> Drive {
         let step = match hold {
             Hold::HalfHead => self.refuse(Refusal::Evicted, shared),
-            Hold::Unused | Hold::Stall | Hold::Record => {
+            Hold::Unused | Hold::Stall | Hold::Record | Hold::Line => {
                 shared.metrics.incr(match hold {
                     Hold::Record => Metric::TlsRecordsEvicted,
                     _ => Metric::TcpEvicted,

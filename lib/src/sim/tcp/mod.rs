@@ -258,6 +258,8 @@ impl Run {
                 None if self.clients.is_empty() && self.guests.is_empty() && self.backends.is_empty() => {
                     return Ok(());
                 }
+                // Guests wait for a listener that no change of this run turns on again.
+                None if self.engine.world.borrow().paused => self.turn_listener()?,
                 None => return Err(format!("stuck: {:?} {:?}", self.clients.first(), self.backends.first())),
             }
         }
