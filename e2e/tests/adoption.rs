@@ -185,7 +185,8 @@ fn a_change_that_was_acknowledged_is_there() {
 #[test]
 fn a_worker_that_missed_the_last_change_is_told() {
     let backend = Backend::named("hello");
-    let mut proxy = builder(&backend).start();
+    // All hashes of that many clusters come in one answer.
+    let mut proxy = builder(&backend).setting("max_command_buffer_size = 16000000").start();
     let (pids, revision) = (proxy.worker_pids(), proxy.command().revision());
     send_signal(pids[1], Signal::SIGSTOP);
     // More than its channel holds while it reads nothing.
