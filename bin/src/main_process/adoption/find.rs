@@ -261,7 +261,7 @@ impl Asked {
             match channel.receive_deadline(Some(left)) {
                 Ok(FromWorker { message: Some(message) }) if is_it(&message) => return Ok(message),
                 Ok(FromWorker { message: Some(message) }) if self.said.len() < SAID_MAX => {
-                    self.said.push(message)
+                    self.said.push(message);
                 }
                 Ok(_) => return Err(Mute::Wrong("it says what this version does not understand".to_owned())),
                 Err(ChannelError::TimedOut) => return Err(Mute::Silent),
