@@ -40,6 +40,9 @@ pub struct Proxy {
     directory: TempDir,
     config: Option<PathBuf>,
     socket: PathBuf,
+    program: PathBuf,
+    /// Workers of main processes that were killed.
+    orphans: Vec<u32>,
 }
 
 impl ProxyBuilder {
@@ -209,17 +212,10 @@ impl Proxy {
         address: SocketAddr,
         socket: &str,
     ) -> Proxy {
-        let file = |name: &str| fs::File::create(directory.path().join(name)).expect("a fresh directory");
-        let child = command
-            .current_dir(directory.path())
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
-            .stdout(file("stdout"))
-            .stderr(file("stderr"))
-            .spawn()
-            .expect("the binary under test runs");
+        let child = spawn_in(directory.path(), &mut command);
+        let program = PathBuf::from(command.get_program());
         let socket = directory.path().join(socket);
-        Proxy { child, address, directory, config, socket }
+        Proxy { child, address, directory, config, socket, program, orphans: Vec::new() }
     }
 
     /// Waits until `workers` workers answer.
@@ -239,6 +235,45 @@ impl Proxy {
             (running_of(&mut client)?.len() == workers).then_some(())
         });
         assert!(running.is_some(), "the proxy is not up after {START_MAX:?}\n{}", self.output());
+    }
+
+    /// Kills the main process, as the kernel does when memory is short. Its workers go on; gives their ids.
+    ///
+    /// # Panics
+    /// If it does not tell its workers before.
+    pub fn kill_main(&mut self) -> Vec<u32> {
+        let workers = self.worker_pids();
+        self.orphans.extend(&workers);
+        self.orphans.extend(process::children(self.main_pid()));
+        self.signal(Signal::SIGKILL);
+        self.await_exit();
+        workers
+    }
+
+    /// Starts a main process by the same configuration after the one before has ended, without waiting for anything.
+    /// What it prints is put behind what the one before has printed.
+    ///
+    /// # Panics
+    /// If it cannot be started at all.
+    pub fn restart(&mut self) {
+        self.child = self.spawn_another();
+    }
+
+    /// Another main process by the same configuration.
+    ///
+    /// # Panics
+    /// If it cannot be started at all.
+    pub fn spawn_another(&self) -> Child {
+        let mut command = Command::new(&self.program);
+        command.arg("start").arg("-c").arg(self.config.as_ref().expect("a proxy with a config file"));
+        spawn_in(self.directory.path(), &mut command)
+    }
+
+    /// The folder in which workers wait for another main process.
+    pub fn workers_folder(&self) -> PathBuf {
+        let mut path = self.socket.clone().into_os_string();
+        path.push(".workers");
+        path.into()
     }
 
     /// The address of the listener in the config file.
@@ -329,7 +364,8 @@ impl Proxy {
     /// # Panics
     /// If it is refused, or a process or the socket stays.
     pub fn stop(mut self) {
-        let workers = process::children(self.main_pid());
+        let mut workers = process::children(self.main_pid());
+        workers.extend(self.worker_pids());
         self.command().ok(kakehi_command::proto::request::RequestType::SoftStop(Default::default()));
         let status = self.await_exit();
         assert!(status.success(), "after a soft stop the proxy ended by {status}\n{}", self.output());
@@ -345,6 +381,8 @@ impl Proxy {
             assert!(!process::is_alive(*pid), "worker {pid} outlived its proxy\n{}", self.output());
         }
         assert!(!self.socket.exists(), "{} was left behind", self.socket.display());
+        let folder = self.workers_folder();
+        assert!(!folder.exists(), "{} was left behind", folder.display());
     }
 }
 
@@ -353,11 +391,14 @@ impl Drop for Proxy {
         if std::thread::panicking() {
             eprintln!("{}", self.output());
         }
+        let mut workers = std::mem::take(&mut self.orphans);
         if self.child.try_wait().is_ok_and(|status| status.is_none()) {
-            let workers = process::children(self.child.id());
+            workers.extend(process::children(self.child.id()));
             // Already gone is as good as killed.
             let _killed = self.child.kill();
             let _reaped = self.child.wait();
+        }
+        if !workers.is_empty() {
             // Workers outlive a killed main process: take them along, but nobody who got their pid.
             // Another user than root does not see the executable of a process that cannot be dumped.
             let own = |pid: &u32| match process::executable(*pid) {
@@ -367,6 +408,16 @@ impl Drop for Proxy {
             workers.into_iter().filter(own).for_each(|pid| send_signal(pid, Signal::SIGKILL));
         }
     }
+}
+
+fn spawn_in(directory: &Path, command: &mut Command) -> Child {
+    let file = |name: &str| {
+        let file = fs::File::options().create(true).append(true).open(directory.join(name));
+        file.expect("the proxy's own directory")
+    };
+    let command = command.current_dir(directory).env_remove("RUST_LOG").stdin(Stdio::null());
+    let child = command.stdout(file("stdout")).stderr(file("stderr")).spawn();
+    child.expect("the binary under test runs")
 }
 
 fn find_socket(directory: &Path) -> Option<PathBuf> {

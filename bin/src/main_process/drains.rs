@@ -125,6 +125,13 @@ impl Drains {
         }
     }
 
+    /// All other workers are gone.
+    pub(super) fn keep_waiting_for(&mut self, workers: &BTreeSet<WorkerId>) {
+        for leaving in self.under_way.values_mut() {
+            leaving.waiting.retain(|worker| workers.contains(worker));
+        }
+    }
+
     /// A worker is gone, with all that it carried.
     pub(super) fn lose(&mut self, worker: WorkerId) {
         for leaving in self.under_way.values_mut() {
@@ -240,6 +247,7 @@ impl Supervisor {
 
     /// A worker has nothing left of some.
     pub(super) fn take_departures(&mut self, worker: WorkerId, departures: Vec<Departure>) {
+        self.note_for_will();
         for Departure { backend, listener, revision } in departures {
             let who = match (backend, listener) {
                 (Some(it), _) => SocketAddr::try_from(&it.address).map(|address| {

@@ -301,6 +301,7 @@ impl Supervisor {
     }
 
     fn known_mut(&mut self, key: &BackendKey) -> &mut Known {
+        self.note_for_will();
         self.health.dirty.insert(key.cluster_id.clone());
         self.health.known.entry(key.cluster_id.clone()).or_default().entry(key.clone()).or_default()
     }
@@ -391,6 +392,13 @@ impl Supervisor {
         }
     }
 
+    /// Whoever probes begins anew, and says again what is not known here.
+    pub(super) fn share_out_probes_anew(&mut self) {
+        self.health.probers.clear();
+        self.fleet.broadcast(&to_worker::Message::Probers(Probers::default()));
+        self.share_out_probes();
+    }
+
     /// A worker serves, or is lost: who probes what is worked out anew, and what only a lost one said is forgotten.
     pub(super) fn share_out_probes(&mut self) {
         let serving: Vec<u32> = self
@@ -402,6 +410,7 @@ impl Supervisor {
         if serving == self.health.probers {
             return;
         }
+        self.note_for_will();
         self.health.probers.clone_from(&serving);
         self.fleet.broadcast(&to_worker::Message::Probers(Probers { worker_ids: serving }));
         let mut reachable = Vec::new();

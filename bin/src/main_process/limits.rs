@@ -4,6 +4,7 @@
 //! that the process is gone, connections and all: from then on nothing of it counts. A lane that may still be written
 //! to is never cleared or given to another.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicU64;
@@ -61,6 +62,35 @@ impl LimitMemory {
         let words = shared_memory::map(&fd, layout.bytes())?;
         let lanes = (0..left.lanes).map(|lane| left.worker_of_lane.get(&lane).copied().map(WorkerId));
         Ok(Self { fd, words, layout, secret, lanes: lanes.collect() })
+    }
+
+    /// The memory of a main process that was killed, from one of its workers. `lanes` are all that are in use: the
+    /// processes of others are gone.
+    pub(super) fn adopted(
+        fd: OwnedFd,
+        left: &Limits,
+        lanes: impl Iterator<Item = (u32, WorkerId)>,
+    ) -> io::Result<Self> {
+        let wrong = |_| io::Error::from(io::ErrorKind::InvalidData);
+        let layout =
+            Layout { entries: usize::try_from(left.entries).map_err(wrong)?, lanes: left.lanes as usize };
+        let secret: [u8; SECRET_BYTES] =
+            left.secret.as_slice().try_into().map_err(|_| io::ErrorKind::InvalidData)?;
+        // It comes from a worker: a mapping beyond its end would be the end of this process.
+        let file = File::from(fd);
+        if file.metadata()?.len() != layout.bytes() as u64 {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let fd = OwnedFd::from(file);
+        let words = shared_memory::map(&fd, layout.bytes())?;
+        let mut owners = vec![None; layout.lanes];
+        for (lane, worker) in lanes {
+            *owners.get_mut(lane as usize).ok_or(io::ErrorKind::InvalidData)? = Some(worker);
+        }
+        let free = (0..layout.lanes).filter(|lane| owners[*lane].is_none());
+        free.filter_map(|lane| SharedTables::new(words, layout, lane, &secret))
+            .for_each(|tables| tables.clear_lane());
+        Ok(Self { fd, words, layout, secret, lanes: owners })
     }
 
     /// For the next program of this process.

@@ -6,6 +6,7 @@
 //! know neither sockets nor clocks. Read [`start::run`] first, then
 //! [`supervisor::Supervisor`].
 
+mod adoption;
 mod audit;
 mod backoff;
 mod clients;
@@ -39,6 +40,6 @@ mod vetting;
 mod watch;
 mod workers;
 
-pub(crate) use hand_over::{examine, is_asked_for, run as take_over};
+pub(crate) use hand_over::{PROTOCOL, examine, is_asked_for, run as take_over};
 pub(crate) use start::{Ready, StartError, StartOptions, check_config, run};
 pub(crate) use supervisor::Companion;

@@ -323,6 +323,7 @@ impl Supervisor {
         self.configuration.last_verb = verb;
         let revision = self.configuration.revision;
         self.audit.accepted(client, revision);
+        self.note_for_will();
         self.send_offered_secrets();
         for worker in self.fleet.workers_mut() {
             // Who retires takes nothing new.

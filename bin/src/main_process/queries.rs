@@ -149,6 +149,7 @@ impl Supervisor {
             Ok(parsed) => {
                 logging::set_filter(parsed);
                 self.fleet.set_log_filter(filter);
+                self.note_for_will();
                 let timeout = self.settings.worker_timeout;
                 self.fan_out(client, verb, timeout, QueryKind::Logging, request);
             }

@@ -33,6 +33,11 @@ impl SessionMemory {
         Ok(Self { fd: taking.own(left.fd)?, bytes })
     }
 
+    /// The memory of a main process that was killed, from one of its workers.
+    pub(super) fn adopted(fd: OwnedFd, left: &Memory) -> Option<Self> {
+        Some(Self { fd, bytes: usize::try_from(left.bytes).ok()? })
+    }
+
     /// For the next program of this process.
     pub(super) fn left(&self, named: &mut Named) -> Memory {
         Memory { fd: named.name(&self.fd), bytes: self.bytes as u64 }

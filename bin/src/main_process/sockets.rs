@@ -101,6 +101,25 @@ impl ListenSockets {
         Ok(sockets)
     }
 
+    /// The sockets of a main process that was killed, from its workers, by slot. For slots without a worker, and
+    /// listeners that a worker has not heard of, new ones are opened beside those.
+    pub(super) fn adopted<'k>(
+        slots: usize,
+        listeners: impl Iterator<Item = &'k ListenerKey>,
+        mut found: BTreeMap<(ListenerKey, usize), OwnedFd>,
+    ) -> Result<Self, BindError> {
+        let mut sockets = Self::new(slots);
+        for key in listeners {
+            let of_slot = |slot| match found.remove(&(key.clone(), slot)) {
+                Some(socket) => Ok(socket),
+                None => listening_socket(key, Sharing::Slot),
+            };
+            let owned = (0..slots).map(of_slot).collect::<Result<_, _>>()?;
+            sockets.by_listener.insert(key.clone(), Listening { sockets: owned, let_go_at: None });
+        }
+        Ok(sockets)
+    }
+
     /// For the next program of this process.
     pub(super) fn left(&self, named: &mut Named) -> Vec<wire::Listener> {
         let listeners = self.by_listener.iter().map(|(key, listening)| wire::Listener {

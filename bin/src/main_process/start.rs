@@ -1,6 +1,7 @@
 //! From a configuration to a running proxy: everything that can fail is done before the first worker
 //! is spawned, so that a start either succeeds or leaves nothing behind.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use kakehi_command::config::Config;
 use kakehi_command::order::ListenerKind;
 use kakehi_command::state::{ConfigState, TransactionError};
 
+use super::adoption::{self, Found, Refuge, Rendezvous, RendezvousError};
 use super::audit::{Audit, AuditTargets};
 use super::command_socket::{CommandSocket, CommandSocketError};
 use super::files::{self, Snapshot, Source};
@@ -93,6 +95,15 @@ pub(crate) enum StartError {
     /// The command socket cannot be opened.
     #[error(transparent)]
     CommandSocket(#[from] CommandSocketError),
+    /// Somebody else has the workers of the command socket.
+    #[error(transparent)]
+    Rendezvous(#[from] RendezvousError),
+    /// Workers serve that this program can't go on with.
+    #[error("workers of a main process that was killed serve on, and cannot be taken over: {why}")]
+    Adopt {
+        /// What is wrong.
+        why: String,
+    },
     /// Listeners cannot be bound; all of them are named.
     #[error("{}", .0.join("\n"))]
     Listeners(Vec<String>),
@@ -140,18 +151,26 @@ pub(crate) fn run(mut config: Config, options: StartOptions) -> Result<ExitCode,
     // Before the first thread is started: threads inherit the mask.
     let signals = Signals::open()
         .map_err(|error| StartError::Io { step: "take over signals", source: error.into() })?;
-    let configuration = initial_state(&config)?;
+    let command_socket = CommandSocket::open(&config.command_socket, config.command_socket_mode)?;
+    // The demo ends with its main process, so its workers may as well.
+    let rendezvous = if options.companions.is_empty() { open_rendezvous(&config)? } else { None };
+    let find = |rendezvous: &Rendezvous| adoption::find(rendezvous, config.worker_timeout);
+    let found = rendezvous.as_ref().map(find).transpose().map_err(|why| StartError::Adopt { why })?.flatten();
+    let configuration = match &found {
+        Some(found) => {
+            Configuration { state: found.state.clone(), revision: found.revision, last_verb: "start" }
+        }
+        None => initial_state(&config)?,
+    };
     let listeners = configuration.state.active_listeners().count() as u64;
     for lowered in descriptors::fit(&mut config, listeners, descriptors)? {
         log::warn!("{lowered}");
     }
-    let command_socket = CommandSocket::open(&config.command_socket, config.command_socket_mode)?;
-    let workers = usize::from(config.worker_count);
-    let sockets = bind_listeners(&configuration.state, &config, workers)?;
-    let limits =
-        LimitMemory::create(config.max_limit_entries, workers, config.max_connections).map_err(|source| {
-            StartError::Io { step: "make the memory for limits (max_limit_entries)", source }
-        })?;
+    let mut found = found;
+    let Shared { workers, sockets, limits, sessions } = match &mut found {
+        Some(found) => shared_by(found, &config)?,
+        None => new_shared(&configuration.state, &config)?,
+    };
     let exporter = config.metrics.prometheus.map(Exporter::bind).transpose();
     let exporter = exporter.map_err(|source| StartError::Io {
         step: "open the listener for metrics (prometheus_address)",
@@ -161,6 +180,7 @@ pub(crate) fn run(mut config: Config, options: StartOptions) -> Result<ExitCode,
     let settings = Settings {
         worker_timeout: config.worker_timeout,
         worker_drain_timeout: config.worker_drain_timeout,
+        worker_orphan_timeout: config.worker_orphan_timeout,
         client_timeout: config.ctl_command_timeout,
         unix_sockets: config.worker_unix_sockets,
         allowed_uids: config.command_allowed_uids.clone(),
@@ -179,7 +199,10 @@ pub(crate) fn run(mut config: Config, options: StartOptions) -> Result<ExitCode,
         },
     };
     let audit = open_audit(&settings.audit)?;
-    let supervisor = Supervisor::new(Prepared {
+    let refuge = rendezvous.map(Refuge::new).transpose();
+    let refuge =
+        refuge.map_err(|source| StartError::Io { step: "make memory for the next main process", source })?;
+    let mut supervisor = Supervisor::new(Prepared {
         settings,
         worker_log,
         probe_secrets: config.probe_secrets,
@@ -188,7 +211,7 @@ pub(crate) fn run(mut config: Config, options: StartOptions) -> Result<ExitCode,
             unix_sockets: config.worker_unix_sockets,
         },
         restart: config.worker_automatic_restart,
-        sessions: session_memory(config.max_early_data_sessions),
+        sessions,
         limits,
         telemetry: telemetry::Prepared { settings: config.metrics, exporter },
         clients_max: config.max_command_clients,
@@ -199,8 +222,12 @@ pub(crate) fn run(mut config: Config, options: StartOptions) -> Result<ExitCode,
         signals,
         audit,
         companions: options.companions,
+        refuge,
         on_ready: options.on_ready,
     })?;
+    if let Some(found) = found {
+        supervisor.adopt_workers(found)?;
+    }
     supervisor.run()?;
     log::info!("stopped");
     drop(pid_file);
@@ -210,6 +237,64 @@ pub(crate) fn run(mut config: Config, options: StartOptions) -> Result<ExitCode,
 /// Who changes what has to be told, if that is asked for.
 fn open_audit(targets: &AuditTargets) -> Result<Audit, StartError> {
     Audit::open(targets).map_err(|(path, source)| StartError::AuditTarget { path, source })
+}
+
+/// Where workers wait if this process is killed. Without such a place they end then.
+fn open_rendezvous(config: &Config) -> Result<Option<Rendezvous>, StartError> {
+    match Rendezvous::open(&config.command_socket) {
+        Ok(rendezvous) => Ok(Some(rendezvous)),
+        Err(error @ RendezvousError::Taken { .. }) => Err(error.into()),
+        Err(error) => {
+            log::warn!("workers will end if the main process is killed: {error}");
+            Ok(None)
+        }
+    }
+}
+
+/// What all workers have parts of.
+struct Shared {
+    workers: usize,
+    sockets: ListenSockets,
+    limits: LimitMemory,
+    sessions: Option<SessionMemory>,
+}
+
+fn new_shared(state: &ConfigState, config: &Config) -> Result<Shared, StartError> {
+    let workers = usize::from(config.worker_count);
+    let sockets = bind_listeners(state, config, workers)?;
+    let limits =
+        LimitMemory::create(config.max_limit_entries, workers, config.max_connections).map_err(|source| {
+            StartError::Io { step: "make the memory for limits (max_limit_entries)", source }
+        })?;
+    Ok(Shared { workers, sockets, limits, sessions: session_memory(config.max_early_data_sessions) })
+}
+
+/// The same, of workers that serve: they have it.
+fn shared_by(found: &mut Found, config: &Config) -> Result<Shared, StartError> {
+    let wrong = |source: io::Error| StartError::Adopt { why: format!("the memory for limits: {source}") };
+    let workers = found.told.slots as usize;
+    if workers != usize::from(config.worker_count) {
+        log::warn!(
+            "worker_count: {workers} as before, not {}: that takes a stop and a start",
+            config.worker_count
+        );
+    }
+    let mut sockets = BTreeMap::new();
+    for worker in &found.workers {
+        for (key, socket) in &worker.sockets {
+            let socket = socket.try_clone().map_err(wrong)?;
+            sockets.insert((key.clone(), worker.slot), socket);
+        }
+    }
+    let listeners = found.state.active_listeners().map(|(_, key)| key);
+    let sockets = ListenSockets::adopted(workers, listeners, sockets)
+        .map_err(|error| StartError::Listeners(vec![error.to_string()]))?;
+    let lanes = found.workers.iter().filter_map(|worker| Some((worker.lane?, worker.id)));
+    let limits = found.limits.try_clone().map_err(wrong)?;
+    let limits = LimitMemory::adopted(limits, &found.told.limits, lanes).map_err(wrong)?;
+    let sessions = found.sessions.take().zip(found.told.sessions.as_ref());
+    let sessions = sessions.and_then(|(fd, left)| SessionMemory::adopted(fd, left));
+    Ok(Shared { workers, sockets, limits, sessions })
 }
 
 /// A kernel that has none to give is no reason not to serve.

@@ -24,6 +24,7 @@ use kakehi_command::state::ConfigState;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
+use super::adoption::Refuge;
 use super::audit::{Audit, AuditTargets, is_audited};
 use super::clients::{ClientId, ClientLimits, Clients, Turn, failure};
 use super::command_socket::CommandSocket;
@@ -51,6 +52,8 @@ const COMMAND_SOCKET: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const FILES: Token = Token(2);
 const SCRAPES: Token = Token(3);
+/// Of processes that are not children.
+pub(super) const ENDS: Token = Token(4);
 /// Clients have the even tokens from here on, workers the odd ones; none is used twice.
 const FIRST_CLIENT: Token = Token(16);
 const FIRST_WORKER: Token = Token(17);
@@ -82,6 +85,8 @@ pub(super) struct Settings {
     pub(super) worker_drain_timeout: Duration,
     /// Time a client of the command line waits for a sign of life; `None`: for ever.
     pub(super) client_timeout: Option<Duration>,
+    /// How long workers serve on if this process is killed, seconds; 0: until another one comes.
+    pub(super) worker_orphan_timeout: u32,
     /// The Unix sockets that workers may connect to.
     pub(super) unix_sockets: UnixSockets,
     /// Who may send requests; `None`: whoever can open the socket.
@@ -150,6 +155,8 @@ pub(super) struct Prepared {
     pub(super) command_socket: CommandSocket,
     /// The signals.
     pub(super) signals: Signals,
+    /// Where workers wait if this process is killed; none if they don't.
+    pub(super) refuge: Option<Refuge>,
     /// Opened at the targets of the settings.
     pub(super) audit: Audit,
     /// Processes that live as long as this one.
@@ -215,6 +222,9 @@ pub(super) struct Supervisor {
     pub(super) stopping: Option<Stopping>,
     pub(super) handing_over: Option<HandingOver>,
     pub(super) audit: Audit,
+    pub(super) refuge: Option<Refuge>,
+    /// Its workers served before it started.
+    pub(super) is_adopting: bool,
     /// Dropped last: requests in flight need them.
     pub(super) companions: Vec<Companion>,
     pub(super) expiry: Expiry,
@@ -277,6 +287,8 @@ impl Supervisor {
             stopping: None,
             handing_over: None,
             audit: prepared.audit,
+            refuge: prepared.refuge,
+            is_adopting: false,
             companions: prepared.companions,
             expiry: Expiry::new(now),
             last_end: String::new(),
@@ -288,9 +300,16 @@ impl Supervisor {
     /// Runs until the proxy was stopped and every process has ended.
     pub(super) fn run(mut self) -> Result<(), StartError> {
         let result = self.turns();
-        if result.is_err() {
+        let is_starting = self.on_ready.is_some() && !self.is_adopting;
+        if result.is_err() && (is_starting || self.refuge.is_none()) {
             self.fleet.stop_restarting();
             self.fleet.kill_all();
+        } else if result.is_err() {
+            log::error!("the main process ends; its workers serve on: start another one");
+            return result;
+        }
+        if let Some(refuge) = &mut self.refuge {
+            refuge.rendezvous.clear();
         }
         result
     }
@@ -299,6 +318,7 @@ impl Supervisor {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         loop {
             self.spawn_due();
+            self.settle_will();
             self.flush_workers()?;
             self.wait(&mut events).map_err(|source| StartError::Io { step: "wait for events", source })?;
             self.now = read_clock();
@@ -359,6 +379,7 @@ impl Supervisor {
         match token {
             COMMAND_SOCKET => self.accept_clients(),
             SIGNALS => self.take_signals()?,
+            ENDS => self.reap()?,
             FILES => {} // Every turn looks at what the thread has finished.
             SCRAPES => self.telemetry.woken(None, self.poll.registry(), self.now),
             scrape if scrape >= FIRST_SCRAPE => {

@@ -74,6 +74,7 @@ impl Supervisor {
             return;
         }
         self.tickets.rotate(self.now);
+        self.note_for_will();
         for worker in self.fleet.workers_mut() {
             worker.send(self.tickets.message());
         }

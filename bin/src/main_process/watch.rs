@@ -1,6 +1,6 @@
 //! Watching the workers: spawning who is due, hearing what they say, replacing who is lost.
 
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::ExitStatusExt as _;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ impl Supervisor {
                 self.last_end = format!("worker {} (pid {}) ended with {}", end.id, end.pid, end.status);
                 report_end(&end, &self.last_end);
                 self.limits.ended(end.id);
+                self.remove_place(end.id);
+                self.note_for_will();
                 if end.unexpected {
                     again = true;
                     self.lose_worker(end.id, &Lost::Died, &end.status.to_string())?;
@@ -69,7 +71,11 @@ impl Supervisor {
         }
     }
 
-    fn take_message(&mut self, id: WorkerId, message: from_worker::Message) -> Result<(), StartError> {
+    pub(super) fn take_message(
+        &mut self,
+        id: WorkerId,
+        message: from_worker::Message,
+    ) -> Result<(), StartError> {
         use from_worker::Message;
         let Some(worker) = self.fleet.by_id(id) else { return Ok(()) };
         worker.heard(self.now);
@@ -107,6 +113,9 @@ impl Supervisor {
             Message::Departures(departures) => self.take_departures(id, departures.departures),
             Message::Verdicts(verdicts) => self.take_verdicts(id, &verdicts.verdicts),
             Message::Event(event) => self.publish(&id.to_string(), event),
+            Message::Orphan(_) | Message::Sockets(_) | Message::State(_) => {
+                log::debug!("worker {id} tells what it was asked for before");
+            }
         }
         Ok(())
     }
@@ -129,7 +138,8 @@ impl Supervisor {
         self.report_loss(&loss, why);
         self.share_out_probes();
         self.publish(&id.to_string(), event(EventKind::WorkerKilled));
-        let hopeless = loss.delay.is_none() || loss.young_deaths >= DEATHS_AT_START_MAX;
+        let hopeless =
+            !self.is_adopting && (loss.delay.is_none() || loss.young_deaths >= DEATHS_AT_START_MAX);
         if self.on_ready.is_some() && hopeless {
             let how = if self.last_end.is_empty() { why.to_owned() } else { self.last_end.clone() };
             return Err(StartError::WorkersDie { how });
@@ -185,6 +195,9 @@ impl Supervisor {
             config: self.settings.server.clone(),
             limits: self.settings.limits,
         }));
+        self.note_for_will();
+        self.give_place(id);
+        let Some(worker) = self.fleet.by_id(id) else { return };
         if let Some((message, fd)) = access_target(&self.settings.server) {
             send_target(worker, message, fd);
         }
@@ -217,7 +230,7 @@ impl Supervisor {
 
 /// Says what a worker died of, where its loss was not or will not be reported with it.
 fn report_end(end: &Ended, how: &str) {
-    match end.status.signal().map(Signal::try_from) {
+    match end.status.status().and_then(|status| status.signal()).map(Signal::try_from) {
         Some(Ok(Signal::SIGSYS)) => log::error!(
             "{how}: its sandbox stopped a system call that no worker ever makes. Either it was taken over, or \
              this is a bug of ours. The kernel's log names the call (audit: type=1326, syscall=)"

@@ -5,10 +5,12 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use kakehi_command::config::Config;
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// A client connection has a back at most; those that are kept idle are among the backs, of which there are no more
@@ -56,7 +58,7 @@ pub(crate) enum DescriptorError {
         /// The limit asked for.
         wanted: u64,
         /// What the kernel said.
-        source: nix::errno::Errno,
+        source: Errno,
     },
 }
 
@@ -117,6 +119,34 @@ pub(crate) fn adopt(descriptor: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: it is open, as fcntl(2) has just said; it was opened by another program, so that nothing in this one owns
     // it; and whoever calls this takes each number once, as it was told.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// A descriptor that stands for a process (pidfd_open(2), Linux 5.3), whoever its parent is.
+///
+/// # Errors
+/// There is no such process, or the kernel has no pidfds.
+pub(crate) fn pidfd_of(pid: u32) -> io::Result<OwnedFd> {
+    let pid = libc::pid_t::try_from(pid).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the call takes two numbers and gives one; no memory is involved.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = RawFd::try_from(Errno::result(fd)?).map_err(|_| io::ErrorKind::InvalidData)?;
+    // SAFETY: the kernel has just opened it, close-on-exec, and nothing else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Kills the process behind a pidfd; one that has ended needs none.
+///
+/// # Errors
+/// This user may not.
+pub(crate) fn kill_by_pidfd(pidfd: BorrowedFd<'_>) -> io::Result<()> {
+    let null = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: numbers, and a null pointer where the call takes one (pidfd_send_signal(2)).
+    let sent =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, null, 0) };
+    match Errno::result(sent) {
+        Ok(_) | Err(Errno::ESRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Closes descriptors of which only the numbers are known, and which nothing here owns.

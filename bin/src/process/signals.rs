@@ -5,7 +5,7 @@
 //! inherit the mask; so do child processes, which is why a worker needs no further care to be deaf to
 //! a Ctrl-C or a SIGTERM that was meant for the main process.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
@@ -61,13 +61,17 @@ impl AsRawFd for Signals {
     }
 }
 
-/// Makes this process deaf to the signals by which an operator stops the main process: a worker is
-/// told over its channel, and told what to do with its connections.
-pub(crate) fn ignore_stop() -> nix::Result<()> {
+/// Takes away their effect of the signals by which an operator stops the main process: a worker is told over its
+/// channel, and told what to do with its connections. SIGINT and SIGTERM can be read, which a worker does that has no
+/// main process any more; a terminal that is gone is no reason to end.
+pub(crate) fn read_stop() -> nix::Result<OwnedFd> {
     let mut mask = stopping();
     // Main tells its workers where to log.
     mask.add(Signal::SIGUSR1);
-    mask.thread_block()
+    mask.thread_block()?;
+    let read: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
+    let descriptor = SignalFd::with_flags(&read, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+    descriptor.as_fd().try_clone_to_owned().map_err(|_| Errno::EMFILE)
 }
 
 fn stopping() -> SigSet {

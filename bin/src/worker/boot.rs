@@ -48,13 +48,19 @@ pub(crate) fn run() -> ExitCode {
     if let Err(error) = nix::sys::prctl::set_name(c"kakehi") {
         log::debug!("PR_SET_NAME: {error}");
     }
-    if let Err(error) = signals::ignore_stop() {
-        log::warn!("cannot block SIGINT and SIGTERM: {error}");
-    }
+    let stop_signals = match signals::read_stop() {
+        Ok(stop_signals) => stop_signals,
+        Err(error) => {
+            log::error!("cannot take over SIGINT and SIGTERM: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let authorities = warm_up();
     harden();
     match server::run(WorkerArguments {
         channel,
+        stop_signals,
+        protocol: crate::main_process::PROTOCOL,
         set_log_filter,
         set_log_sink: logging::set_sink,
         authorities,

@@ -133,6 +133,7 @@ pub(super) static TOP: &[Key] = &[
     key("worker_automatic_restart", Flag, "true", Yes),
     key("worker_timeout", from_one(U32), "10", Yes),
     key("worker_drain_timeout", from_one(U32), "120", Yes),
+    key("worker_orphan_timeout", Integer { min: 0, max: U32 }, "0", Yes),
     key("worker_sandbox", Flag, "true", Yes),
     key("worker_unix_sockets", OneOf(&["any", "paths", "none"]), "\"any\"", Yes),
     // Parsed and never acted on by Sōzu either.

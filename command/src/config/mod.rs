@@ -122,6 +122,8 @@ pub struct Config {
     pub worker_timeout: Duration,
     /// How long a worker that was replaced may take to finish what it carries. Ours.
     pub worker_drain_timeout: Duration,
+    /// How long workers serve on after the main process was killed, seconds; 0: until another one comes. Ours.
+    pub worker_orphan_timeout: u32,
     /// Whether workers give up what they do not need of the kernel. Ours.
     pub worker_sandbox: bool,
     /// Which Unix sockets workers may connect to. Ours.

@@ -75,6 +75,8 @@ pub(super) fn settings(
         worker_automatic_restart: top.flag("worker_automatic_restart").unwrap_or(true),
         worker_timeout: timeout(top, "worker_timeout"),
         worker_drain_timeout: timeout(top, "worker_drain_timeout"),
+        worker_orphan_timeout: u32::try_from(top.integer_or_default("worker_orphan_timeout"))
+            .unwrap_or(u32::MAX),
         worker_sandbox: top.flag("worker_sandbox").unwrap_or(true),
         worker_unix_sockets: top
             .text("worker_unix_sockets")

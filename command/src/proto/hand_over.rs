@@ -50,6 +50,9 @@ pub struct HandOver {
     pub companions: ::prost::alloc::vec::Vec<Child>,
     #[prost(message, required, tag = "21")]
     pub metrics: Metrics,
+    /// The folder where workers wait for another main process, open and locked.
+    #[prost(message, optional, tag = "22")]
+    pub rendezvous: ::core::option::Option<Rendezvous>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Settings {
@@ -95,6 +98,8 @@ pub struct Settings {
     pub audit_text_path: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(string, optional, tag = "20")]
     pub audit_json_path: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(uint32, optional, tag = "21")]
+    pub worker_orphan_timeout: ::core::option::Option<u32>,
 }
 /// Whom numbers are told to.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -180,6 +185,16 @@ pub struct Worker {
     /// Of one that retires: when its idle connections are closed, and when it is killed.
     #[prost(message, optional, tag = "8")]
     pub retiring: ::core::option::Option<Retiring>,
+    /// Of one that is not a child of this process: its pidfd.
+    #[prost(uint32, optional, tag = "9")]
+    pub pidfd: ::core::option::Option<u32>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Rendezvous {
+    #[prost(uint32, required, tag = "1")]
+    pub fd: u32,
+    #[prost(string, required, tag = "2")]
+    pub path: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Retiring {
@@ -342,4 +357,33 @@ pub struct Replacement {
     /// Without one it has not begun.
     #[prost(uint32, optional, tag = "2")]
     pub successor: ::core::option::Option<u32>,
+}
+/// What a main process leaves if it is killed: it is always up to date, in memory
+/// that its workers hold. The state is theirs, and so are the descriptors.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Testament {
+    /// As of HandOver.
+    #[prost(uint32, required, tag = "1")]
+    pub protocol: u32,
+    #[prost(string, required, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    /// Which of two counts that workers hold: microseconds since 1970.
+    #[prost(uint64, required, tag = "3")]
+    pub written_at: u64,
+    #[prost(uint32, required, tag = "4")]
+    pub slots: u32,
+    #[prost(uint32, required, tag = "5")]
+    pub next_worker_id: u32,
+    #[prost(message, required, tag = "6")]
+    pub ticket_keys: super::supervision::TicketKeys,
+    #[prost(message, optional, tag = "7")]
+    pub sessions: ::core::option::Option<Memory>,
+    #[prost(message, required, tag = "8")]
+    pub limits: Limits,
+    #[prost(message, required, tag = "9")]
+    pub health: Health,
+    #[prost(message, repeated, tag = "10")]
+    pub leaving: ::prost::alloc::vec::Vec<Leaving>,
+    #[prost(string, required, tag = "11")]
+    pub log_filter: ::prost::alloc::string::String,
 }

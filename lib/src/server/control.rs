@@ -1,7 +1,7 @@
 //! The worker's end of the talk with main: orders in, acknowledgements and answers out.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -20,8 +20,10 @@ use kakehi_command::proto::{
 };
 use kakehi_command::state::ConfigState;
 use mio::net::TcpListener;
+use prost::Message as _;
 
 use super::logs;
+use super::orphan::{Keepsakes, Telling};
 use super::worker::{Configuration, Idle, Worker};
 use crate::limits::{Layout, SharedTables};
 use crate::metrics;
@@ -48,13 +50,19 @@ pub(super) enum Wish {
     Drain(Idle),
     /// End now.
     Stop,
-    /// Main is gone.
-    Orphaned,
 }
+
+/// The state is told to main as far ahead as this, bytes.
+const TELL_AHEAD_BYTES: usize = 256 * 1024;
 
 /// See the module.
 pub(super) struct Control {
-    channel: Channel<FromWorker, ToWorker>,
+    /// None while main is gone.
+    channel: Option<Channel<FromWorker, ToWorker>>,
+    keepsakes: Keepsakes,
+    /// How this program is handed over to, for a main process that comes after another.
+    protocol: u32,
+    telling: Option<Telling>,
     set_log_filter: fn(&str) -> Result<(), String>,
     set_log_sink: fn(LogSink),
     /// Parts of a batch whose last part has not come.
@@ -63,6 +71,10 @@ pub(super) struct Control {
     unread: bool,
     /// An end of the channel was told of.
     ending: bool,
+    /// It has come.
+    ended: bool,
+    /// Main has said that the worker has everything.
+    started: bool,
     /// An event comes when the channel has room.
     watched_for_room: bool,
 }
@@ -70,17 +82,22 @@ pub(super) struct Control {
 impl Control {
     pub(super) fn new(
         stream: UnixStream,
+        protocol: u32,
         set_log_filter: fn(&str) -> Result<(), String>,
         set_log_sink: fn(LogSink),
     ) -> Self {
-        let channel = Channel::with_fds(stream, FRAME_BYTES_MAX);
         Self {
-            channel,
+            channel: Some(Channel::with_fds(stream, FRAME_BYTES_MAX)),
+            keepsakes: Keepsakes::default(),
+            protocol,
+            telling: None,
             set_log_filter,
             set_log_sink,
             pending: Vec::new(),
             unread: false,
             ending: false,
+            ended: false,
+            started: false,
             watched_for_room: false,
         }
     }
@@ -92,8 +109,9 @@ impl Control {
 
     /// Reads the first frame, if it has come.
     pub(super) fn receive_boot(&mut self) -> Result<Option<Boot>, ControlError> {
-        let received = self.channel.receive()?;
-        match self.channel.next() {
+        let Some(channel) = self.channel.as_mut() else { return Err(ControlError::MainIsGone) };
+        let received = channel.receive()?;
+        match channel.next() {
             Some(Ok(ToWorker { message: Some(to_worker::Message::Boot(boot)) })) => {
                 // Frames behind it are handled in the first turn.
                 self.unread = true;
@@ -106,9 +124,43 @@ impl Control {
         }
     }
 
-    /// The channel's socket.
-    pub(super) fn descriptor(&self) -> RawFd {
-        self.channel.as_raw_fd()
+    /// The channel's socket; none while main is gone.
+    pub(super) fn descriptor(&self) -> Option<RawFd> {
+        self.channel.as_ref().map(AsRawFd::as_raw_fd)
+    }
+
+    /// Whether main has ended the channel, or is gone.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether main is gone, and none has come since.
+    pub(super) fn is_orphan(&self) -> bool {
+        self.channel.is_none()
+    }
+
+    /// Whether main has said that the worker has everything.
+    pub(super) fn has_started(&self) -> bool {
+        self.started
+    }
+
+    /// What is kept for the next main process.
+    pub(super) fn keepsakes(&self) -> &Keepsakes {
+        &self.keepsakes
+    }
+
+    /// Closes what is left of the channel. What came of it and is not whole is forgotten.
+    pub(super) fn lose_main(&mut self) {
+        self.channel = None;
+        self.pending = Vec::new();
+        self.telling = None;
+        (self.unread, self.ending, self.ended, self.watched_for_room) = (false, false, false, false);
+    }
+
+    /// Another main process has come.
+    pub(super) fn take_main(&mut self, stream: UnixStream) {
+        self.lose_main();
+        self.channel = Some(Channel::with_fds(stream, FRAME_BYTES_MAX));
     }
 
     /// Whether the channel must be watched for room, from now on.
@@ -121,19 +173,28 @@ impl Control {
         self.ending = true;
     }
 
-    /// Handles what main sent, up to a bound.
+    /// Handles what main sent, up to a bound. See [`has_ended`](Self::has_ended) afterwards.
     pub(super) fn receive(&mut self, worker: &mut Worker<Kernel>) -> Result<Wish, ControlError> {
         let mut wish = Wish::Serve;
         let mut handled = 0;
         self.unread = false;
         loop {
-            let received = if self.ending { self.channel.receive() } else { self.channel.receive_bytes() }?;
+            let Some(channel) = self.channel.as_mut() else { return Ok(wish) };
+            let received = if self.ending { channel.receive() } else { channel.receive_bytes() };
+            let received = match received {
+                // A socket that fails has nobody behind it.
+                Err(ChannelError::Io(error)) => {
+                    log::debug!("the channel to the main process: {error}");
+                    Received::Closed
+                }
+                received => received?,
+            };
             loop {
                 if handled >= FRAMES_PER_TURN_MAX {
                     self.unread = true;
                     return Ok(wish);
                 }
-                let Some(frame) = self.channel.next() else { break };
+                let Some(frame) = self.channel.as_mut().and_then(Channel::next) else { break };
                 handled += 1;
                 let frame = frame.map_err(|_| ControlError::Protocol("a frame cannot be decoded"))?;
                 match self.handle(frame, worker)? {
@@ -145,7 +206,10 @@ impl Control {
             match received {
                 Received::More => {}
                 Received::Open => return Ok(wish),
-                Received::Closed => return Ok(Wish::Orphaned),
+                Received::Closed => {
+                    self.ended = true;
+                    return Ok(wish);
+                }
             }
         }
     }
@@ -156,6 +220,7 @@ impl Control {
             Some(to_worker::Message::ListenSockets(sockets)) => self.adopt(&sockets, worker)?,
             Some(to_worker::Message::Start(_)) => {
                 worker.start();
+                self.started = true;
                 self.send(from_worker::Message::Ready(Ready { revision: worker.state().1 }))?;
             }
             Some(to_worker::Message::TicketKeys(keys)) => {
@@ -173,6 +238,25 @@ impl Control {
                 let idle = if stop.patient() { Idle::Kept } else { Idle::Closed };
                 return Ok(if stop.hard { Wish::Stop } else { Wish::Drain(idle) });
             }
+            Some(to_worker::Message::Rendezvous(rendezvous)) => {
+                let fds = self.take_fds(2, "too few descriptors of the rendezvous")?;
+                if let Ok([listener, testament]) = <[OwnedFd; 2]>::try_from(fds) {
+                    self.keepsakes.wait_at(listener, rendezvous);
+                    self.keepsakes.keep_testament(testament);
+                }
+            }
+            Some(to_worker::Message::Testament(_)) => {
+                let fd = self.take_fd("no descriptor of the testament")?;
+                self.keepsakes.keep_testament(fd);
+            }
+            Some(to_worker::Message::Adopt(adopt)) => {
+                log::info!("a main process of version {} asks for this worker", adopt.version);
+                let messages = self.keepsakes.introduce(worker, self.protocol);
+                for (message, fds) in messages {
+                    self.send_with(message, fds)?;
+                }
+            }
+            Some(to_worker::Message::TellState(_)) => self.telling = Some(Telling::of(worker)),
             Some(to_worker::Message::Boot(_)) | None => {
                 return Err(ControlError::Protocol("a frame that is not for a running worker"));
             }
@@ -198,10 +282,7 @@ impl Control {
     }
 
     fn adopt(&mut self, sockets: &ListenSockets, worker: &mut Worker<Kernel>) -> Result<(), ControlError> {
-        let fds = self
-            .channel
-            .take_fds(sockets.sockets.len())
-            .ok_or(ControlError::Protocol("fewer descriptors than listening sockets"))?;
+        let fds = self.take_fds(sockets.sockets.len(), "fewer descriptors than listening sockets")?;
         for (socket, fd) in sockets.sockets.iter().zip(fds) {
             let key = ListenerKey::from_wire(&socket.address, socket.interface.as_deref())
                 .map_err(|_| ControlError::Protocol("a listening socket without an address"))?;
@@ -213,7 +294,7 @@ impl Control {
 
     fn sink(&mut self, target: &proto::LogTarget) -> Result<LogSink, ControlError> {
         let fd = match logs::has_descriptor(target) {
-            true => self.channel.take_fds(1).and_then(|mut fds| fds.pop()),
+            true => self.take_fd("no descriptor of a log").ok(),
             false => None,
         };
         logs::sink(target, fd).ok_or(ControlError::Protocol("the target of a log is not one"))
@@ -225,14 +306,14 @@ impl Control {
         table: &proto::SessionTable,
         worker: &mut Worker<Kernel>,
     ) -> Result<(), ControlError> {
-        let fd = self.channel.take_fds(1).and_then(|mut fds| fds.pop());
-        let fd = fd.ok_or(ControlError::Protocol("no descriptor of the session table"))?;
+        let fd = self.take_fd("no descriptor of the session table")?;
         let bytes = usize::try_from(table.bytes).unwrap_or(usize::MAX);
         match shared_memory::map(&fd, bytes).map(SessionTable::new) {
             Ok(Some(table)) => worker.set_session_table(table),
             Ok(None) => log::error!("the session table is too small: no early data is taken"),
             Err(error) => log::error!("the session table cannot be mapped: {error}; no early data is taken"),
         }
+        self.keepsakes.keep_sessions(fd);
         Ok(())
     }
 
@@ -242,13 +323,13 @@ impl Control {
         tables: &proto::LimitTables,
         worker: &mut Worker<Kernel>,
     ) -> Result<(), ControlError> {
-        let fd = self.channel.take_fds(1).and_then(|mut fds| fds.pop());
-        let fd = fd.ok_or(ControlError::Protocol("no descriptor of the tables of limits"))?;
+        let fd = self.take_fd("no descriptor of the tables of limits")?;
         let number = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
         let layout = Layout { entries: number(tables.entries), lanes: number(tables.lanes.into()) };
         let secret = tables.secret.as_slice().try_into();
         let secret = secret.map_err(|_| ControlError::Protocol("a secret that is not 16 bytes long"))?;
         let words = shared_memory::map(&fd, layout.bytes()).map_err(ControlError::Memory)?;
+        self.keepsakes.keep_limits(fd, tables.lane);
         let tables = SharedTables::new(words, layout, number(tables.lane.into()), secret);
         worker.set_limit_tables(tables.ok_or(ControlError::Protocol("the tables of limits do not fit"))?);
         Ok(())
@@ -348,15 +429,57 @@ impl Control {
     }
 
     fn send(&mut self, message: from_worker::Message) -> Result<(), ControlError> {
-        Ok(self.channel.queue(&FromWorker { message: Some(message) })?)
+        self.send_with(message, Vec::new())
     }
 
-    /// Sends what is queued. False while something waits for main to read.
-    pub(super) fn flush(&mut self) -> Result<bool, ControlError> {
-        if !self.channel.wants_write() {
-            return Ok(true);
+    fn send_with(&mut self, message: from_worker::Message, fds: Vec<OwnedFd>) -> Result<(), ControlError> {
+        let Some(channel) = self.channel.as_mut() else { return Ok(()) };
+        Ok(channel.queue_with_fds(&FromWorker { message: Some(message) }, fds)?)
+    }
+
+    fn take_fds(&mut self, count: usize, without: &'static str) -> Result<Vec<OwnedFd>, ControlError> {
+        let fds = self.channel.as_mut().and_then(|channel| channel.take_fds(count));
+        fds.ok_or(ControlError::Protocol(without))
+    }
+
+    fn take_fd(&mut self, without: &'static str) -> Result<OwnedFd, ControlError> {
+        self.take_fds(1, without)?.pop().ok_or(ControlError::Protocol(without))
+    }
+
+    /// Queues some of the state, if main has asked for it. True if there is more.
+    pub(super) fn tell_more(&mut self) -> Result<bool, ControlError> {
+        let Some(telling) = self.telling.as_mut() else { return Ok(false) };
+        let mut parts = Vec::new();
+        let mut bytes = self.channel.as_ref().map_or(0, Channel::queued_bytes);
+        while bytes < TELL_AHEAD_BYTES {
+            let Some(part) = telling.next_part() else {
+                self.telling = None;
+                break;
+            };
+            bytes += part.encoded_len();
+            parts.push(part);
         }
-        Ok(self.channel.flush()? == Flushed::Done)
+        for part in parts {
+            self.send(from_worker::Message::State(part))?;
+        }
+        Ok(self.telling.is_some())
+    }
+
+    /// Sends what is queued. False while something waits for main to read. A channel that fails has ended, which the
+    /// next [`receive`](Self::receive) finds.
+    pub(super) fn flush(&mut self) -> Result<bool, ControlError> {
+        let Some(channel) = self.channel.as_mut().filter(|channel| channel.wants_write()) else {
+            return Ok(true);
+        };
+        match channel.flush() {
+            Ok(flushed) => Ok(flushed == Flushed::Done),
+            Err(ChannelError::Io(error)) => {
+                log::debug!("the channel to the main process: {error}");
+                (self.ending, self.unread) = (true, true);
+                Ok(true)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

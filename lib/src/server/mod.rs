@@ -5,7 +5,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,6 +16,7 @@ use nix::time::{ClockId, clock_gettime};
 pub mod control;
 mod logs;
 mod orders;
+mod orphan;
 pub mod timers;
 pub mod worker;
 
@@ -32,11 +33,24 @@ const EVENTS_PER_TURN_MAX: usize = 1024;
 /// Not an index into any table.
 const CHANNEL: Token = Token(usize::MAX);
 
+/// As [`CHANNEL`]: where another main process comes to.
+const RENDEZVOUS: Token = Token(usize::MAX - 1);
+
+/// As [`CHANNEL`]: signals.
+const SIGNALS: Token = Token(usize::MAX - 2);
+
+/// More than two signals' words (signalfd(2)) at once make no difference.
+const SIGNAL_BYTES: usize = 256;
+
 /// What a worker is started with.
 #[derive(Debug)]
 pub struct WorkerArguments {
     /// The channel to the main process.
     pub channel: UnixStream,
+    /// Readable, without waiting, when somebody wants this process to end.
+    pub stop_signals: OwnedFd,
+    /// How main processes of this version hand over.
+    pub protocol: u32,
     /// Changes what this process logs; says what is wrong with the filter.
     pub set_log_filter: fn(&str) -> Result<(), String>,
     /// Logs there from now on.
@@ -79,12 +93,11 @@ fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> WorkerError {
 /// Runs one worker until main tells it to stop, or is gone.
 pub fn run(arguments: WorkerArguments) -> Result<Exit, WorkerError> {
     let mut poll = Poll::new().map_err(io_error("creating the poll"))?;
-    let fd = arguments.channel.as_raw_fd();
-    poll.registry()
-        .register(&mut SourceFd(&fd), CHANNEL, Interest::READABLE)
-        .map_err(io_error("watching the channel"))?;
+    watch(&poll, arguments.channel.as_raw_fd(), CHANNEL)?;
+    watch(&poll, arguments.stop_signals.as_raw_fd(), SIGNALS)?;
     let mut events = Events::with_capacity(EVENTS_PER_TURN_MAX);
-    let mut control = Control::new(arguments.channel, arguments.set_log_filter, arguments.set_log_sink);
+    let WorkerArguments { channel, stop_signals, protocol, set_log_filter, set_log_sink, .. } = arguments;
+    let mut control = Control::new(channel, protocol, set_log_filter, set_log_sink);
     let boot = loop {
         if let Some(boot) = control.receive_boot()? {
             break boot;
@@ -104,7 +117,7 @@ pub fn run(arguments: WorkerArguments) -> Result<Exit, WorkerError> {
     let prefixes = (bits(config.subnet_ipv4_prefix()), bits(config.subnet_ipv6_prefix()));
     worker.set_fixed_limits(config.retry_after(), prefixes);
     worker.set_limit_clock(now(), nanoseconds()?);
-    serve(&mut poll, &mut events, &mut control, &mut worker)
+    serve(&mut poll, &mut events, &mut control, &mut worker, &stop_signals)
 }
 
 fn serve(
@@ -112,12 +125,19 @@ fn serve(
     events: &mut Events,
     control: &mut Control,
     worker: &mut Worker<Kernel>,
+    stop_signals: &OwnedFd,
 ) -> Result<Exit, WorkerError> {
     let mut busy = true;
+    // When a worker whose main process is gone ends.
+    let mut until: Option<Instant> = None;
     let mut ending: Option<Exit> = None;
     let mut time = now();
     loop {
-        let sleep = if busy { Some(Duration::ZERO) } else { control::until(worker.next_wakeup(), time) };
+        let sleep = if busy {
+            Some(Duration::ZERO)
+        } else {
+            control::until(worker.next_wakeup().into_iter().chain(until).min(), time)
+        };
         let asked = now();
         wait(poll, events, sleep)?;
         time = now();
@@ -131,7 +151,34 @@ fn serve(
                 control.note_end();
             }
         }
-        if told && ending != Some(Exit::Orphaned) {
+        if events.iter().any(|event| event.token() == SIGNALS) && is_stop_asked_for(stop_signals) {
+            match ending {
+                // Main was told, too, or should have been.
+                _ if !control.is_orphan() => log::debug!("a signal: main decides when this worker ends"),
+                Some(Exit::Orphaned) => {
+                    worker.flush_log(true);
+                    return Ok(Exit::Stopped);
+                }
+                _ => {
+                    log::info!("stop, asked for by a signal");
+                    ending = Some(begin_end(worker, Idle::Closed, Exit::Orphaned));
+                }
+            }
+        }
+        if until.is_some_and(|at| at <= time) && control.is_orphan() {
+            log::warn!("no main process has come in time (worker_orphan_timeout)");
+            until = None;
+            ending = Some(begin_end(worker, Idle::Closed, Exit::Orphaned));
+        }
+        if control.is_orphan()
+            && events.iter().any(|event| event.token() == RENDEZVOUS)
+            && let Some(stream) = control.keepsakes().next_main()
+        {
+            take_main(poll, control, stream)?;
+            until = None;
+            told = true;
+        }
+        if told && !control.is_orphan() {
             match control.receive(worker)? {
                 Wish::Serve => {}
                 Wish::Stop => {
@@ -139,14 +186,20 @@ fn serve(
                     return Ok(Exit::Stopped);
                 }
                 Wish::Drain(idle) => ending = Some(begin_end(worker, idle, Exit::Drained)),
-                Wish::Orphaned => {
-                    log::warn!("the main process is gone: finishing what is in flight");
-                    ending = Some(begin_end(worker, Idle::Closed, Exit::Orphaned));
+            }
+            if control.has_ended() {
+                if !control.has_started() {
+                    return Ok(Exit::Orphaned);
+                }
+                if lose_main(poll, control, worker)? {
+                    until = control.keepsakes().timeout().and_then(|timeout| time.checked_add(timeout));
+                } else {
+                    ending = ending.or_else(|| Some(begin_end(worker, Idle::Closed, Exit::Orphaned)));
                 }
             }
         }
         worker.handle_timers();
-        let of_sockets = events.iter().filter(|event| event.token() != CHANNEL);
+        let of_sockets = events.iter().filter(|event| event.token().0 < SIGNALS.0);
         worker.handle_events(of_sockets.map(|event| (event.token().0, readiness(event))));
         busy = worker.handle_leftovers() | control.has_unread();
         worker.flush_log(false);
@@ -156,11 +209,16 @@ fn serve(
             worker.flush_log(true);
             return finish(poll, events, control, exit);
         }
-        if ending != Some(Exit::Orphaned) {
-            control.report(worker.take_verdicts())?;
-            control.report_departures(worker.take_departures())?;
-            flush(poll, control)?;
+        if control.is_orphan() {
+            // The next main process is told.
+            worker.condense_verdicts();
+            continue;
         }
+        control.report(worker.take_verdicts())?;
+        control.report_departures(worker.take_departures())?;
+        let more = control.tell_more()?;
+        busy |= flush(poll, control)? && more;
+        busy |= control.has_unread();
     }
 }
 
@@ -168,13 +226,59 @@ fn serve(
 /// is none: each acknowledgement that main takes would wake us otherwise.
 fn flush(poll: &Poll, control: &mut Control) -> Result<bool, WorkerError> {
     let flushed = control.flush()?;
-    if !flushed && control.needs_room() {
+    if !flushed
+        && control.needs_room()
+        && let Some(descriptor) = control.descriptor()
+    {
         let both = Interest::READABLE | Interest::WRITABLE;
         poll.registry()
-            .reregister(&mut SourceFd(&control.descriptor()), CHANNEL, both)
+            .reregister(&mut SourceFd(&descriptor), CHANNEL, both)
             .map_err(io_error("watching the channel"))?;
     }
     Ok(flushed)
+}
+
+/// Main is gone: from now on another one may come. False if none can.
+fn lose_main(poll: &Poll, control: &mut Control, worker: &mut Worker<Kernel>) -> Result<bool, WorkerError> {
+    if let Some(descriptor) = control.descriptor() {
+        // It leaves the poll when it is closed, if not now.
+        let _gone = poll.registry().deregister(&mut SourceFd(&descriptor));
+    }
+    control.lose_main();
+    // A socket whose order has not come would take in connections that nobody accepts.
+    worker.forget_offered();
+    let Some(descriptor) = control.keepsakes().descriptor() else {
+        log::warn!("the main process is gone: finishing what is in flight");
+        return Ok(false);
+    };
+    log::warn!("the main process is gone: serving on as it was, until another one comes");
+    watch(poll, descriptor, RENDEZVOUS)?;
+    Ok(true)
+}
+
+/// Another main process has come.
+fn take_main(poll: &Poll, control: &mut Control, stream: UnixStream) -> Result<(), WorkerError> {
+    if let Some(descriptor) = control.keepsakes().descriptor() {
+        let _gone = poll.registry().deregister(&mut SourceFd(&descriptor));
+    }
+    watch(poll, stream.as_raw_fd(), CHANNEL)?;
+    control.take_main(stream);
+    Ok(())
+}
+
+fn watch(poll: &Poll, descriptor: RawFd, token: Token) -> Result<(), WorkerError> {
+    poll.registry()
+        .register(&mut SourceFd(&descriptor), token, Interest::READABLE)
+        .map_err(io_error("watching the channel"))
+}
+
+/// Takes the signals that have come. Whether there were any.
+fn is_stop_asked_for(signals: &OwnedFd) -> bool {
+    let mut asked = false;
+    while nix::unistd::read(signals, &mut [0; SIGNAL_BYTES]).is_ok_and(|bytes| bytes > 0) {
+        asked = true;
+    }
+    asked
 }
 
 fn begin_end(worker: &mut Worker<Kernel>, idle: Idle, exit: Exit) -> Exit {
@@ -189,6 +293,9 @@ fn finish(
     control: &mut Control,
     exit: Exit,
 ) -> Result<Exit, WorkerError> {
+    if control.is_orphan() {
+        return Ok(Exit::Orphaned);
+    }
     if exit == Exit::Drained {
         control.drained()?;
         while !flush(poll, control)? {

@@ -564,6 +564,26 @@ impl<N: Network> Worker<N> {
         self.shared.probes.take_news()
     }
 
+    /// Keeps the last of what was found out about each backend, if much waits: nobody takes it for a while.
+    pub fn condense_verdicts(&mut self) {
+        self.shared.probes.condense_news();
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.shared.probes.worker()
+    }
+
+    /// Whether it takes nothing new any more.
+    pub fn is_draining(&self) -> bool {
+        self.shared.draining
+    }
+
+    /// Closes the sockets that were handed over and not taken.
+    pub fn forget_offered(&mut self) {
+        self.shared.listeners.forget_offered();
+    }
+
     /// Counters and gauges, as they are now.
     pub fn metrics(&mut self) -> &Metrics {
         self.shared.refresh_gauges();

@@ -60,7 +60,7 @@ impl Supervisor {
             },
             listeners: self.sockets.left(&mut named),
             workers: self.fleet.left(self.now, &mut named),
-            dying: self.fleet.dying_left(),
+            dying: self.fleet.dying_left(&mut named),
             next_worker_id: self.fleet.next_id(),
             ticket_keys: self.tickets.wire(),
             sessions: sessions.map(|memory| memory.left(&mut named)),
@@ -81,6 +81,7 @@ impl Supervisor {
             program: named.name(&program),
             metrics: self.telemetry.left(&mut named),
             companions: self.companions.iter().map(|it| it.left(&mut named)).collect(),
+            rendezvous: self.refuge.as_ref().map(|it| it.rendezvous.left(&mut named)),
         };
         let file = file::write(&told, self.configuration.state.orders())?;
         Ok(Left { file, descriptors: named.0, _program: Some(program) })
@@ -97,6 +98,7 @@ impl Supervisor {
         wire::Settings {
             worker_timeout_ms: ms(settings.worker_timeout),
             worker_drain_timeout_ms: ms(settings.worker_drain_timeout),
+            worker_orphan_timeout: Some(settings.worker_orphan_timeout),
             client_timeout_ms: settings.client_timeout.map(ms),
             unix_sockets: settings.unix_sockets.to_string(),
             allowed_uids: settings.allowed_uids.clone().map(|uids| wire::Uids { uids }),

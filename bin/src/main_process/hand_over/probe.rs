@@ -44,10 +44,10 @@ impl Probe {
     pub(super) fn has_agreed(&mut self) -> Result<bool, String> {
         match self.process.try_wait() {
             Ok(None) => Ok(false),
-            Ok(Some(status)) if status.success() => Ok(true),
-            Ok(Some(status)) => {
+            Ok(Some(end)) if end.status().is_some_and(|status| status.success()) => Ok(true),
+            Ok(Some(end)) => {
                 let complaint = self.complaint();
-                let complaint = if complaint.is_empty() { status.to_string() } else { complaint };
+                let complaint = if complaint.is_empty() { end.to_string() } else { complaint };
                 Err(format!("the new program cannot take over: {complaint}"))
             }
             Err(error) => Err(format!("cannot wait for the new program: {error}")),

@@ -16,6 +16,7 @@ use kakehi_command::order::Order;
 use kakehi_command::proto::EventKind;
 use kakehi_command::proto::hand_over as wire;
 
+use super::super::adoption::{Refuge, Rendezvous};
 use super::super::audit::{Audit, AuditTargets};
 use super::super::clients::failure;
 use super::super::command_socket::CommandSocket;
@@ -162,6 +163,7 @@ fn prepare(
         settings: Settings {
             worker_timeout: Duration::from_millis(settings.worker_timeout_ms),
             worker_drain_timeout: Duration::from_millis(settings.worker_drain_timeout_ms),
+            worker_orphan_timeout: settings.worker_orphan_timeout(),
             client_timeout: settings.client_timeout_ms.map(Duration::from_millis),
             unix_sockets,
             allowed_uids: settings.allowed_uids.clone().map(|it| it.uids),
@@ -200,12 +202,30 @@ fn prepare(
             .map(|companion| Companion::taken_over(companion, taking))
             .collect::<Result<_, _>>()
             .map_err(lost("the demo"))?,
+        refuge: refuge_of(told, taking).map_err(lost("the folder of the workers"))?,
         on_ready: Box::new(|_| {}),
     };
     let mut supervisor = Supervisor::new(prepared).map_err(|error| error.to_string())?;
     supervisor.take_over(told, taking).map_err(lost("what was under way"))?;
     supervisor.command_socket.claim(identity);
     Ok((supervisor, pid_file.map(PidFile::inherited)))
+}
+
+/// Without one it can be done: then workers end if this process is killed.
+fn refuge_of(told: &wire::HandOver, taking: Taking) -> io::Result<Option<Refuge>> {
+    let rendezvous = match &told.rendezvous {
+        Some(left) => Rendezvous::taken_over(left, taking)?,
+        // The version before had none; the demo needs none.
+        None if !told.companions.is_empty() => return Ok(None),
+        None => match Rendezvous::open(&PathBuf::from(&told.command_socket.path)) {
+            Ok(rendezvous) => rendezvous,
+            Err(error) => {
+                log::warn!("workers will end if the main process is killed: {error}");
+                return Ok(None);
+            }
+        },
+    };
+    Refuge::new(rendezvous).map(Some)
 }
 
 fn source_of(settings: &wire::Settings) -> Result<Source, String> {
@@ -227,6 +247,7 @@ impl Supervisor {
         self.health.take_over(&told.health, &self.configuration.state, told.revision, now);
         self.drains.take_over(&told.leaving, now);
         self.fleet.take_over(told, taking, now)?;
+        self.renew_wills();
         for (verb, count) in &told.counts {
             self.counts.insert(Cow::Owned(verb.clone()), *count);
         }
@@ -261,10 +282,13 @@ fn numbers_of(told: &wire::HandOver, file: RawFd) -> Vec<RawFd> {
     let own = [Some(told.command_socket.fd), Some(told.limits.fd), Some(told.program)];
     let own = own.into_iter().chain([told.sessions.as_ref().map(|memory| memory.fd)]).flatten();
     let listeners = told.listeners.iter().flat_map(|listener| listener.fds.iter().copied());
-    let workers = told.workers.iter().map(|worker| worker.fd);
+    let workers = told.workers.iter().flat_map(|worker| [Some(worker.fd), worker.pidfd]).flatten();
+    let dying = told.dying.iter().filter_map(|it| it.fd);
+    let rendezvous = told.rendezvous.iter().map(|it| it.fd);
     let clients = told.clients.iter().map(|client| client.fd);
     let companions = told.companions.iter().filter_map(|companion| companion.fd);
     let metrics = told.metrics.prometheus.iter().map(|it| it.fd);
+    let own = own.chain(dying).chain(rendezvous);
     let named = own.chain(metrics).chain(listeners).chain(workers).chain(clients).chain(companions);
     named.filter_map(|fd| RawFd::try_from(fd).ok()).chain([file]).collect()
 }

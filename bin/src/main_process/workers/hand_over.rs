@@ -28,6 +28,7 @@ impl Fleet {
                 pid: worker.pid(),
                 slot: u32::try_from(worker.slot()).unwrap_or(u32::MAX),
                 fd: named.name_raw(worker.descriptor()),
+                pidfd: worker.child.pidfd().map(|pidfd| named.name(&pidfd)),
                 unread: worker.unread().to_vec(),
                 acknowledged: worker.acknowledged(),
                 age_ms: ms_between(worker.spawned_at(), now),
@@ -41,9 +42,12 @@ impl Fleet {
     }
 
     /// Those that were killed and have not been seen ending.
-    pub(in super::super) fn dying_left(&self) -> Vec<wire::Child> {
-        let dying =
-            self.dying.iter().map(|dying| wire::Child { id: dying.id.0, pid: dying.child.id(), fd: None });
+    pub(in super::super) fn dying_left(&self, named: &mut Named) -> Vec<wire::Child> {
+        let dying = self.dying.iter().map(|dying| wire::Child {
+            id: dying.id.0,
+            pid: dying.child.id(),
+            fd: dying.child.pidfd().map(|pidfd| named.name(&pidfd)),
+        });
         dying.collect()
     }
 
@@ -79,7 +83,7 @@ impl Fleet {
             let channel = Channel::resume(stream, self.frame_bytes_max, &left.unread, &[]);
             let channel = channel.map_err(|error| io::Error::other(error.to_string()))?;
             let born = ago(now, left.age_ms);
-            let child = Process::known(left.pid);
+            let child = self.process_taken_over(left.pid, left.pidfd, taking)?;
             let mut worker = Worker::new(WorkerId(left.id), slot, child, channel, born, now);
             worker.go_on(left.acknowledged, left.retiring.is_some(), now);
             self.watch(&mut worker)?;
@@ -95,8 +99,22 @@ impl Fleet {
                 }
             }
         }
-        let dying = told.dying.iter();
-        self.dying.extend(dying.map(|it| Dying { id: WorkerId(it.id), child: Process::known(it.pid) }));
+        for it in &told.dying {
+            let child = self.process_taken_over(it.pid, it.fd, taking)?;
+            self.dying.push(Dying { id: WorkerId(it.id), child });
+        }
         Ok(())
+    }
+
+    /// A child of this process, or one that is watched by its pidfd.
+    fn process_taken_over(&self, pid: u32, pidfd: Option<u32>, taking: Taking) -> io::Result<Process> {
+        match pidfd {
+            None => Ok(Process::known(pid)),
+            Some(pidfd) => {
+                let process = Process::foreign(pid, taking.own(pidfd)?);
+                self.watch_end(&process)?;
+                Ok(process)
+            }
+        }
     }
 }

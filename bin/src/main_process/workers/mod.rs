@@ -5,6 +5,7 @@
 //! reports its end, and replaced: at once, or after a delay if the slot is in a crash loop. One that is
 //! replaced while it serves goes on until its successor does, and then retires ([`succession`]).
 
+mod adoption;
 mod hand_over;
 mod spawn;
 mod succession;
@@ -12,7 +13,6 @@ mod worker;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use kakehi_command::channel::{Channel, ChannelError};
@@ -23,7 +23,7 @@ use mio::{Interest, Registry, Token};
 use super::backoff::Backoff;
 use super::gather::WorkerId;
 use super::supervisor::TOKEN_STEP;
-use crate::process::child::Process;
+use crate::process::child::{End, Process};
 pub(crate) use spawn::{WorkerLog, WorkerWalls};
 pub(crate) use succession::RETIRING_PER_SLOT_MAX;
 use succession::Retiring;
@@ -82,7 +82,7 @@ pub(super) struct Ended {
     /// Its process id.
     pub(super) pid: u32,
     /// How it ended.
-    pub(super) status: ExitStatus,
+    pub(super) status: End,
     /// True if it still held its slot: nobody knew yet.
     pub(super) unexpected: bool,
 }

@@ -200,6 +200,11 @@ impl Worker {
         self.outbox.push_back(Outgoing::Message(Box::new(message), vec![descriptor]));
     }
 
+    /// As [`send_with`](Self::send_with), with several.
+    pub(crate) fn send_with_all(&mut self, message: to_worker::Message, descriptors: Vec<OwnedFd>) {
+        self.outbox.push_back(Outgoing::Message(Box::new(message), descriptors));
+    }
+
     /// Queues orders.
     pub(crate) fn feed(&mut self, feed: Feed) {
         self.outbox.push_back(Outgoing::Feed(feed));

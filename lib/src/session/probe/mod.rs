@@ -7,7 +7,8 @@
 //! The first probe of a target comes at a random point of its interval, so that a thousand backends that were added
 //! together are not probed together; later intervals are longer or shorter at random by the check's own jitter.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,9 @@ const THIRST: Duration = Duration::from_millis(50);
 /// Resolution of intervals and timeouts, which are whole seconds.
 const TICK: Duration = Duration::from_millis(20);
 
+/// What waits for main is not looked through below this number.
+const NEWS_MAX: usize = 1024;
+
 /// The probes of one worker.
 pub struct Probes<S> {
     /// This worker, and all that probe, as main numbers them.
@@ -62,6 +66,8 @@ pub struct Probes<S> {
     pool: BufferPool,
     /// What main is to be told.
     news: Vec<Verdict>,
+    /// When that is condensed, if main is not there to take it.
+    news_max: usize,
     /// Values of secret headers, by cluster and fingerprint.
     secrets: HashMap<ClusterId, HashMap<String, Zeroizing<Vec<u8>>>>,
 }
@@ -116,6 +122,7 @@ impl<S: Stream> Probes<S> {
             due: Vec::new(),
             pool: BufferPool::new(1, 1, READ_BYTES),
             news: Vec::new(),
+            news_max: NEWS_MAX,
             secrets: HashMap::new(),
         }
     }
@@ -143,6 +150,30 @@ impl<S: Stream> Probes<S> {
     /// What main is to be told.
     pub fn take_news(&mut self) -> Vec<Verdict> {
         std::mem::take(&mut self.news)
+    }
+
+    /// Of much that waits for main, keeps the last about each backend and subject.
+    pub fn condense_news(&mut self) {
+        if self.news.len() < self.news_max {
+            return;
+        }
+        let mut seen = HashSet::new();
+        let mut kept: Vec<Verdict> = Vec::new();
+        for verdict in std::mem::take(&mut self.news).into_iter().rev() {
+            let address = SocketAddr::try_from(&verdict.address).ok();
+            let about = (verdict.cluster_id.clone(), verdict.backend_id.clone(), address, verdict.subject);
+            if seen.insert(about) {
+                kept.push(verdict);
+            }
+        }
+        kept.reverse();
+        self.news_max = NEWS_MAX.max(2 * kept.len());
+        self.news = kept;
+    }
+
+    /// This worker, as main numbers it.
+    pub fn worker(&self) -> u32 {
+        self.worker
     }
 
     /// When there is something to do.
