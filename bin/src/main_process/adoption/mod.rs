@@ -7,7 +7,7 @@
 //! worker with the highest revision: whatever was answered with OK, all of them had applied. Others are told the
 //! difference. Settings are those of the configuration that this process was started with.
 //!
-//! Nothing is touched before all of it is here ([`find`]): a main process that can't go on from it goes, and the workers
+//! Nothing is touched before all of it is here ([`mod@find`]): a main process that can't go on from it goes, and the workers
 //! wait on.
 
 mod find;
