@@ -6,8 +6,9 @@ use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use kakehi_command::proto::filtered_metrics::Inner;
 use kakehi_command::proto::request::RequestType;
-use kakehi_command::proto::{EventKind, MetricDetail, SetMetricDetail};
+use kakehi_command::proto::{EventKind, MetricDetail, QueryMetricsOptions, SetMetricDetail};
 use kakehi_e2e::address::free_address;
 use kakehi_e2e::deadline::await_true;
 use kakehi_e2e::http::{After, Backend, get};
@@ -18,6 +19,30 @@ use tempfile::NamedTempFile;
 
 /// The kinds that Sōzu declares.
 const KINDS: std::ops::RangeInclusive<i32> = 0..=30;
+
+/// What is counted, of the changes that are made here.
+const CHANGES: [&str; 20] = [
+    "certificate_added",
+    "certificate_removed",
+    "certificate_replaced",
+    "cluster_added",
+    "cluster_removed",
+    "configuration_reloaded",
+    "events_subscribed",
+    "http_frontend_added",
+    "http_frontend_removed",
+    "http_listener_added",
+    "http_listener_updated",
+    "https_listener_added",
+    "listener_activated",
+    "listener_deactivated",
+    "listener_removed",
+    "logging_level_changed",
+    "main_upgraded",
+    "metric_detail_changed",
+    "metrics_configured",
+    "worker_upgraded",
+];
 
 /// A check that turns with every probe, once a second.
 const CHECK: &str = "health_check = { uri = \"/up\", interval = 1, timeout = 1, healthy_threshold = 1, \
@@ -150,6 +175,11 @@ fn each_is_sent_when_it_happens_and_shown() {
     words.await_kind(EventKind::RemovedBackendHasNoConnections);
     // The old program's subscribers are the new one's.
     let upgraded = proxy.cli().ok(&["upgrade"]);
+    let numbers = proxy.command().metrics(QueryMetricsOptions::default());
+    for name in CHANGES {
+        let count = numbers.main.get(&format!("config.{name}")).and_then(|number| number.inner.clone());
+        assert!(matches!(count, Some(Inner::Count(1..))), "{name}: {count:?}");
+    }
     assert!(upgraded.contains("Success: upgraded the main process and 1 worker\n"), "{upgraded}");
     assert!(upgraded.contains("worker 1: Replacing worker 1...\n"), "no progress: {upgraded}");
     let successor = proxy.workers()[0].id;

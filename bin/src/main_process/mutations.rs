@@ -321,6 +321,7 @@ impl Supervisor {
     ) {
         self.configuration.revision += 1;
         self.configuration.last_verb = verb;
+        orders.iter().for_each(|order| self.changes.count_order(order));
         let revision = self.configuration.revision;
         self.audit.accepted(client, revision);
         self.note_for_will();

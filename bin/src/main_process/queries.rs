@@ -319,6 +319,7 @@ impl Supervisor {
             (name, if counts { Inner::Count(value) } else { gauge() })
         }))
         .chain(self.telemetry.numbers())
+        .chain(self.changes.numbers().map(|(name, count)| (name, Inner::Count(count))))
         .filter(|(name, _)| {
             options.metric_names.is_empty() || options.metric_names.iter().any(|asked| asked == name)
         })

@@ -211,6 +211,7 @@ pub(super) struct Supervisor {
     pub(super) configuration: Configuration,
     pub(super) tasks: Tasks,
     pub(super) files: FileThread,
+    pub(super) changes: telemetry::Changes,
     pub(super) counts: BTreeMap<Cow<'static, str>, i32>,
     pub(super) tickets: Tickets,
     pub(super) sessions: Option<SessionMemory>,
@@ -276,6 +277,7 @@ impl Supervisor {
             configuration: prepared.configuration,
             tasks: Tasks::default(),
             files,
+            changes: telemetry::Changes::default(),
             counts: BTreeMap::new(),
             tickets: Tickets::new(now),
             sessions: prepared.sessions,
@@ -555,6 +557,7 @@ impl Supervisor {
 
     /// Tells an event to all subscribers.
     pub(super) fn publish(&mut self, source: &str, event: Event) {
+        self.changes.count_event(event.kind());
         let response = Response {
             status: ResponseStatus::Processing.into(),
             message: source.to_owned(),

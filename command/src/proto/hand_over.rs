@@ -53,6 +53,9 @@ pub struct HandOver {
     /// The folder where workers wait for another main process, open and locked.
     #[prost(message, optional, tag = "22")]
     pub rendezvous: ::core::option::Option<Rendezvous>,
+    /// How often what was changed, by the names of the counters.
+    #[prost(btree_map = "string, int64", tag = "23")]
+    pub changes: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, i64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Settings {

@@ -67,6 +67,7 @@ impl Supervisor {
             limits: limits.left(&mut named),
             health: self.health.left(self.now),
             leaving: self.drains.left(self.now),
+            changes: self.changes.numbers().map(|(name, count)| (name.to_owned(), count)).collect(),
             counts: self.counts.iter().map(|(verb, count)| (verb.to_string(), *count)).collect(),
             clients: {
                 let mut clients = Vec::new();

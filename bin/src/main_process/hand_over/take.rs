@@ -248,6 +248,7 @@ impl Supervisor {
         self.drains.take_over(&told.leaving, now);
         self.fleet.take_over(told, taking, now)?;
         self.renew_wills();
+        self.changes.take_over(told.changes.iter().map(|(name, count)| (name.as_str(), *count)));
         for (verb, count) in &told.counts {
             self.counts.insert(Cow::Owned(verb.clone()), *count);
         }

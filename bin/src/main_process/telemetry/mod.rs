@@ -25,6 +25,7 @@ use super::mutations::ok;
 use super::supervisor::{Supervisor, event};
 use super::workers::{Phase, Worker};
 
+mod changes;
 mod collect;
 #[cfg(test)]
 mod document;
@@ -35,6 +36,7 @@ mod leases;
 pub(crate) mod own;
 mod statsd;
 
+pub(super) use changes::Changes;
 use collect::{Ask, Collector, Snapshot};
 pub(crate) use exporter::Exporter;
 pub(super) use exporter::FIRST as FIRST_SCRAPE;
@@ -331,6 +333,7 @@ impl Supervisor {
     }
 
     fn tell_detail(&mut self, turn: &Transition) {
+        self.changes.count_detail();
         let transition = MetricDetailTransition {
             previous_effective: turn.before.into(),
             effective: turn.now.into(),
