@@ -22,6 +22,9 @@ use crate::{process, requests};
 /// Start-up with thousands of clusters on a loaded machine, in a debug build.
 const START_MAX: Duration = Duration::from_secs(60);
 
+/// Seconds that workers serve on whose main process was killed, longer than any test.
+const ORPHANS_MAX: u32 = 600;
+
 /// What the proxy is started with.
 pub struct ProxyBuilder {
     address: SocketAddr,
@@ -137,8 +140,15 @@ impl ProxyBuilder {
         } else {
             String::new()
         };
+        let orphans = "worker_orphan_timeout";
+        // A test that is killed itself leaves nobody for ever.
+        let orphans = if self.settings.contains(orphans) {
+            String::new()
+        } else {
+            format!("{orphans} = {ORPHANS_MAX}\n")
+        };
         format!(
-            "command_socket = \"command.sock\"\nworker_count = {}\n{}\n{listener}{}",
+            "command_socket = \"command.sock\"\nworker_count = {}\n{}{orphans}\n{listener}{}",
             self.workers, self.settings, self.tables
         )
     }

@@ -49,8 +49,8 @@ pub(super) enum CliError {
     /// Arguments that contradict each other, or are out of bounds.
     #[error("{0}")]
     Unusable(String),
-    #[error("`{verb}` is not served yet by this version")]
-    NotServed { verb: &'static str },
+    #[error("top needs a terminal; --snapshot N prints N screens without one")]
+    NoTerminal,
     #[error(transparent)]
     Start(#[from] StartError),
     #[error("the demo backend: {0}")]

@@ -29,7 +29,7 @@ pub(super) fn run(proxy: &mut Proxy) -> Result<(), CliError> {
 }
 
 /// `<worker or main>, <kind>, backend=…, cluster=…, address=…`; what an event is not about is left out.
-fn text(response: &Response, event: &Event) -> String {
+pub(super) fn text(response: &Response, event: &Event) -> String {
     let kind = EventKind::try_from(event.kind).map_or("UNKNOWN", |kind| kind.as_str_name());
     let mut line = format!("{}, {kind}", response.message);
     let address = event.address.as_ref().map(address_text);

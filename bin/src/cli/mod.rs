@@ -35,7 +35,7 @@ mod state;
 mod status;
 mod table;
 mod tls;
-mod unserved;
+mod top;
 mod upgrade;
 mod upgrade_probe;
 mod values;
@@ -53,7 +53,6 @@ use crate::worker;
 
 use client::Proxy;
 use error::CliError;
-use unserved::Unserved;
 
 /// Help is wrapped at the terminal's width, but never wider than reads well.
 const HELP_CHARS_MAX: usize = 100;
@@ -124,6 +123,8 @@ enum Verb {
     Metrics(metrics::Metrics),
     /// Show what happens in the proxy, as it happens
     Events,
+    /// Show what the proxy does now, on a screen that is drawn anew each second; `q` ends it
+    Top(top::Top),
     /// Change the log filter
     Logging(logging::Logging),
     /// Open the files of the logs anew, after they were moved away; SIGUSR1 does the same
@@ -148,9 +149,6 @@ enum Verb {
     Completions(generate::Completions),
     /// Write a man page for each verb
     Man(generate::Man),
-
-    #[command(hide = true)]
-    Top(Unserved),
 
     /// Serve a greeting over HTTP, as a backend to try the proxy with
     #[command(hide = true)]
@@ -210,7 +208,7 @@ impl Verb {
                 verb.run(ConnectionLimit::PerSubnet, &mut Proxy::new(globals)?).map(done)
             }
             Self::ConnectionAttempts(verb) => verb.run(&mut Proxy::new(globals)?).map(done),
-            Self::Top(unserved) => Err(unserved.refuse("top")),
+            Self::Top(top) => top.run(&mut Proxy::new(globals)?).map(done),
             Self::Shutdown(shutdown) => shutdown.run(&mut Proxy::new(globals)?).map(done),
             Self::Status => status::run(&mut Proxy::new(globals)?).map(done),
             Self::Reload(reload) => reload.run(&mut Proxy::new(globals)?).map(done),

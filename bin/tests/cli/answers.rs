@@ -305,7 +305,6 @@ fn trouble_cases() -> Vec<Case> {
         Case { file: "processing", command: "status", responses: processed, then: Then::Wait },
         no_answer("silent", "status --timeout 50", Then::Wait),
         no_answer("closed", "status", Then::Close),
-        no_answer("unserved_top", "top --refresh-ms 100 --json", Then::Close),
         no_answer(
             "arguments_without_tls",
             "listener tcp add -a 127.0.0.1:1 --tls-versions TLS_V13",
