@@ -14,7 +14,13 @@ use kakehi_command::proto::{
 use prost::Message;
 
 /// What each worker tells of the same things: a sum would count them as often as there are workers. In Sōzu it does.
-const SHARED: [&str; 3] = ["backend.available", "cluster.available_backends", "cluster.total_backends"];
+const SHARED: [&str; 5] = [
+    "backend.available",
+    "buffer.usage_percent",
+    "client.connections_percent",
+    "cluster.available_backends",
+    "cluster.total_backends",
+];
 
 type Named = BTreeMap<String, FilteredMetrics>;
 

@@ -311,6 +311,7 @@ impl Supervisor {
             ("configuration.frontends", gauge(counts.http_frontends + counts.tcp_frontends)),
             ("configuration.draining", gauge(self.drains.count())),
             ("process.uptime_seconds", Inner::Gauge(uptime.as_secs())),
+            ("logs.dropped", Inner::Count(i64::try_from(logging::lost()).unwrap_or(i64::MAX))),
         ]
         .into_iter()
         .chain(expires_at.map(|at| ("tls.cert.min_expires_at_seconds", at)))

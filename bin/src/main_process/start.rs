@@ -318,6 +318,7 @@ fn install_logger(config: &Config) -> Result<WorkerLog, StartError> {
         colored: config.log_colored,
     };
     logging::install(filter, &target, config.log_colored, "MAIN").map_err(failed("log_target"))?;
+    logging::set_rate(config.max_log_rate);
     // Each worker is given its own later.
     if config.access_logs_target != "none" {
         let target = LogTarget::parse(&config.access_logs_target);

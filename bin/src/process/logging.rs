@@ -9,6 +9,7 @@
 use std::fmt::{Arguments, Write as _};
 #[cfg(test)]
 use std::io;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{OnceLock, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -98,14 +99,18 @@ fn covers(path: &str, module: &str) -> bool {
 /// A line has less bytes than that, so that a pipe takes it in one piece (POSIX's PIPE_BUF).
 const LINE_BYTES_MAX: usize = 4096;
 
-/// Lines of one process in a second at most: the rest is counted, and told.
-const LINES_PER_SECOND_MAX: u32 = 5_000;
+/// Lines of one process in a second at most, until the configuration says otherwise: the rest is counted, and told.
+const RATE_DEFAULT: u32 = 5_000;
 
 struct Logger {
     pid: u32,
     filter: RwLock<Filter>,
     tag: String,
     colored: bool,
+    /// Lines in a second at most (`max_log_rate`).
+    rate: AtomicU32,
+    /// Lines lost since the process began.
+    lost: AtomicU64,
     writer: RwLock<Writer>,
 }
 
@@ -127,26 +132,25 @@ impl Writer {
         Self { sink, rest: Vec::new(), lost: 0, second: 0, lines: 0 }
     }
 
-    /// Writes a line, or counts it as lost. `told` makes the line that tells of lost ones.
-    fn write(&mut self, line: &str, second: u64, told: impl FnOnce(u64) -> String) {
+    /// Writes a line, or counts it as lost. `told` makes the line that tells of lost ones. True if none was lost.
+    fn write(&mut self, line: &str, (second, rate): (u64, u32), told: impl FnOnce(u64) -> String) -> bool {
         if second != self.second {
             (self.second, self.lines) = (second, 0);
         }
         self.lines = self.lines.saturating_add(1);
-        if self.lines > LINES_PER_SECOND_MAX || !self.put_rest() {
-            self.lost += 1;
-            return;
-        }
-        if self.lost > 0 {
-            if !self.put(told(self.lost).as_bytes()) {
-                self.lost += 1;
-                return;
-            }
+        let written =
+            self.lines <= rate && self.put_rest() && self.tell_lost(told) && self.put(line.as_bytes());
+        self.lost += u64::from(!written);
+        written
+    }
+
+    /// Says how many lines were lost, if any were. False if not even that was taken.
+    fn tell_lost(&mut self, told: impl FnOnce(u64) -> String) -> bool {
+        let taken = self.lost == 0 || self.put(told(self.lost).as_bytes());
+        if taken {
             self.lost = 0;
         }
-        if !self.put(line.as_bytes()) {
-            self.lost += 1;
-        }
+        taken
     }
 
     fn put_rest(&mut self) -> bool {
@@ -178,6 +182,8 @@ pub(crate) fn install(filter: Filter, target: &LogTarget, colored: bool, tag: &s
         filter: RwLock::new(filter.clone()),
         tag: tag.to_owned(),
         colored: colored && *target == LogTarget::Stdout,
+        rate: AtomicU32::new(RATE_DEFAULT),
+        lost: AtomicU64::new(0),
         writer: RwLock::new(Writer::new(sink)),
     });
     // Fails only if a logger is installed already, which then is this one.
@@ -195,6 +201,18 @@ pub(crate) fn set_sink(sink: LogSink) {
     };
     let lost = writer.lost;
     *writer = Writer { lost, ..Writer::new(sink) };
+}
+
+/// Writes no more than so many lines in a second from now on.
+pub(crate) fn set_rate(rate: u32) {
+    if let Some(logger) = LOGGER.get() {
+        logger.rate.store(rate, Ordering::Relaxed);
+    }
+}
+
+/// Lines that were lost since the process began.
+pub(crate) fn lost() -> u64 {
+    LOGGER.get().map_or(0, |logger| logger.lost.load(Ordering::Relaxed))
 }
 
 /// Changes what is logged from now on.
@@ -241,7 +259,9 @@ impl Log for Logger {
             Ok(writer) => writer,
             Err(poisoned) => poisoned.into_inner(),
         };
-        writer.write(&line, since_epoch.as_secs(), told);
+        if !writer.write(&line, (since_epoch.as_secs(), self.rate.load(Ordering::Relaxed)), told) {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn flush(&self) {}
@@ -399,20 +419,19 @@ mod tests {
         let mut writer = Writer::new(LogSink::Pipe { file, shared: true });
         let line = format!("{}\n", "x".repeat(1_023));
         for _ in 0..100 {
-            writer.write(&line, 1, |lost| format!("lost {lost}\n"));
+            writer.write(&line, (1, RATE_DEFAULT), |lost| format!("lost {lost}\n"));
             if writer.lost == 10 {
                 break;
             }
         }
         assert_eq!(writer.lost, 10, "the pipe holds 64 lines");
         io::Read::read_exact(&mut reader, &mut vec![0; 32 * 1024]).unwrap();
-        writer.write(&line, 1, |lost| format!("lost {lost}\n"));
+        writer.write(&line, (1, RATE_DEFAULT), |lost| format!("lost {lost}\n"));
         assert_eq!(writer.lost, 0);
-        for _ in 0..LINES_PER_SECOND_MAX {
-            writer.write("", 1, |_| String::new());
-        }
-        assert!(writer.lost > 0, "so many in a second are too many");
-        writer.write("", 2, |_| String::new());
+        writer.lines = 0;
+        let written = (0..100).filter(|_| writer.write("", (1, 70), |_| String::new())).count();
+        assert_eq!((written, writer.lost), (70, 30), "so many in a second are too many");
+        assert!(writer.write("", (2, 70), |_| String::new()));
         assert_eq!(writer.lost, 0);
     }
 }

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use kakehi_command::config::UnixSockets;
-use kakehi_lib::server::{self, WorkerArguments};
+use kakehi_lib::server::{self, ErrorLog, WorkerArguments};
 use kakehi_lib::tls::client_config::SystemAuthorities;
 use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::dup2_stdin;
@@ -61,8 +61,12 @@ pub(crate) fn run() -> ExitCode {
         channel,
         stop_signals,
         protocol: crate::main_process::PROTOCOL,
-        set_log_filter,
-        set_log_sink: logging::set_sink,
+        log: ErrorLog {
+            set_filter: set_log_filter,
+            set_sink: logging::set_sink,
+            set_rate: logging::set_rate,
+            lost: logging::lost,
+        },
         authorities,
     }) {
         Ok(exit) => {

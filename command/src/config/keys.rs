@@ -120,6 +120,7 @@ pub(super) static TOP: &[Key] = &[
     key("log_level", Text, "\"info\"", Yes),
     key("log_target", Text, "\"stdout\"", Yes),
     key("log_colored", Flag, "false", Yes),
+    key("max_log_rate", from_one(U32), "5000", Yes),
     key("access_logs_target", Text, "", Yes),
     key("access_logs_format", OneOf(&["ascii", "json", "protobuf"]), "\"ascii\"", Yes),
     key("access_logs_colored", Flag, "", Yes),

@@ -100,6 +100,8 @@ pub struct Config {
     pub audit_logs_json_target: Option<PathBuf>,
     /// Lines on a standard output have colours.
     pub log_colored: bool,
+    /// Lines of the error log that each process writes in a second at most.
+    pub max_log_rate: u32,
     /// As `log_target`, for access logs; or `none`.
     pub access_logs_target: String,
     /// `ascii`, `json` or `protobuf`.
@@ -411,6 +413,7 @@ impl Config {
                 _ => proto::ProtobufAccessLogFormat::Ascii.into(),
             },
             log_colored: self.log_colored,
+            max_log_rate: Some(self.max_log_rate),
             access_logs: Some(proto::AccessLogSettings {
                 format: self.access_logs_format.clone(),
                 colored: self.access_logs_colored && self.access_logs_target == "stdout",

@@ -63,6 +63,8 @@ pub(super) fn settings(
         log_level: top.text("log_level").unwrap_or("info").to_owned(),
         log_target: log_target.to_owned(),
         log_colored,
+        max_log_rate: u32::try_from(top.integer_or_default("max_log_rate"))
+            .expect("the declared range is within u32"),
         access_logs_target: top.text("access_logs_target").unwrap_or(log_target).to_owned(),
         access_logs_format: top.text("access_logs_format").unwrap_or("ascii").to_owned(),
         access_logs_colored: top.flag("access_logs_colored").unwrap_or(log_colored),

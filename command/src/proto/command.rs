@@ -2097,6 +2097,9 @@ pub struct ServerConfig {
     /// Ours.
     #[prost(message, optional, tag = "1030")]
     pub access_logs: ::core::option::Option<AccessLogSettings>,
+    /// lines of the error log in a second, of each process
+    #[prost(uint32, optional, tag = "1031", default = "5000")]
+    pub max_log_rate: ::core::option::Option<u32>,
 }
 /// Ours: what Sōzu has no key for.
 #[derive(serde::Serialize, serde::Deserialize)]

@@ -1,10 +1,8 @@
 //! One JSON object a line (RFC 8259). A member that is not known is absent.
 
-use std::time::Duration;
-
+use super::Record;
 use super::out::{Escaping, Out, bytes_max, is_control};
 use super::time::Clock;
-use super::{Record, micros};
 
 const TEXT: Escaping = Escaping { escape, space: b' ' };
 
@@ -19,6 +17,11 @@ pub(super) fn write(out: &mut Out<'_>, record: &Record<'_>, clock: &Clock, worke
     if !(record.client.port() == 0 && record.client.ip().is_unspecified()) {
         out.raw(r#","client":""#);
         out.address(record.client);
+        out.raw("\"");
+    }
+    if let Some(address) = record.client_peer {
+        out.raw(r#","client_peer":""#);
+        out.address(address);
         out.raw("\"");
     }
     if let Some(address) = record.listener {
@@ -58,6 +61,14 @@ pub(super) fn write(out: &mut Out<'_>, record: &Record<'_>, clock: &Clock, worke
     if let Some(http) = &record.http {
         text(out, r#","user_agent":""#, http.user_agent, bytes_max::USER_AGENT);
         text(out, r#","x_request_id":""#, http.x_request_id, bytes_max::X_REQUEST_ID);
+        text(out, r#","x_forwarded_for":""#, http.x_forwarded_for, bytes_max::X_FORWARDED_FOR);
+        if let Some(trace) = http.trace {
+            out.raw(r#","trace_id":""#);
+            out.trace_id(trace.trace_id);
+            out.raw(r#"","span_id":""#);
+            out.span_id(trace.span_id);
+            out.raw("\"");
+        }
     }
     if let Some(tags) = record.tags.filter(|tags| !tags.is_empty()) {
         out.raw(r#","tags":{"#);
@@ -97,9 +108,9 @@ fn number(out: &mut Out<'_>, member: &str, number: u64) {
     out.number(number);
 }
 
-fn time(out: &mut Out<'_>, member: &str, time: Option<Duration>) {
-    if let Some(time) = time {
-        number(out, member, micros(time));
+fn time(out: &mut Out<'_>, member: &str, micros: Option<u64>) {
+    if let Some(micros) = micros {
+        number(out, member, micros);
     }
 }
 

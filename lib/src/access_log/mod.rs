@@ -59,9 +59,9 @@ pub enum Format {
 /// What is left out of records (`access_logs_redact`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Redaction {
-    /// The client's address.
+    /// The client's address, and whatever else tells of it: X-Forwarded-For, and who its PROXY header came from.
     pub client: bool,
-    /// Of the client's address what tells it from its neighbours: the last byte of an IPv4 address, the last ten of
+    /// The same, but for its network: of the client's address what tells it from its neighbours: the last byte of an IPv4 address, the last ten of
     /// an IPv6 address, and the port.
     pub client_host: bool,
     /// Host.
@@ -137,6 +137,8 @@ pub struct Record<'a> {
     pub request_id: RequestId,
     /// The client, as its PROXY header tells if it has one.
     pub client: SocketAddr,
+    /// Who said so: the other end of the connection, where that is not the client.
+    pub client_peer: Option<SocketAddr>,
     /// The listener's address.
     pub listener: Option<SocketAddr>,
     /// `HTTP`, `HTTPS`, `WS`, `WSS`, `TCP` or `TLS`.
@@ -153,16 +155,16 @@ pub struct Record<'a> {
     pub bytes_in: u64,
     /// Bytes to the client.
     pub bytes_out: u64,
-    /// From the first byte of the request, or the accept, to the end.
-    pub request_time: Duration,
+    /// From the first byte of the request, or the accept, to the end: microseconds, as all times here.
+    pub request_time: u64,
     /// How long it waited for room at the cluster.
-    pub queue_time: Option<Duration>,
+    pub queue_time: Option<u64>,
     /// How long the connect to the backend took; none if a kept connection was used.
-    pub connect_time: Option<Duration>,
+    pub connect_time: Option<u64>,
     /// From when a backend was chosen to the head of its answer.
-    pub service_time: Option<Duration>,
+    pub service_time: Option<u64>,
     /// From there to the end.
-    pub response_time: Option<Duration>,
+    pub response_time: Option<u64>,
     /// Of a TLS connection.
     pub tls: Option<Tls<'a>>,
     /// Of the frontend.
@@ -192,6 +194,19 @@ pub struct Http<'a> {
     pub user_agent: &'a [u8],
     /// X-Request-Id.
     pub x_request_id: &'a [u8],
+    /// X-Forwarded-For as the client sent it, several of them joined.
+    pub x_forwarded_for: &'a [u8],
+    /// The trace that the backend was told of.
+    pub trace: Option<Trace>,
+}
+
+/// Of a distributed trace (W3C Trace Context).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trace {
+    /// Names the trace.
+    pub trace_id: u128,
+    /// Names the part of it that what the backend did belongs to.
+    pub span_id: u64,
 }
 
 /// Of a TLS connection.
@@ -304,6 +319,13 @@ impl AccessLog {
         RequestId::from_bits((u128::from(number >> 16) << 80) | low)
     }
 
+    /// Whether every request is to be logged.
+    #[inline]
+    pub fn wants_all(&self) -> bool {
+        self.settings.as_ref().is_some_and(|settings| settings.sampling_ppm >= 1_000_000)
+            && self.sink.is_some()
+    }
+
     /// Whether a request with this answer is to be logged. `random` is a random number.
     pub fn wants(&self, status: Option<u16>, random: u64) -> bool {
         let Some(settings) = self.settings.as_ref().filter(|_| self.sink.is_some()) else { return false };
@@ -408,11 +430,6 @@ impl AccessLog {
     }
 }
 
-/// Microseconds.
-fn micros(time: Duration) -> u64 {
-    time.as_secs().saturating_mul(1_000_000).saturating_add(time.subsec_micros().into())
-}
-
 #[cold]
 fn redact<'a>(mut record: Record<'a>, redaction: &Redaction) -> Record<'a> {
     if redaction.client {
@@ -429,6 +446,9 @@ fn redact<'a>(mut record: Record<'a>, redaction: &Redaction) -> Record<'a> {
             }
         };
     }
+    if redaction.client || redaction.client_host {
+        record.client_peer = None;
+    }
     if redaction.tags {
         record.tags = None;
     }
@@ -436,6 +456,9 @@ fn redact<'a>(mut record: Record<'a>, redaction: &Redaction) -> Record<'a> {
         tls.sni = "";
     }
     let Some(http) = &mut record.http else { return record };
+    if redaction.client || redaction.client_host {
+        http.x_forwarded_for = &[];
+    }
     if redaction.host {
         http.host = &[];
     }

@@ -12,12 +12,13 @@ pub(super) mod bytes_max {
     pub(in super::super) const PATH: usize = 1024;
     pub(in super::super) const METHOD: usize = 32;
     pub(in super::super) const HOST: usize = 260;
-    pub(in super::super) const USER_AGENT: usize = 320;
+    pub(in super::super) const USER_AGENT: usize = 300;
     pub(in super::super) const X_REQUEST_ID: usize = 130;
-    pub(in super::super) const MESSAGE: usize = 260;
-    pub(in super::super) const TAGS: usize = 500;
+    pub(in super::super) const MESSAGE: usize = 200;
+    pub(in super::super) const TAGS: usize = 380;
     pub(in super::super) const SNI: usize = 260;
-    pub(in super::super) const NAME: usize = 160;
+    pub(in super::super) const NAME: usize = 128;
+    pub(in super::super) const X_FORWARDED_FOR: usize = 130;
     pub(in super::super) const SHORT: usize = 40;
 }
 
@@ -42,6 +43,31 @@ const fn pairs() -> [[u8; 2]; 100] {
         tens += 1;
     }
     pairs
+}
+
+/// Each byte in decimal with a point behind it, and how many bytes that is.
+static OCTETS: [([u8; 4], u8); 256] = octets();
+
+const fn octets() -> [([u8; 4], u8); 256] {
+    let mut octets = [([b'.'; 4], 2); 256];
+    let mut index = 0;
+    while index < 256 {
+        let (hundreds, [tens, ones]) = (PAIRS[index / 100][1], PAIRS[index % 100]);
+        octets[index] = match index {
+            0..10 => ([ones, b'.', 0, 0], 2),
+            10..100 => ([tens, ones, b'.', 0], 3),
+            _ => ([hundreds, tens, ones, b'.'], 4),
+        };
+        index += 1;
+    }
+    octets
+}
+
+/// Four digits.
+#[inline(always)]
+fn four(number: u64) -> [u8; 4] {
+    let ([a, b], [c, d]) = (PAIRS[(number / 100 % 100) as usize], PAIRS[(number % 100) as usize]);
+    [a, b, c, d]
 }
 
 /// How characters are written that mean something in a form.
@@ -88,10 +114,39 @@ impl<'a> Out<'a> {
         }
     }
 
+    /// The first so many of these bytes. Writes all of them, and what comes next over the others.
+    #[inline(always)]
+    fn first<const N: usize>(&mut self, bytes: [u8; N], count: usize) {
+        match self.bytes.get_mut(self.len..).and_then(|room| room.first_chunk_mut::<N>()) {
+            Some(room) => {
+                *room = bytes;
+                self.len += count;
+            }
+            None => self.raw(bytes.get(..count).unwrap_or_default()),
+        }
+    }
+
     /// In decimal.
     pub(super) fn number(&mut self, number: u64) {
-        let count = number.checked_ilog10().map_or(1, |log| log as usize + 1);
-        self.digits(number, count);
+        match number {
+            0..10_000 => self.short_number(number),
+            10_000..100_000_000 => {
+                self.short_number(number / 10_000);
+                self.raw(four(number % 10_000));
+            }
+            _ => {
+                let count = number.checked_ilog10().map_or(1, |log| log as usize + 1);
+                self.digits(number, count);
+            }
+        }
+    }
+
+    /// One of four digits at most.
+    #[inline(always)]
+    fn short_number(&mut self, number: u64) {
+        let zeros = u32::from(number < 1_000) + u32::from(number < 100) + u32::from(number < 10);
+        let digits = u32::from_le_bytes(four(number)) >> (8 * zeros);
+        self.first(digits.to_le_bytes(), 4 - zeros as usize);
     }
 
     /// The last so many decimal digits.
@@ -115,12 +170,12 @@ impl<'a> Out<'a> {
     pub(super) fn address(&mut self, address: SocketAddr) {
         match address.ip() {
             IpAddr::V4(v4) => {
-                let [a, b, c, d] = v4.octets();
-                self.octet(a);
-                for octet in [b, c, d] {
-                    self.raw(b".");
-                    self.octet(octet);
+                for octet in v4.octets() {
+                    let (digits, count) = OCTETS[usize::from(octet)];
+                    self.first(digits, count.into());
                 }
+                // A point is there already.
+                self.len -= 1;
             }
             IpAddr::V6(v6) => {
                 self.raw(b"[");
@@ -130,12 +185,6 @@ impl<'a> Out<'a> {
         }
         self.raw(b":");
         self.number(address.port().into());
-    }
-
-    #[inline(always)]
-    fn octet(&mut self, octet: u8) {
-        let count = 1 + usize::from(octet >= 10) + usize::from(octet >= 100);
-        self.digits(octet.into(), count);
     }
 
     /// As RFC 5952 §4 has it.
@@ -162,11 +211,25 @@ impl<'a> Out<'a> {
     }
 
     fn hexadecimal(&mut self, number: u16) {
-        let count = (u16::BITS - (number | 1).leading_zeros()).div_ceil(4);
+        self.nibbles(number.into(), (u16::BITS - (number | 1).leading_zeros()).div_ceil(4));
+    }
+
+    /// The last so many hexadecimal digits.
+    fn nibbles(&mut self, number: u128, count: u32) {
         for nth in (0..count).rev() {
             let digit = (number >> (4 * nth)) & 0xF;
-            self.raw([b"0123456789abcdef".get(usize::from(digit)).copied().unwrap_or(b'0')]);
+            self.raw([b"0123456789abcdef".get(digit as usize).copied().unwrap_or(b'0')]);
         }
+    }
+
+    /// The name of a trace (W3C Trace Context §3.2.2).
+    pub(super) fn trace_id(&mut self, id: u128) {
+        self.nibbles(id, 32);
+    }
+
+    /// The name of a span.
+    pub(super) fn span_id(&mut self, id: u64) {
+        self.nibbles(id.into(), 16);
     }
 
     /// A text of somebody else's: characters that the form does not escape are written as they are, what is not
@@ -182,8 +245,14 @@ impl<'a> Out<'a> {
                 && self.len + 8 <= limit
                 && let Some(eight) = plain(*eight, escaping.space)
             {
-                self.raw(eight);
+                self.first(eight, 8);
                 rest = behind;
+            }
+            if self.len + rest.len() <= limit
+                && let Some(few) = padded(rest)
+                && let Some(few) = plain(few, escaping.space)
+            {
+                return self.first(few, rest.len());
             }
             let Some((&byte, behind)) = rest.split_first() else { return };
             if is_plain(byte) && self.len < limit {
@@ -259,6 +328,25 @@ fn plain(eight: [u8; 8], space: u8) -> Option<[u8; 8]> {
     let spaces = !(of(b' ') + 0x7F * ONES) & HIGH;
     let change = (spaces >> 7) * u64::from(b' ' ^ space);
     Some((word ^ change).to_le_bytes())
+}
+
+/// Less than eight bytes, with others behind them that are plain.
+#[inline(always)]
+fn padded(text: &[u8]) -> Option<[u8; 8]> {
+    const PAD: u64 = u64::from_le_bytes([b'a'; 8]);
+    let word = match (text.first_chunk::<4>(), text.last_chunk::<4>(), text) {
+        (_, _, [_, _, _, _, _, _, _, _, ..]) => return None,
+        // The same bytes come to lie on each other.
+        (Some(first), Some(last), _) => {
+            let last = u64::from(u32::from_le_bytes(*last));
+            u64::from(u32::from_le_bytes(*first)) | last << (8 * (text.len() - 4))
+        }
+        (_, _, [a, b, c]) => u64::from_le_bytes([*a, *b, *c, 0, 0, 0, 0, 0]),
+        (_, _, [a, b]) => u64::from_le_bytes([*a, *b, 0, 0, 0, 0, 0, 0]),
+        (_, _, [a]) => u64::from(*a),
+        _ => 0,
+    };
+    Some((word | PAD << (8 * text.len())).to_le_bytes())
 }
 
 /// The first character, and how many bytes it takes; U+FFFD for what is none.
@@ -346,6 +434,11 @@ mod tests {
             }
         }
         assert_eq!(plain(*b"  a    b", b'_'), Some(*b"__a____b"));
+        for count in 0..8 {
+            let text = b"1234567".get(..count).unwrap();
+            assert_eq!(padded(text), Some([text, &b"aaaaaaaa"[count..]].concat().try_into().unwrap()));
+        }
+        assert_eq!(padded(b"12345678"), None);
     }
 
     proptest! {

@@ -4,8 +4,9 @@
 
 use std::net::SocketAddr;
 
+use super::Record;
 use super::out::{Escaping, Out, bytes_max};
-use super::{Record, micros};
+use crate::protocol::http::reason_phrase;
 
 /// Whatever it is.
 const ANY: Escaping = Escaping { escape: |_, _| false, space: b' ' };
@@ -33,12 +34,14 @@ pub(super) fn write(out: &mut Out<'_>, record: &Record<'_>, unix_ns: u64, tag: &
                 text(out, 3, http.path, bytes_max::PATH);
                 if let Some(status) = http.status {
                     number(out, 4, status.into());
+                    text(out, 5, reason_phrase(status).as_bytes(), bytes_max::SHORT);
                 }
             });
         }),
         None => nested(out, 8, |out| nested(out, 2, |_| {})),
     }
-    number(out, 13, micros(record.service_time.unwrap_or_default()));
+    // 9 and 10, the round trips of both connections: a system call each.
+    number(out, 13, record.service_time.unwrap_or_default());
     number(out, 14, record.bytes_in);
     number(out, 15, record.bytes_out);
     let http = record.http.unwrap_or_default();
@@ -56,9 +59,15 @@ pub(super) fn write(out: &mut Out<'_>, record: &Record<'_>, unix_ns: u64, tag: &
     }
     always(out, 18, tag.as_bytes());
     uint128(out, 19, unix_ns.into());
-    number(out, 20, micros(record.request_time));
+    number(out, 20, record.request_time);
     if let Some(time) = record.response_time {
-        number(out, 21, micros(time));
+        number(out, 21, time);
+    }
+    if let Some(trace) = http.trace {
+        nested(out, 22, |out| {
+            nested(out, 1, |out| out.trace_id(trace.trace_id));
+            nested(out, 2, |out| out.span_id(trace.span_id));
+        });
     }
     uint128(out, 23, record.session_id.to_bits());
     text(out, 24, http.x_request_id, bytes_max::X_REQUEST_ID);
@@ -68,8 +77,8 @@ pub(super) fn write(out: &mut Out<'_>, record: &Record<'_>, unix_ns: u64, tag: &
         text(out, 27, tls.sni.as_bytes(), bytes_max::SNI);
         text(out, 28, tls.alpn.as_bytes(), bytes_max::SHORT);
     }
-    let nanos = u64::try_from(record.request_time.as_nanos()).unwrap_or(u64::MAX);
-    uint128(out, 30, unix_ns.saturating_sub(nanos).into());
+    text(out, 29, http.x_forwarded_for, bytes_max::X_FORWARDED_FOR);
+    uint128(out, 30, unix_ns.saturating_sub(record.request_time.saturating_mul(1_000)).into());
     put_length(out, start);
     out.raw([0, 0]);
 }

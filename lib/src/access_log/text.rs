@@ -7,11 +7,9 @@
 //! ```
 //! in one line; `-` stands for what is not known.
 
-use std::time::Duration;
-
 use super::out::{Escaping, Out, bytes_max, escape_control};
 use super::time::Clock;
-use super::{Http, Record, micros};
+use super::{Http, Record};
 
 /// Fields between spaces.
 const WORD: Escaping = Escaping { escape: escape_control, space: b'_' };
@@ -92,8 +90,16 @@ pub(super) fn write(out: &mut Out<'_>, record: &Record<'_>, clock: &Clock, headi
     if out.len() == tags_at {
         out.raw(b"-");
     }
-    // No traces are kept: OpenTelemetry is Sōzu's.
-    out.raw(b"] None ");
+    match http.trace {
+        Some(trace) => {
+            out.raw(b"] ");
+            out.trace_id(trace.trace_id);
+            out.raw(b"-");
+            out.span_id(trace.span_id);
+            out.raw(b" ");
+        }
+        None => out.raw(b"] None "),
+    }
     out.raw(record.protocol);
     let Http { method, host, path, status, .. } = http;
     for (text, most) in [(host, bytes_max::HOST), (method, bytes_max::METHOD), (path, bytes_max::PATH)] {
@@ -121,9 +127,8 @@ fn word(out: &mut Out<'_>, text: &[u8], bytes_max: usize) {
 }
 
 /// In µs below 10 ms, in ms below 10 s, else in seconds.
-fn duration(out: &mut Out<'_>, time: Option<Duration>) {
-    let Some(time) = time else { return out.raw(b"-") };
-    let micros = micros(time);
+fn duration(out: &mut Out<'_>, micros: Option<u64>) {
+    let Some(micros) = micros else { return out.raw(b"-") };
     let (number, unit) = match micros {
         0..10_000 => (micros, "µs"),
         10_000..10_000_000 => (micros / 1_000, "ms"),

@@ -527,6 +527,11 @@ impl<L> Listeners<L> {
         self.tcp_routes.remove(frontend)
     }
 
+    /// Open connections of all listeners of a kind, those that accept no more included.
+    pub fn sessions_of(&self, kind: ListenerKind) -> usize {
+        self.entries.iter().filter(|(_, entry)| entry.kind() == kind).map(|(_, entry)| entry.sessions).sum()
+    }
+
     /// Where connections of a TCP listener go; none if there are no frontends at its address.
     pub fn tcp_routes(&self, listener: ListenerIndex) -> Option<&ServerNames<TcpRoute>> {
         self.tcp_routes.at(self.tcp(listener)?.address())

@@ -78,6 +78,15 @@ impl Histogram {
         self.max_micros = self.max_micros.max(took.micros);
     }
 
+    /// So many more, all as long as this.
+    pub fn record_many(&mut self, took: Took, count: u64) {
+        if let Some(bucket) = self.buckets.get_mut(took.bucket) {
+            *bucket += count;
+        }
+        self.sum_micros = self.sum_micros.saturating_add(took.micros.saturating_mul(count));
+        self.max_micros = self.max_micros.max(took.micros);
+    }
+
     /// How many times were recorded.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
@@ -207,6 +216,13 @@ mod tests {
         assert!(buckets.iter().all(|(le, _)| le.is_power_of_two()), "{buckets:?}");
         assert!(buckets.is_sorted(), "{buckets:?}");
         assert_eq!((told.count, told.sum), (6, 18));
+    }
+
+    #[test]
+    fn many_are_as_many_one_by_one() {
+        let mut many = Histogram::default();
+        many.record_many(Took::micros(700), 3);
+        assert_eq!(many, of(&[700, 700, 700]));
     }
 
     #[test]

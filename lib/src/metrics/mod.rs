@@ -81,6 +81,7 @@ impl Default for Metrics {
 
 impl Metrics {
     /// One more.
+    #[inline]
     pub fn incr(&mut self, metric: Metric) {
         self.change(metric, 1);
     }
@@ -110,12 +111,14 @@ impl Metrics {
         self.values[metric.index()]
     }
 
-    /// Counts a response that went to a client, by its class, and by its code where that has a series.
-    pub fn count_status(&mut self, status: u16) {
-        self.incr(Metric::of_status_class(status));
+    /// Counts a response that went to a client, by its class, and by its code where that has a series. Gives the class.
+    pub fn count_status(&mut self, status: u16) -> Metric {
+        let class = Metric::of_status_class(status);
+        self.incr(class);
         if let Some(metric) = Metric::of_status(status) {
             self.incr(metric);
         }
+        class
     }
 
     /// Something took so long.
@@ -124,6 +127,14 @@ impl Metrics {
         debug_assert_eq!(metric.kind(), Kind::Time, "{} is no time", metric.name());
         if let Some(times) = self.times.get_mut(usize::from(TIME_PLACES[metric.index()])) {
             times.record(took.into());
+        }
+    }
+
+    /// Several things took so long.
+    pub fn time_many(&mut self, metric: Metric, took: impl Into<Took>, count: u64) {
+        debug_assert_eq!(metric.kind(), Kind::Time, "{} is no time", metric.name());
+        if let Some(times) = self.times.get_mut(usize::from(TIME_PLACES[metric.index()])) {
+            times.record_many(took.into(), count);
         }
     }
 

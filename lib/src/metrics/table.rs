@@ -51,6 +51,7 @@ metrics! {
     // Clients.
     ClientConnections "client.connections" Gauge Connections "Client connections that are open."
     ClientConnectionsMax "client.connections_max" Gauge Connections "The most client connections that may be open."
+    ClientConnectionsPercent "client.connections_percent" Gauge Items "Client connections that are open, of a hundred that may be: of the worker with the most."
     ListenerAcceptedTotal "listener.accepted.total" Count Connections "Client connections accepted, on all listeners."
     ListenerAcceptedHttp "listener.accepted.http" Count Connections "Client connections accepted on HTTP listeners."
     ListenerAcceptedHttps "listener.accepted.https" Count Connections "Client connections accepted on HTTPS listeners."
@@ -116,6 +117,8 @@ metrics! {
     TlsCipherUnsupported "tls.cipher.Unsupported" Count Connections "Handshakes of clients that led to a suite without a series of its own."
     TlsVersion12 "tls.version.TLSv1_2" Count Connections "Handshakes of clients that led to TLS 1.2."
     TlsVersion13 "tls.version.TLSv1_3" Count Connections "Handshakes of clients that led to TLS 1.3."
+    TlsHandshakeTime "tls.handshake_ms" Time Milliseconds "From the accept of a client connection to the end of its handshake."
+    HttpAlpnHttp11 "http.alpn.http11" Count Connections "Client connections over TLS that speak HTTP/1.1: agreed on, or for want of another word."
     TlsDefaultCertUsed "tls.default_cert_used" Count Connections "Clients that were shown the listener's default certificate."
     TlsEarlyTaken "tls.early_data.accepted" Count Connections "Handshakes of clients before whose end early data was taken."
     TlsEarlyRefused "tls.early_data.rejected" Count Connections "Handshakes of clients that offered early data of which none was taken."
@@ -130,6 +133,7 @@ metrics! {
 
     // Access logs.
     AccessLogsCount "access_logs.count" Count Items "Records taken for the access log."
+    LogsDropped "logs.dropped" Count Items "Lines of the error log that were lost: more than max_log_rate, or the target did not take them."
     AccessLogsDropped "access_logs.dropped" Count Items "Records of the access log that were lost: there was no room for them (access_log_buffer), or the target refused them."
 
     // Requests.
@@ -139,6 +143,12 @@ metrics! {
     HttpErrors "http.errors" Count Requests "Requests that ended in an error of either side." [Cluster]
     HttpFrontendParseErrors "http.frontend_parse_errors" Count Requests "Requests that could not be parsed."
     HttpBackendParseErrors "http.backend_parse_errors" Count Requests "Responses that could not be parsed."
+    HttpFrontContentLength "http.frontend.content_length_invalid" Count Requests "Requests refused for their Content-Length: malformed, or more than one."
+    HttpFrontSmuggling "http.frontend.transfer_encoding_smuggling" Count Requests "Requests refused because parsers might disagree on where they end: Transfer-Encoding in odd company."
+    HttpBackContentLength "http.backend.content_length_invalid" Count Requests "Responses refused for their Content-Length: malformed, or more than one."
+    HttpSniAuthorityMismatch "http.sni_authority_mismatch" Count Requests "Requests for a host that the connection's certificate is not for (strict_sni_binding)."
+    HttpRequestIdGenerated "http.x_request_id.generated" Count Requests "Requests that were given an X-Request-Id."
+    HttpRequestIdPropagated "http.x_request_id.propagated" Count Requests "Requests that came with an X-Request-Id."
     HttpFailedBackendMatching "http.failed_backend_matching" Count Requests "Requests with a route and no backend to take them." [Cluster]
     HttpCloseRequestIncomplete "http.close.request_incomplete" Count Requests "Client connections closed within a request."
 
@@ -217,6 +227,10 @@ metrics! {
 
     // Connections that changed their protocol.
     WebsocketActiveRequests "websocket.active_requests" Gauge Connections "Client connections that were upgraded to another protocol."
+    ProtocolHttp "protocol.http" Gauge Connections "Client connections of HTTP listeners that are open, but for those that were upgraded."
+    ProtocolHttps "protocol.https" Gauge Connections "Client connections of HTTPS listeners that are open, but for those that were upgraded."
+    ProtocolWs "protocol.ws" Gauge Connections "Client connections of HTTP listeners that were upgraded to another protocol."
+    ProtocolWss "protocol.wss" Gauge Connections "Client connections of HTTPS listeners that were upgraded to another protocol."
     HttpUpgrades "http.upgrades" Count Requests "Requests whose connection changed its protocol."
     TunnelTimeouts "tunnel.timeouts" Count Connections "Upgraded connections closed because nothing moved on them."
 
@@ -276,7 +290,11 @@ metrics! {
     ClientsTooSlow "client.too_slow" Count Requests "Requests ended because their client sent or took less than the least rate."
     BufferInUse "buffer.in_use" Gauge Buffers "Buffers that hold bytes."
     BufferWaits "buffer.waits" Count Events "Times a session stopped reading because no buffer was left."
+    BufferUsagePercent "buffer.usage_percent" Gauge Items "Buffers that hold bytes, of a hundred that there may be: of the worker with the most."
     BufferCapacity "buffer.capacity" Gauge Buffers "The most buffers there may be."
+    ServerLive "server.live" Gauge Items "Workers that accept connections."
+    EventLoopTime "event_loop_time" Time Milliseconds "What a turn of a worker's loop took: all that may make others wait."
+    EpollTime "epoll_time" Time Milliseconds "How long a worker waited for something to do, each time."
     Panic "panic" Count Events "Sessions ended by an error of ours."
 }
 

@@ -22,9 +22,9 @@ use kakehi_command::state::ConfigState;
 use mio::net::TcpListener;
 use prost::Message as _;
 
-use super::logs;
 use super::orphan::{Keepsakes, Telling};
 use super::worker::{Configuration, Idle, Worker};
+use super::{ErrorLog, logs};
 use crate::limits::{Layout, SharedTables};
 use crate::metrics;
 use crate::net::kernel::{Kernel, adopt_listener};
@@ -63,8 +63,7 @@ pub(super) struct Control {
     /// How this program is handed over to, for a main process that comes after another.
     protocol: u32,
     telling: Option<Telling>,
-    set_log_filter: fn(&str) -> Result<(), String>,
-    set_log_sink: fn(LogSink),
+    log: ErrorLog,
     /// Parts of a batch whose last part has not come.
     pending: Vec<Request>,
     /// Frames are left from the last turn.
@@ -80,19 +79,13 @@ pub(super) struct Control {
 }
 
 impl Control {
-    pub(super) fn new(
-        stream: UnixStream,
-        protocol: u32,
-        set_log_filter: fn(&str) -> Result<(), String>,
-        set_log_sink: fn(LogSink),
-    ) -> Self {
+    pub(super) fn new(stream: UnixStream, protocol: u32, log: ErrorLog) -> Self {
         Self {
             channel: Some(Channel::with_fds(stream, FRAME_BYTES_MAX)),
             keepsakes: Keepsakes::default(),
             protocol,
             telling: None,
-            set_log_filter,
-            set_log_sink,
+            log,
             pending: Vec::new(),
             unread: false,
             ending: false,
@@ -232,7 +225,7 @@ impl Control {
             Some(to_worker::Message::SessionTable(table)) => self.map_sessions(&table, worker)?,
             Some(to_worker::Message::LimitTables(tables)) => self.map_limits(&tables, worker)?,
             Some(to_worker::Message::AccessTarget(target)) => worker.set_access_sink(self.sink(&target)?),
-            Some(to_worker::Message::LogTarget(target)) => (self.set_log_sink)(self.sink(&target)?),
+            Some(to_worker::Message::LogTarget(target)) => (self.log.set_sink)(self.sink(&target)?),
             Some(to_worker::Message::Query(query)) => self.answer(query, worker)?,
             Some(to_worker::Message::Stop(stop)) => {
                 let idle = if stop.patient() { Idle::Kept } else { Idle::Closed };
@@ -369,6 +362,7 @@ impl Control {
         worker: &mut Worker<Kernel>,
     ) -> Result<Option<ContentType>, String> {
         if let RequestType::QueryMetrics(options) = &request {
+            worker.note_lost_lines((self.log.lost)());
             return Ok(Some(if options.list {
                 ContentType::AvailableMetrics(metrics::names())
             } else {
@@ -378,7 +372,10 @@ impl Control {
         if let RequestType::ConfigureMetrics(change) = &request {
             let change = MetricsConfiguration::try_from(*change);
             return change
-                .map(|change| worker.configure_metrics(change))
+                .map(|change| {
+                    worker.note_lost_lines((self.log.lost)());
+                    worker.configure_metrics(change);
+                })
                 .map(|()| None)
                 .map_err(|error| error.to_string());
         }
@@ -390,7 +387,7 @@ impl Control {
         Ok(Some(match request {
             // Of the new targets it was told before.
             RequestType::Status(_) | RequestType::ReopenLogs(_) => return Ok(None),
-            RequestType::Logging(filter) => return (self.set_log_filter)(&filter).map(|()| None),
+            RequestType::Logging(filter) => return (self.log.set_filter)(&filter).map(|()| None),
             RequestType::QueryClusterById(id) => ContentType::Clusters(ClusterInformations {
                 vec: state.query_cluster_by_id(&id).into_iter().collect(),
             }),

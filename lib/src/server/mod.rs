@@ -20,7 +20,7 @@ mod orphan;
 pub mod timers;
 pub mod worker;
 
-pub use worker::{Idle, Worker};
+pub use worker::{Idle, Turn, Worker};
 
 use crate::net::kernel::{Kernel, readiness};
 use crate::net::log_sink::LogSink;
@@ -42,6 +42,19 @@ const SIGNALS: Token = Token(usize::MAX - 2);
 /// More than two signals' words (signalfd(2)) at once make no difference.
 const SIGNAL_BYTES: usize = 256;
 
+/// The error log of the process that a worker runs in.
+#[derive(Debug, Clone, Copy)]
+pub struct ErrorLog {
+    /// Changes what is logged; says what is wrong with the filter.
+    pub set_filter: fn(&str) -> Result<(), String>,
+    /// Logs there from now on.
+    pub set_sink: fn(LogSink),
+    /// Writes no more than so many lines in a second from now on (`max_log_rate`).
+    pub set_rate: fn(u32),
+    /// Lines that were lost since the process began.
+    pub lost: fn() -> u64,
+}
+
 /// What a worker is started with.
 #[derive(Debug)]
 pub struct WorkerArguments {
@@ -51,10 +64,8 @@ pub struct WorkerArguments {
     pub stop_signals: OwnedFd,
     /// How main processes of this version hand over.
     pub protocol: u32,
-    /// Changes what this process logs; says what is wrong with the filter.
-    pub set_log_filter: fn(&str) -> Result<(), String>,
-    /// Logs there from now on.
-    pub set_log_sink: fn(LogSink),
+    /// The log of this process.
+    pub log: ErrorLog,
     /// Whose certificates the system takes; read already, if this process may not open files any more.
     pub authorities: SystemAuthorities,
 }
@@ -96,14 +107,15 @@ pub fn run(arguments: WorkerArguments) -> Result<Exit, WorkerError> {
     watch(&poll, arguments.channel.as_raw_fd(), CHANNEL)?;
     watch(&poll, arguments.stop_signals.as_raw_fd(), SIGNALS)?;
     let mut events = Events::with_capacity(EVENTS_PER_TURN_MAX);
-    let WorkerArguments { channel, stop_signals, protocol, set_log_filter, set_log_sink, .. } = arguments;
-    let mut control = Control::new(channel, protocol, set_log_filter, set_log_sink);
+    let WorkerArguments { channel, stop_signals, protocol, log, .. } = arguments;
+    let mut control = Control::new(channel, protocol, log);
     let boot = loop {
         if let Some(boot) = control.receive_boot()? {
             break boot;
         }
         wait(&mut poll, &mut events, None)?;
     };
+    (arguments.log.set_rate)(boot.config.max_log_rate());
     let registry = poll.registry().try_clone().map_err(io_error("cloning the registry"))?;
     let seed = RandomState::new().hash_one(boot.worker_id);
     let configuration = control::configuration(&boot, seed);
@@ -132,6 +144,8 @@ fn serve(
     let mut until: Option<Instant> = None;
     let mut ending: Option<Exit> = None;
     let mut time = now();
+    let mut wall = Wall::new(worker.origin());
+    let mut turns = Turns::default();
     loop {
         let sleep = if busy {
             Some(Duration::ZERO)
@@ -141,9 +155,12 @@ fn serve(
         let asked = now();
         wait(poll, events, sleep)?;
         time = now();
-        let unix_ns = unix_ns();
-        worker.tick(asked, time, unix_ns / 1_000_000);
-        worker.set_log_time(unix_ns);
+        let (nanos, unix_ns) = wall.at(time);
+        if let Some((turn, weight)) = turns.next(nanos) {
+            let slept = time.saturating_duration_since(asked);
+            worker.note_turn(turn.saturating_sub(slept), slept, weight);
+        }
+        worker.begin_turn(&Turn { asked, now: time, nanos, unix_ns });
         let mut told = control.has_unread();
         for event in events.iter().filter(|event| event.token() == CHANNEL) {
             told = true;
@@ -219,6 +236,65 @@ fn serve(
         let more = control.tell_more()?;
         busy |= flush(poll, control)? && more;
         busy |= control.has_unread();
+    }
+}
+
+/// One in so many short turns is measured, and counts as all of them: each would cost a hundredth of a request.
+const SHORT_TURNS_TO_ONE: u64 = 8;
+
+/// A turn that took longer, with the wait before it, is measured by itself.
+const SHORT_TURN_MAX: u64 = 1_000_000;
+
+/// Which turns are measured.
+#[derive(Debug, Default)]
+struct Turns {
+    /// Short ones.
+    count: u64,
+    /// When the last one ended.
+    last: u64,
+}
+
+impl Turns {
+    /// A turn, and the wait behind it, are over at so many nanoseconds. If they are to be measured: how long both took,
+    /// and how many they count as.
+    fn next(&mut self, nanos: u64) -> Option<(Duration, u64)> {
+        let took = nanos.saturating_sub(std::mem::replace(&mut self.last, nanos));
+        if took > SHORT_TURN_MAX {
+            return Some((Duration::from_nanos(took), 1));
+        }
+        self.count = self.count.wrapping_add(1);
+        self.count
+            .is_multiple_of(SHORT_TURNS_TO_ONE)
+            .then(|| (Duration::from_nanos(took), SHORT_TURNS_TO_ONE))
+    }
+}
+
+/// For so long the wall clock is taken to go as the other one does: what an operator sets it by is seen that much later.
+const WALL_TIME_MAX: u64 = 100_000_000;
+
+/// Wall time without asking for it in each turn.
+struct Wall {
+    origin: Instant,
+    /// What the wall clock said at the origin.
+    unix_ns: u64,
+    /// When it is to be asked again.
+    due: u64,
+}
+
+impl Wall {
+    fn new(origin: Instant) -> Self {
+        Self { origin, unix_ns: 0, due: 0 }
+    }
+
+    /// Nanoseconds since the origin, and since 1970.
+    fn at(&mut self, now: Instant) -> (u64, u64) {
+        let elapsed = now.saturating_duration_since(self.origin);
+        let nanos = elapsed.as_secs().saturating_mul(1_000_000_000) + u64::from(elapsed.subsec_nanos());
+        if nanos >= self.due {
+            self.due = nanos.saturating_add(WALL_TIME_MAX);
+            self.unix_ns = unix_ns().saturating_sub(nanos);
+        }
+        (nanos, self.unix_ns.saturating_add(nanos))
     }
 }
 
@@ -330,4 +406,27 @@ fn nanoseconds() -> Result<u64, WorkerError> {
 fn unix_ns() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_turns_are_measured_and_short_ones_by_eighths() {
+        let mut turns = Turns::default();
+        let (mut nanos, mut counted) = (0, 0);
+        for _ in 0..80 {
+            nanos += 500_000;
+            if let Some((took, weight)) = turns.next(nanos) {
+                assert_eq!((took, weight), (Duration::from_micros(500), 8));
+                counted += weight;
+            }
+        }
+        assert_eq!(counted, 80);
+        for _ in 0..3 {
+            nanos += 1_000_001;
+            assert_eq!(turns.next(nanos), Some((Duration::from_nanos(1_000_001), 1)));
+        }
+    }
 }

@@ -64,6 +64,19 @@ pub struct Configuration {
     pub worker_id: u32,
 }
 
+/// The time of a turn of the loop.
+#[derive(Debug, Clone, Copy)]
+pub struct Turn {
+    /// When the poll was asked for the events of this turn.
+    pub asked: Instant,
+    /// When it gave them.
+    pub now: Instant,
+    /// The same in nanoseconds since [`Worker::origin`].
+    pub nanos: u64,
+    /// The same as wall time, in nanoseconds since 1970.
+    pub unix_ns: u64,
+}
+
 /// What becomes of connections that carry nothing, while the worker drains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Idle {
@@ -98,6 +111,8 @@ pub struct Worker<N: Network> {
     eviction: Eviction,
     /// Connects for one request, unless main says otherwise.
     pub(super) attempts_configured: u8,
+    /// Lines of the error log that were lost, as far as they are counted.
+    lines_lost: u64,
 }
 
 impl<N: Network> Worker<N> {
@@ -122,6 +137,8 @@ impl<N: Network> Worker<N> {
         limits.set_clock(now, 0);
         let shared = Shared {
             now,
+            micros: 0,
+            origin: now,
             asked: now,
             unix_ms: 0,
             net,
@@ -170,6 +187,7 @@ impl<N: Network> Worker<N> {
             entries: Entries::default(),
             eviction: Eviction::default(),
             attempts_configured,
+            lines_lost: 0,
         }
     }
 
@@ -232,11 +250,6 @@ impl<N: Network> Worker<N> {
         self.shared.access.set_sink(sink);
     }
 
-    /// The wall time of the turn that begins, nanoseconds since 1970.
-    pub fn set_log_time(&mut self, unix_ns: u64) {
-        self.shared.access.set_time(unix_ns);
-    }
-
     /// Writes what waits for the access log, as far as that can be done without waiting: all of it if this is the end.
     pub fn flush_log(&mut self, is_end: bool) {
         if is_end {
@@ -252,14 +265,29 @@ impl<N: Network> Worker<N> {
         &self.shared.room
     }
 
-    /// Begins a turn: tells its time, and when the poll was asked for the events that it will be given.
+    /// Begins a turn at this time, and at this wall time in ms since 1970; tells when the poll was asked for the events
+    /// that it will be given.
     pub fn tick(&mut self, asked: Instant, now: Instant, unix_ms: u64) {
+        let elapsed = now.saturating_duration_since(self.shared.origin);
+        let nanos = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
+        self.begin_turn(&Turn { asked, now, nanos, unix_ns: unix_ms.saturating_mul(1_000_000) });
+    }
+
+    /// Begins a turn.
+    pub fn begin_turn(&mut self, turn: &Turn) {
         self.shared.reuse_tokens();
         self.shared.handshakes.renew();
-        self.shared.asked = asked;
-        self.shared.now = now;
-        self.shared.unix_ms = unix_ms;
-        self.shared.listeners.tls().clock.set(unix_ms / 1000);
+        self.shared.asked = turn.asked;
+        self.shared.now = turn.now;
+        self.shared.micros = turn.nanos / 1_000;
+        self.shared.unix_ms = turn.unix_ns / 1_000_000;
+        self.shared.access.set_time(turn.unix_ns);
+        self.shared.listeners.tls().clock.set(self.shared.unix_ms / 1_000);
+    }
+
+    /// Since when the nanoseconds of a [`Turn`] are counted.
+    pub fn origin(&self) -> Instant {
+        self.shared.origin
     }
 
     /// A token for a socket that is not a session's.
@@ -586,7 +614,7 @@ impl<N: Network> Worker<N> {
 
     /// Counters and gauges, as they are now.
     pub fn metrics(&mut self) -> &Metrics {
-        self.shared.refresh_gauges();
+        self.refresh_gauges();
         &self.shared.metrics
     }
 

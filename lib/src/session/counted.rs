@@ -1,6 +1,7 @@
-//! The clusters that count a client connection, from its first request to each until it closes.
+//! What few client connections have to remember for as long as they are open: the clusters that count them, from the first
+//! request to each on; and the other end of the connection, where that is not the client.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use kakehi_command::order::ConnectionLimit;
 
@@ -10,13 +11,15 @@ use crate::limits::{Admission, ClientLimits, Permits};
 use crate::metrics::{Metric, Metrics};
 use crate::net::{Network, Stream};
 
-/// See the module. Nothing is allocated for a connection that no limit is about.
+/// See the module. Nothing is allocated for a connection that has nothing of this: it is one word in each that rests.
 #[derive(Debug, Default)]
-#[expect(
-    clippy::box_collection,
-    reason = "one word in each connection that rests; a list is for few of them"
-)]
-pub(super) struct Counted(Option<Box<Vec<Entry>>>);
+pub(super) struct Counted(Option<Box<Kept>>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    entries: Vec<Entry>,
+    peer: Option<SocketAddr>,
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -26,6 +29,16 @@ struct Entry {
 }
 
 impl Counted {
+    /// The connection's other end is this, and its client somebody else.
+    pub(super) fn behind(peer: Option<SocketAddr>) -> Self {
+        Self(peer.map(|peer| Box::new(Kept { peer: Some(peer), ..Kept::default() })))
+    }
+
+    /// The connection's other end, where that is not the client.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.0.as_ref()?.peer
+    }
+
     /// The connection is routed to this cluster, which is held by the route.
     ///
     /// # Errors
@@ -41,7 +54,7 @@ impl Counted {
         let Some(of_cluster) = limits.of(backends.cluster(cluster).map(|config| &**config)) else {
             return Ok(());
         };
-        if self.0.iter().flat_map(|entries| entries.iter()).any(|entry| entry.cluster == cluster) {
+        if self.0.iter().flat_map(|kept| &kept.entries).any(|entry| entry.cluster == cluster) {
             return Ok(());
         }
         let Some(id) = backends.cluster_id(cluster) else { return Ok(()) };
@@ -60,19 +73,19 @@ impl Counted {
             }
         };
         backends.hold_on(cluster);
-        self.0.get_or_insert_default().push(Entry { cluster, permits });
+        self.0.get_or_insert_default().entries.push(Entry { cluster, permits });
         Ok(())
     }
 
     /// The connection is over.
     pub(super) fn dismiss<N: Network>(&mut self, shared: &mut Shared<N>) {
-        for Entry { cluster, permits } in self.0.take().into_iter().flat_map(|entries| entries.into_iter()) {
+        for Entry { cluster, permits } in self.0.take().into_iter().flat_map(|kept| kept.entries) {
             shared.limits.dismiss(permits);
             shared.backends.release(cluster);
         }
     }
 
-    /// Whether no cluster counts it.
+    /// Whether there is nothing to remember.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_none()
     }

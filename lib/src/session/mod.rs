@@ -192,9 +192,13 @@ pub fn random(seed: &mut u64) -> u64 {
 pub struct Shared<N: Network> {
     /// The time of this loop turn.
     pub now: Instant,
+    /// The same in microseconds since [`Self::origin`].
+    pub micros: u64,
+    /// When the worker began.
+    pub origin: Instant,
     /// When the poll was asked for the events of this turn: nothing that happened before is still unknown.
     pub asked: Instant,
-    /// The same, as wall time in ms since 1970: for ids.
+    /// The time of this turn as wall time in ms since 1970: for ids.
     pub unix_ms: u64,
     /// Where sockets come from.
     pub net: N,
@@ -250,6 +254,18 @@ pub struct Shared<N: Network> {
 }
 
 impl<N: Network> Shared<N> {
+    /// A time as [`Self::micros`] tells it. Most are that of this turn.
+    #[inline(always)]
+    pub(crate) fn micros_of(&self, at: Instant) -> u64 {
+        if at == self.now { self.micros } else { self.micros_of_another(at) }
+    }
+
+    fn micros_of_another(&self, at: Instant) -> u64 {
+        let ago = self.now.saturating_duration_since(at);
+        let micros = ago.as_secs().saturating_mul(1_000_000).saturating_add(ago.subsec_micros().into());
+        self.micros.saturating_sub(micros)
+    }
+
     /// Whether connections that carry nothing are to end now.
     pub(crate) fn closes_idle(&self) -> bool {
         self.draining && !self.keeps_idle

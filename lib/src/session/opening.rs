@@ -20,6 +20,8 @@ pub struct Told {
     pub destination: SocketAddr,
     /// Additions of a header of version 2, those that hold for any header.
     pub tlvs: Vec<u8>,
+    /// Who said so.
+    pub peer: SocketAddr,
 }
 
 /// See the module.
@@ -147,8 +149,8 @@ impl<S: Stream> OpeningSession<S> {
 
     fn heed(&mut self, header: &Header<'_>) {
         if let Ends::Proxied { source, destination } = header.ends {
-            self.address = source;
-            self.told = Some(Box::new(Told { destination, tlvs: header.tlvs.lasting() }));
+            let peer = std::mem::replace(&mut self.address, source);
+            self.told = Some(Box::new(Told { destination, tlvs: header.tlvs.lasting(), peer }));
         }
     }
 

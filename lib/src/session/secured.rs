@@ -1,6 +1,7 @@
 //! What is told of TLS connections.
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use rustls::{CipherSuite, ProtocolVersion};
 
@@ -10,21 +11,22 @@ use crate::net::{Network, Peer, Stream};
 use crate::session::Shared;
 use crate::tls::failure::Failure;
 
-/// Counts how a handshake went. The log is told at debug level only: strangers fill it otherwise.
+/// Counts how a handshake with this client went, whose connection was accepted then. The log is told at debug level only: strangers fill it otherwise.
 pub(super) fn tell<S: Stream, N: Network<Stream = S>>(
     news: News,
     front: &Peer<S>,
-    address: SocketAddr,
+    (address, since): (SocketAddr, Instant),
     shared: &mut Shared<N>,
 ) {
     match news {
         News::Failed(failure) => {
-            log::debug!("client {address}: TLS handshake failed: {failure}");
+            log::debug!("client {address}: {failure}");
             shared.metrics.incr(metric_of(failure));
         }
         News::Broken => shared.metrics.incr(Metric::TlsBroken),
         News::Established => {
             shared.metrics.incr(Metric::TlsHandshakesDone);
+            shared.metrics.time(Metric::TlsHandshakeTime, shared.now.saturating_duration_since(since));
             let Some(facts) = front.facts() else { return };
             if facts.resumed {
                 shared.metrics.incr(Metric::TlsHandshakesResumed);
@@ -50,7 +52,7 @@ pub(super) fn tell<S: Stream, N: Network<Stream = S>>(
 pub(super) fn tell_of_backend<N: Network>(news: News, shared: &mut Shared<N>) {
     match news {
         News::Failed(failure) => {
-            log::debug!("TLS handshake with a backend failed: {failure}");
+            log::debug!("backend: {failure}");
             shared.metrics.incr(Metric::BackendTlsFailed);
         }
         News::Broken => shared.metrics.incr(Metric::BackendTlsFailed),

@@ -59,6 +59,11 @@ impl<S: Stream> Resting<S> {
             session_number: 0,
         }
     }
+
+    /// The same, from this other end, which is not the client.
+    pub fn behind(self, peer: Option<SocketAddr>) -> Self {
+        Self { counted: Counted::behind(peer), ..self }
+    }
 }
 
 /// What stands for a connection now. Most do the former, and should not take the latter's room.

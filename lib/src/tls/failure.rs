@@ -67,24 +67,43 @@ impl Failure {
     }
 }
 
+/// Before the reason, where a handshake that failed is told of.
+macro_rules! failed {
+    ($reason:literal) => {
+        concat!("TLS handshake failed: ", $reason)
+    };
+}
+
+/// What is said of a handshake that took too long.
+pub const TIMED_OUT: &str = failed!("it took too long");
+
+impl Failure {
+    /// That a handshake failed, and why.
+    pub fn told(self) -> &'static str {
+        match self {
+            Self::AlertReceived => failed!("the peer sent an alert"),
+            Self::DecryptError => failed!("something could not be decrypted"),
+            Self::InappropriateHandshakeMessage => failed!("a handshake message came that was not awaited"),
+            Self::InappropriateMessage => failed!("a record of a kind came that was not awaited"),
+            Self::InvalidCertificate => failed!("the peer's certificate is not good, or revoked"),
+            Self::InvalidMessage => failed!("a message could not be read"),
+            Self::NoAlpn => failed!("no application protocol is in common"),
+            Self::NoCertificatesPresented => failed!("the peer must show a certificate and has none"),
+            Self::OversizedRecord => failed!("a record or message is longer than any may be"),
+            Self::PeerIncompatible => failed!("version, suite, group or signature are not in common"),
+            Self::PeerMisbehaved => failed!("the peer broke the protocol"),
+            Self::NoCertificate => {
+                failed!("there is no certificate for the name that the client sent, or for none")
+            }
+            Self::Closed => failed!("the peer left before it was over"),
+            Self::Other => failed!("of something else"),
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::AlertReceived => "the peer sent an alert",
-            Self::DecryptError => "something could not be decrypted",
-            Self::InappropriateHandshakeMessage => "a handshake message came that was not awaited",
-            Self::InappropriateMessage => "a record of a kind came that was not awaited",
-            Self::InvalidCertificate => "the peer's certificate is not good, or revoked",
-            Self::InvalidMessage => "a message could not be read",
-            Self::NoAlpn => "no application protocol is in common",
-            Self::NoCertificatesPresented => "the peer must show a certificate and has none",
-            Self::OversizedRecord => "a record or message is longer than any may be",
-            Self::PeerIncompatible => "version, suite, group or signature are not in common",
-            Self::PeerMisbehaved => "the peer broke the protocol",
-            Self::NoCertificate => "there is no certificate for the name that the client sent, or for none",
-            Self::Closed => "the peer left before it was over",
-            Self::Other => "of something else",
-        })
+        f.write_str(self.told())
     }
 }
 

@@ -145,6 +145,7 @@ fn prepare(
     let target = LogTarget::parse(&settings.log_target)?;
     logging::install(filter, &target, settings.server.log_colored, "MAIN")
         .map_err(|error| format!("log_target: {error}"))?;
+    logging::set_rate(settings.server.max_log_rate());
     descriptors::raise_limit().map_err(|error| error.to_string())?;
     let signals = Signals::open().map_err(|error| format!("cannot take over signals: {error}"))?;
     let lost = |what: &'static str| move |error: io::Error| format!("cannot take over {what}: {error}");

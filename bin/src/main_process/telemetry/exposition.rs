@@ -124,6 +124,8 @@ impl Family {
         // Of a count the word stands at the end anyway.
         let name =
             if self.kind() == Kind::Count { name.strip_suffix(".total").unwrap_or(name) } else { name };
+        // The unit stands behind all times alike, and one only.
+        let name = if self.kind() == Kind::Time { name.strip_suffix("_ms").unwrap_or(name) } else { name };
         let plain = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' });
         let unit = if self.kind() == Kind::Time { "_seconds" } else { "" };
         format!("kakehi_{scope}{}{unit}", plain.collect::<String>())

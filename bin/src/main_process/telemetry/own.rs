@@ -28,6 +28,7 @@ pub(crate) static ALL: &[Own] = &[
     own("configuration.frontends", Gauge, "Frontends that are configured."),
     own("configuration.draining", Gauge, "Backends and listeners that finish what they carry."),
     own("process.uptime_seconds", Gauge, "Seconds since the main process was started."),
+    own("logs.dropped", Count, "Lines of the main process' error log that were lost: more than max_log_rate, or the target did not take them."),
     own("tls.cert.min_expires_at_seconds", Gauge, "When the first of all certificates expires, in seconds since 1970."),
     own("cluster.total_backends", Gauge, "Backends that are configured, as health has it."),
     own("cluster.available_backends", Gauge, "Backends that nothing is known against."),

@@ -65,7 +65,7 @@ pub struct Subject<'a> {
     pub value: Option<&'a str>,
 }
 
-/// A trace that begins here. Neither id may be 0 (Trace Context §3.2.2).
+/// A trace that begins here, or goes on. Neither id may be 0 (Trace Context §3.2.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NewTrace {
     /// Names the trace.
@@ -201,6 +201,28 @@ impl Forward<'_> {
             let mut parents = values(head, Field::TraceParent);
             !matches!((parents.next(), parents.next()), (Some(parent), None) if is_traceparent(parent))
         }
+    }
+
+    /// The trace that the backend is told of, if there is one: ours, or the client's.
+    #[inline]
+    pub fn trace_of(&self, head: &RequestHead<'_, '_>) -> Option<NewTrace> {
+        if self.trace.is_none() && !head.seen.contains(Field::TraceParent) {
+            None
+        } else {
+            self.some_trace_of(head)
+        }
+    }
+
+    fn some_trace_of(&self, head: &RequestHead<'_, '_>) -> Option<NewTrace> {
+        if self.begins_trace(head) {
+            return self.trace;
+        }
+        let mut parents = values(head, Field::TraceParent);
+        let (Some(parent), None) = (parents.next(), parents.next()) else { return None };
+        let hex = |part: Option<&[u8]>| u128::from_str_radix(std::str::from_utf8(part?).ok()?, 16).ok();
+        let (trace_id, parent_id) = (hex(parent.get(3..35))?, hex(parent.get(36..52))?);
+        is_traceparent(parent)
+            .then(|| NewTrace { trace_id, parent_id: u64::try_from(parent_id).unwrap_or_default() })
     }
 
     /// `version-traceid-parentid-flags`, sampled.

@@ -93,6 +93,11 @@ pub struct RequestHead<'h, 'b> {
 }
 
 impl<'b> RequestHead<'_, 'b> {
+    /// Whether a field of this kind is among them.
+    pub fn has(&self, kind: Field) -> bool {
+        self.seen.contains(kind)
+    }
+
     /// The value of the first field of this name, which is compared without regard to case.
     pub fn field(&self, name: &str) -> Option<&'b [u8]> {
         find(self.fields, name)

@@ -66,11 +66,15 @@ impl<N: Network> Worker<N> {
                     let session = TcpSession::accepted(index, front, address, listener, shared.now, told);
                     Turned::Tcp(Box::new(session))
                 }
-                _ => Turned::Http(Resting::accepted(front, address, listener, shared.now)),
+                _ => {
+                    let peer = told.map(|told| told.peer);
+                    Turned::Http(Resting::accepted(front, address, listener, shared.now).behind(peer))
+                }
             }
         });
         self.dispatch(index, |session, shared| session.drive(shared));
     }
+
     fn refuse_opened(&mut self, index: usize, words: &[u8]) {
         if let Some(Session::Opening(session)) = self.sessions.awake_mut(index) {
             session.refuse(words);

@@ -40,7 +40,7 @@ use concurrency::Berths;
 pub use concurrency::QueueTerms;
 pub use health::{Mark, Outcome};
 use node::{Idle, Node};
-pub use series::{Carried, SERIES_MAX_DEFAULT, Served};
+pub use series::{Carried, SERIES_MAX_DEFAULT, Served, Whole};
 use series::{Kept, SeriesRoom};
 
 /// Names a backend in the table of this worker. Valid while a connection to it is counted.

@@ -94,14 +94,40 @@ impl SeriesRoom {
 /// What became of a request at a backend.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Served {
-    /// The status of its answer, if one came.
-    pub status: Option<u16>,
+    /// The class of its answer's status, if one came.
+    pub class: Option<Metric>,
     /// What passed.
     pub carried: Carried,
     /// Until the head of the answer had come.
     pub header_time: Option<Took>,
     /// Until all of it had.
     pub response_time: Option<Took>,
+    /// If that was all that there was to be done for it.
+    pub whole: Option<Whole>,
+}
+
+/// How long a request took.
+#[derive(Debug, Clone, Copy)]
+pub struct Whole {
+    /// Where it was routed to.
+    pub cluster: ClusterKey,
+    /// All of it.
+    pub request: Took,
+    /// What of that no backend was waited for.
+    pub own: Took,
+}
+
+impl Whole {
+    /// So many microseconds, of which backends were waited for so many.
+    pub fn of(cluster: ClusterKey, micros: u64, waited: u64) -> Self {
+        Self { cluster, request: Took::micros(micros), own: Took::micros(micros.saturating_sub(waited)) }
+    }
+
+    #[inline(always)]
+    fn count(self, series: &mut ClusterSeries) {
+        series.time(Metric::RequestTime, self.request);
+        series.time(Metric::ServiceTime, self.own);
+    }
 }
 
 /// Bytes between clients and a backend.
@@ -175,13 +201,13 @@ impl<S: Stream> Backends<S> {
     }
 
     /// A request that was sent to a backend is over, of it and its cluster.
+    #[inline(always)]
     pub fn served(&mut self, backend: BackendKey, served: &Served) {
         let Some(node) = self.nodes.get_mut(backend) else { return };
-        let class = served.status.map(Metric::of_status_class);
         if let Some(series) = self.series_room.of(&mut node.series) {
             series.add(Metric::Requests, 1);
             served.carried.count(series);
-            if let Some(class) = class {
+            if let Some(class) = served.class {
                 series.add(class, 1);
             }
             if let Some(took) = served.header_time {
@@ -191,15 +217,31 @@ impl<S: Stream> Backends<S> {
                 series.time(Metric::BackendResponseTime, took);
             }
         }
-        let Some(entry) = self.clusters.get_mut(node.cluster.index()) else { return };
-        if let Some(series) = self.series_room.of(&mut entry.series) {
+        let cluster = node.cluster;
+        if let Some(entry) = self.clusters.get_mut(cluster.index())
+            && let Some(series) = self.series_room.of(&mut entry.series)
+        {
             served.carried.count(series);
-            if let Some(class) = class {
+            if let Some(class) = served.class {
                 series.add(class, 1);
             }
             if let Some(took) = served.response_time {
                 series.time(Metric::BackendResponseTime, took);
             }
+            if let Some(whole) = served.whole.filter(|whole| whole.cluster == cluster) {
+                return whole.count(series);
+            }
+        }
+        // A backend may have been taken over from another cluster since.
+        if let Some(whole) = served.whole {
+            self.completed(whole);
+        }
+    }
+
+    /// A request is over, of its cluster.
+    pub fn completed(&mut self, whole: Whole) {
+        if let Some(series) = self.cluster_series(whole.cluster) {
+            whole.count(series);
         }
     }
 

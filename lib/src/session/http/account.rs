@@ -5,30 +5,31 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use kakehi_command::order::{BackendTarget, ClusterId, HttpFrontend};
 
 use super::answer::Refusal;
 use super::exchange::Exchange;
 use super::{HttpSession, Stage};
-use crate::access_log::{Http, Kept, Record, Tls};
+use crate::access_log::{Http, Kept, Record, Tls, Trace};
 use crate::metrics::Metric;
 use crate::net::request_id::RequestId;
 use crate::net::secure::Facts;
 use crate::net::{Network, Stream};
+use crate::protocol::h1::forwarded::NewTrace;
 use crate::protocol::h1::head::RequestHead;
+use crate::protocol::http::field::Field;
 use crate::session::backends::BackendKey;
 use crate::session::{Shared, random};
 
 /// More of a field is not logged; see the forms.
 const FIELD_BYTES_MAX: usize = 1100;
 
-/// Texts of a request: method, host, path, User-Agent, X-Request-Id.
-const TEXTS: usize = 5;
+/// Texts of a request: method, host, path, User-Agent, X-Request-Id, X-Forwarded-For.
+const TEXTS: usize = 6;
 
-/// See the module.
-#[derive(Debug, Default)]
+/// See the module. Times are those of [`Shared::micros`].
+#[derive(Debug)]
 pub(super) struct Account {
     /// There is something to tell.
     open: bool,
@@ -38,41 +39,72 @@ pub(super) struct Account {
     /// Bytes of the head.
     head_bytes: u64,
     /// Its first byte came.
-    since: Option<Instant>,
+    since: Option<u64>,
     /// It began to wait for room at its cluster.
-    queued: Option<Instant>,
-    queue_time: Option<Duration>,
+    queued: Option<u64>,
+    queue_time: Option<u64>,
     /// A backend was chosen.
-    chosen: Option<Instant>,
-    connect_time: Option<Duration>,
+    chosen: Option<u64>,
+    connect_time: Option<u64>,
     /// The head of the answer came.
-    answered: Option<Instant>,
+    answered: Option<u64>,
     status: Option<u16>,
     backend: Option<BackendKey>,
     cluster: Option<ClusterId>,
     /// The frontend, if it has tags.
     frontend: Option<Arc<HttpFrontend>>,
+    trace: Option<Trace>,
+    /// The connection with this number is called so: worked out once, as long as the session is awake.
+    named: (u64, RequestId),
     /// Why it ended, if that is known before it does.
     message: Cow<'static, str>,
     upgraded: bool,
 }
 
+impl Default for Account {
+    fn default() -> Self {
+        Self {
+            open: false,
+            id: None,
+            texts: Vec::new(),
+            ends: [0; TEXTS],
+            head_bytes: 0,
+            since: None,
+            queued: None,
+            queue_time: None,
+            chosen: None,
+            connect_time: None,
+            answered: None,
+            status: None,
+            backend: None,
+            cluster: None,
+            frontend: None,
+            trace: None,
+            named: (0, RequestId::NONE),
+            message: Cow::Borrowed(""),
+            upgraded: false,
+        }
+    }
+}
+
 impl Account {
     /// A request whose first byte came then.
-    pub(super) fn begin(&mut self, since: Instant) {
+    pub(super) fn begin(&mut self, since: u64) {
         self.texts.clear();
         let texts = std::mem::take(&mut self.texts);
-        *self = Self { texts, since: Some(since), ..Self::default() };
+        *self = Self { texts, since: Some(since), named: self.named, ..Self::default() };
     }
 
     /// What its head says.
     pub(super) fn note_head(&mut self, head: &RequestHead<'_, '_>, bytes: usize, id: RequestId) {
         let (mut user_agent, mut x_request_id): (&[u8], &[u8]) = (&[], &[]);
-        for field in head.fields {
-            if field.name.eq_ignore_ascii_case(b"user-agent") {
-                user_agent = field.value;
-            } else if field.name.eq_ignore_ascii_case(b"x-request-id") {
-                x_request_id = field.value;
+        let mut is_forwarded = false;
+        for (field, kind) in head.fields.iter().zip(head.kinds) {
+            match kind {
+                Field::XRequestId => x_request_id = field.value,
+                Field::XForwardedFor => is_forwarded = true,
+                Field::Other if field.name.eq_ignore_ascii_case(b"user-agent") => user_agent = field.value,
+                _ => {}
             }
         }
         let path = head.target.path().as_bytes();
@@ -82,8 +114,30 @@ impl Account {
             self.texts.extend_from_slice(text.get(..FIELD_BYTES_MAX).unwrap_or(text));
             *end = self.texts.len();
         }
+        if is_forwarded {
+            self.note_forwarded(head);
+        }
+        self.ends[TEXTS - 1] = self.texts.len();
         self.head_bytes = bytes as u64;
         self.id = Some(id);
+    }
+
+    #[cold]
+    fn note_forwarded(&mut self, head: &RequestHead<'_, '_>) {
+        let start = self.texts.len();
+        let fields = head.fields.iter().zip(head.kinds).filter(|(_, kind)| **kind == Field::XForwardedFor);
+        for (field, _) in fields {
+            if self.texts.len() > start {
+                self.texts.extend_from_slice(b", ");
+            }
+            let left = FIELD_BYTES_MAX.saturating_sub(self.texts.len() - start);
+            self.texts.extend_from_slice(field.value.get(..left).unwrap_or(field.value));
+        }
+    }
+
+    /// The trace that its backend is told of.
+    pub(super) fn note_trace(&mut self, trace: Option<NewTrace>) {
+        self.trace = trace.map(|trace| Trace { trace_id: trace.trace_id, span_id: trace.parent_id });
     }
 
     /// The frontend that it matches.
@@ -127,26 +181,26 @@ impl Account {
     }
 
     /// It waits for room.
-    pub(super) fn note_wait(&mut self, now: Instant) {
+    pub(super) fn note_wait(&mut self, now: u64) {
         self.queued.get_or_insert(now);
     }
 
     /// It goes to this backend.
-    pub(super) fn note_backend(&mut self, backend: BackendKey, now: Instant) {
+    pub(super) fn note_backend(&mut self, backend: BackendKey, now: u64) {
         self.backend = Some(backend);
         self.chosen.get_or_insert(now);
         if let Some(queued) = self.queued.take() {
-            self.queue_time = Some(now.saturating_duration_since(queued));
+            self.queue_time = Some(now.saturating_sub(queued));
         }
     }
 
     /// The connect took so long.
-    pub(super) fn note_connect(&mut self, time: Duration) {
+    pub(super) fn note_connect(&mut self, time: u64) {
         self.connect_time = Some(time);
     }
 
     /// The backend answers.
-    pub(super) fn note_answer(&mut self, status: u16, now: Instant) {
+    pub(super) fn note_answer(&mut self, status: u16, now: u64) {
         self.status = Some(status);
         self.answered = Some(now);
         self.upgraded = status == 101;
@@ -195,7 +249,7 @@ impl<S: Stream> HttpSession<S> {
         if !self.account.open {
             // Why it ends may be known already.
             let message = std::mem::take(&mut self.account.message);
-            self.account.begin(self.head_since.unwrap_or(shared.now));
+            self.account.begin(self.head_since.map_or(shared.micros, |since| shared.micros_of(since)));
             self.account.message = message;
             self.account.open();
         }
@@ -213,13 +267,19 @@ impl<S: Stream> HttpSession<S> {
             return;
         }
         let account = &self.account;
-        let roll = random(&mut shared.seed);
-        if !shared.access.wants(account.status, roll) {
-            return;
+        if !shared.access.wants_all() {
+            let roll = random(&mut shared.seed);
+            if !shared.access.wants(account.status, roll) {
+                return;
+            }
         }
         if self.session_number == 0 {
             self.session_number = shared.access.next_session(shared.unix_ms);
         }
+        if self.account.named.0 != self.session_number {
+            self.account.named = (self.session_number, shared.access.session_id(self.session_number));
+        }
+        let account = &self.account;
         let facts = self.front.facts();
         let exchange = self.exchange.as_ref();
         let cluster = exchange
@@ -234,13 +294,14 @@ impl<S: Stream> HttpSession<S> {
             (true, true) => "WSS",
         };
         let upward = if self.stage == Stage::Tunnel { self.request.written } else { self.request.body_bytes };
-        let since = |at: Instant| shared.now.saturating_duration_since(at);
+        let since = |at: u64| shared.micros.saturating_sub(at);
         let id = account.id.unwrap_or(RequestId::NONE);
         let own_fault = account.status.is_none_or(|status| status >= 500) && account.answered.is_none();
         let record = Record {
-            session_id: shared.access.session_id(self.session_number),
+            session_id: account.named.1,
             request_id: id,
             client: self.address,
+            client_peer: self.counted.peer(),
             listener: listener.map(|entry| entry.config().key().address),
             protocol,
             http: Some(Http {
@@ -250,6 +311,8 @@ impl<S: Stream> HttpSession<S> {
                 status: account.status,
                 user_agent: account.text(3),
                 x_request_id: account.text(4),
+                x_forwarded_for: account.text(5),
+                trace: account.trace,
             }),
             cluster: cluster.map(|id| &**id).unwrap_or_default(),
             backend: backend.map(|backend| &**backend.backend_id()).unwrap_or_default(),
@@ -264,7 +327,7 @@ impl<S: Stream> HttpSession<S> {
             connect_time: account.connect_time,
             service_time: account
                 .chosen
-                .map(|chosen| account.answered.unwrap_or(shared.now).saturating_duration_since(chosen)),
+                .map(|chosen| account.answered.unwrap_or(shared.micros).saturating_sub(chosen)),
             response_time: account.answered.map(since),
             tls: facts.map(tls_of),
             tags: account.frontend.as_ref().map(|frontend| frontend.tags()),
@@ -276,6 +339,51 @@ impl<S: Stream> HttpSession<S> {
         let kept = shared.access.take(&record, shared.now);
         count(kept, shared);
         self.account.shut();
+    }
+}
+
+impl<S: Stream> HttpSession<S> {
+    /// The client could not be spoken to: there will be no request.
+    #[cold]
+    pub(super) fn tell_failed_handshake<N: Network<Stream = S>>(
+        &mut self,
+        message: &'static str,
+        shared: &mut Shared<N>,
+    ) {
+        let roll = random(&mut shared.seed);
+        // Of a request that came early there is more to tell.
+        if self.account.open || !shared.access.wants(None, roll) {
+            return;
+        }
+        let number = shared.access.next_session(shared.unix_ms);
+        let id = shared.access.session_id(number);
+        let record = Record {
+            session_id: id,
+            request_id: id,
+            client: self.address,
+            client_peer: self.counted.peer(),
+            listener: shared.listeners.get(self.listener).map(|entry| entry.config().key().address),
+            protocol: "HTTPS",
+            http: Some(Http::default()),
+            cluster: "",
+            backend: "",
+            backend_address: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            request_time: shared.micros.saturating_sub(shared.micros_of(self.front_active)),
+            queue_time: None,
+            connect_time: None,
+            service_time: None,
+            response_time: None,
+            tls: None,
+            tags: None,
+            message,
+            failed: true,
+            retries: 0,
+            revision: shared.revision,
+        };
+        let kept = shared.access.take(&record, shared.now);
+        count(kept, shared);
     }
 }
 

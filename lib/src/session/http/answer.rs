@@ -291,9 +291,9 @@ pub(super) fn hsts<'a>(listener: &'a HttpListener, frontend: Option<&'a HttpFron
 /// Counts an answer of ours that is going to be sent.
 fn tally<N: Network>(status: u16, cluster: Option<ClusterKey>, shared: &mut Shared<N>) {
     count(status, shared);
-    shared.metrics.count_status(status);
+    let class = shared.metrics.count_status(status);
     let Some(cluster) = cluster else { return };
-    shared.backends.count_of(cluster, Metric::of_status_class(status));
+    shared.backends.count_of(cluster, class);
     if status >= 400 {
         shared.backends.count_of(cluster, Metric::HttpErrors);
     }
@@ -311,6 +311,9 @@ pub(super) fn route_of(head: &[u8]) -> String {
 pub(super) fn count<N: Network>(status: u16, shared: &mut Shared<N>) {
     if status >= 400 {
         shared.metrics.incr(Metric::HttpErrors);
+    }
+    if status == 421 {
+        shared.metrics.incr(Metric::HttpSniAuthorityMismatch);
     }
     if let Some(metric) = Metric::of_own_answer(status) {
         shared.metrics.incr(metric);

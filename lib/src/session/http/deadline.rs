@@ -15,6 +15,7 @@ use crate::metrics::Metric;
 use crate::net::buffers::Use;
 use crate::net::{Network, Stream};
 use crate::session::Shared;
+use crate::tls::failure::TIMED_OUT;
 
 /// How long a client may take to read our last answer and close.
 const LINGERING_TIME_MAX: Duration = Duration::from_secs(2);
@@ -223,6 +224,7 @@ impl<S: Stream> HttpSession<S> {
             Awaited::Close | Awaited::NextRequest => Step::End,
             Awaited::Handshake => {
                 shared.metrics.incr(Metric::TlsHandshakeTimeouts);
+                self.tell_failed_handshake(TIMED_OUT, shared);
                 Step::End
             }
             Awaited::Tunnel => {

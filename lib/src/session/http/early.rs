@@ -8,9 +8,11 @@
 use super::{HttpSession, Step, secured, take_buffer};
 use crate::metrics::Metric;
 use crate::net::buffers::Use;
+use crate::net::secure::News;
 use crate::net::{Network, Read, Stream};
 use crate::protocol::h1::scan::HeadScanner;
 use crate::session::Shared;
+use crate::tls::failure::Failure;
 
 impl<S: Stream> HttpSession<S> {
     /// Takes up what came before the end of the handshake, if that is what the session has. None: it has to wait for
@@ -63,7 +65,16 @@ impl<S: Stream> HttpSession<S> {
         if let Some(news) = self.front.take_news() {
             // What came early and had to wait is looked at anew, a part of a head included: it may be refused by now.
             self.scanner = HeadScanner::default();
-            secured::tell(news, &self.front, self.address, shared);
+            secured::tell(news, &self.front, (self.address, self.front_active), shared);
+            if news == News::Established {
+                shared.metrics.incr(Metric::HttpAlpnHttp11);
+            }
+            // Who only looks whether somebody listens is not worth a record.
+            if let News::Failed(failure) = news
+                && failure != Failure::Closed
+            {
+                self.tell_failed_handshake(failure.told(), shared);
+            }
         }
     }
 

@@ -376,7 +376,7 @@ impl<S: Stream> HttpSession<S> {
             exchange.tried.add(key);
         }
         if let Some(back) = self.back.as_ref().filter(|_| shared.access.is_on()) {
-            self.account.note_backend(back.key, shared.now);
+            self.account.note_backend(back.key, shared.micros);
         }
         Ok(())
     }
@@ -474,12 +474,12 @@ impl<S: Stream> HttpSession<S> {
             self.back_active = shared.now;
             shared.metrics.add(Metric::BackBytesOut, written);
             if before == 0 {
-                exchange.times.sent(shared.now);
+                exchange.times.sent(shared.micros);
             }
             if !back.connected {
                 back.connected = true;
                 shared.connected(back.key, back.since);
-                self.account.note_connect(shared.now.saturating_duration_since(back.since));
+                self.account.note_connect(shared.micros.saturating_sub(shared.micros_of(back.since)));
             }
         }
         match flush {

@@ -461,7 +461,7 @@ impl<S: Stream> HttpSession<S> {
         if logs {
             // The time for a first head runs from the accept, that of the request from its first byte.
             let since = self.head_since.filter(|_| self.requests > 0).unwrap_or(self.front_active);
-            self.account.begin(since);
+            self.account.begin(shared.micros_of(since));
         }
         let tls = self.front.facts();
         let origin = Origin {
@@ -479,7 +479,8 @@ impl<S: Stream> HttpSession<S> {
         match begin {
             Begin::Partial => None,
             Begin::Forward { head, facts, consumed } => {
-                let times = Times::new(self.head_since.unwrap_or(shared.now), consumed);
+                let begun = self.head_since.map_or(shared.micros, |since| shared.micros_of(since));
+                let times = Times::new(begun, consumed);
                 self.begin_message(shared.now);
                 self.request.drop_unparsed(consumed);
                 self.request.begin(head, BodyReader::new(facts.framing, facts.relay));
@@ -660,7 +661,7 @@ impl<S: Stream> HttpSession<S> {
         // A client that did not ask for the end may be sending its next request: bytes that meet a closed
         // socket would reset our answer away.
         let may_send = !self.exchange.as_ref().is_some_and(Exchange::is_last_wanted);
-        self.count_served(shared);
+        self.count_completed(shared);
         self.tell_account("H1::Complete", false, shared);
         self.pool_back(shared);
         self.end_exchange(shared);

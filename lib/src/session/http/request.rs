@@ -18,9 +18,11 @@ use crate::net::buffers::{Buffer, Use};
 use crate::net::request_id::RequestId;
 use crate::net::secure::Facts as TlsFacts;
 use crate::protocol::h1::body::Relay;
+use crate::protocol::h1::error::{FramingError, RequestError};
 use crate::protocol::h1::forwarded::{Forward, NewTrace, Subject};
 use crate::protocol::h1::head::{FieldStorage, Parsed, RequestHead, parse_request};
 use crate::protocol::h1::write::write_request;
+use crate::protocol::http::field::Field;
 use crate::protocol::http::{Framing, HeadLimits, RequestMethod, Version, is_idempotent, is_safe};
 use crate::session::backends::ClusterKey;
 use crate::session::counted::Counted;
@@ -142,6 +144,18 @@ pub(super) fn begin<N: Network>(
         Err(_) if origin.early => return Begin::Delay,
         Err(error) => {
             shared.metrics.incr(Metric::HttpFrontendParseErrors);
+            match error {
+                RequestError::Framing(FramingError::LengthMalformed | FramingError::LengthRepeated) => {
+                    shared.metrics.incr(Metric::HttpFrontContentLength);
+                }
+                RequestError::Framing(
+                    FramingError::LengthAndCoding
+                    | FramingError::CodingNotChunked
+                    | FramingError::CodingInHttp10
+                    | FramingError::LookAlike,
+                ) => shared.metrics.incr(Metric::HttpFrontSmuggling),
+                _ => {}
+            }
             let refusal = Refusal::new(error.status(), error.to_string()).phase("request head");
             let id = shared.ids.next(shared.unix_ms);
             return answered(&refusal, origin, shared, None, id, 0, account);
@@ -158,6 +172,11 @@ pub(super) fn begin<N: Network>(
     }
     shared.metrics.incr(Metric::Requests);
     shared.metrics.incr(Metric::HttpRequests);
+    shared.metrics.incr(if head.has(Field::XRequestId) {
+        Metric::HttpRequestIdPropagated
+    } else {
+        Metric::HttpRequestIdGenerated
+    });
     let id = shared.ids.next(shared.unix_ms);
     if let Some(account) = &mut account {
         account.note_head(&head, consumed, id);
@@ -250,6 +269,9 @@ pub(super) fn begin<N: Network>(
         prepared: origin.prepared.for_generation(entry.generation()),
         ..forward(origin.peer, listener, &id)
     };
+    if let Some(account) = &mut account {
+        account.note_trace(forward.trace_of(&head));
+    }
     match write_request(out.space(), &head, &forward) {
         Ok(count) => out.filled(count),
         Err(_too_large) => {

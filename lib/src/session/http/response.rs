@@ -11,6 +11,7 @@ use crate::metrics::Metric;
 use crate::net::buffers::{Buffer, Use};
 use crate::net::{Network, Read, Stream};
 use crate::protocol::h1::body::BodyReader;
+use crate::protocol::h1::error::{FramingError, ResponseError};
 use crate::protocol::h1::head::{Asked, FieldStorage, Parsed, parse_response};
 use crate::protocol::h1::scan::HeadScanner;
 use crate::protocol::h1::write::{Reply, write_informational, write_response};
@@ -222,26 +223,23 @@ impl<S: Stream> HttpSession<S> {
         });
         let bytes = self.response.unparsed();
         let rewritten = rewrite(bytes, &mut out, exchange, last, limits, config, set_cookie);
+        if let Rewritten::BadLength(_) = rewritten {
+            shared.metrics.incr(Metric::HttpBackContentLength);
+        }
         match rewritten {
             Rewritten::Switch { consumed } => {
                 self.response.drop_unparsed(consumed);
                 self.response.begin(out, no_body());
-                shared.metrics.count_status(101);
-                let header_time = exchange.times.answered(101, consumed, shared.now);
-                if let Some(took) = header_time {
-                    shared.metrics.time(Metric::BackendHeaderTime, took);
-                }
-                self.account.note_answer(101, shared.now);
+                let class = shared.metrics.count_status(101);
+                exchange.times.answered(class, consumed, shared.micros);
+                self.account.note_answer(101, shared.micros);
                 self.switches = true;
                 Ok(HeadStep::Taken)
             }
             Rewritten::Final { status, body, consumed } => {
-                shared.metrics.count_status(status);
-                let header_time = exchange.times.answered(status, consumed, shared.now);
-                if let Some(took) = header_time {
-                    shared.metrics.time(Metric::BackendHeaderTime, took);
-                }
-                self.account.note_answer(status, shared.now);
+                let class = shared.metrics.count_status(status);
+                exchange.times.answered(class, consumed, shared.micros);
+                self.account.note_answer(status, shared.micros);
                 if let Some(back) = &self.back {
                     shared.note_outcome(back.key, Outcome::Answered(status));
                 }
@@ -275,7 +273,7 @@ impl<S: Stream> HttpSession<S> {
                 let refusal = self.blame(507, text, shared).phase("response head");
                 Err(Trouble::Answer(refusal.capacity(shared.buffers.buffer_bytes())))
             }
-            Rewritten::Bad(message) => {
+            Rewritten::Bad(message) | Rewritten::BadLength(message) => {
                 shared.give_back(&mut Some(out));
                 shared.metrics.incr(Metric::HttpBackendParseErrors);
                 Err(Trouble::Answer(self.blame(502, message, shared).phase("response head")))
@@ -311,6 +309,8 @@ enum Rewritten {
     TooLarge,
     /// Nobody should read on.
     Bad(Cow<'static, str>),
+    /// The same, for its length.
+    BadLength(Cow<'static, str>),
 }
 
 fn rewrite(
@@ -327,6 +327,9 @@ fn rewrite(
     let (head, consumed) = match parse_response(bytes, &mut storage, &limits, asked) {
         Ok(Parsed::Partial) => return Rewritten::Partial,
         Ok(Parsed::Complete { head, bytes }) => (head, bytes),
+        Err(ResponseError::Framing(
+            error @ (FramingError::LengthMalformed | FramingError::LengthRepeated),
+        )) => return Rewritten::BadLength(error.to_string().into()),
         Err(error) => return Rewritten::Bad(error.to_string().into()),
     };
     match head.status {

@@ -1,29 +1,26 @@
 //! What is noted of a request on its way, and counted when it is over.
 //!
-//! Most requests are taken up, sent, answered and over in two turns of the loop: what took as long as something else is not
-//! worked out a second time.
-
-use std::time::Instant;
+//! Times are numbers of the worker's own clock ([`Shared::micros`]), so that to compare them costs next to nothing. Most
+//! requests are taken up, sent, answered and over in two turns of the loop: all that is kept of them is counted at once.
 
 use super::HttpSession;
 use super::exchange::Progress;
 use crate::metrics::{Metric, Took};
 use crate::net::{Network, Stream};
 use crate::session::Shared;
-use crate::session::backends::{Carried, Served};
+use crate::session::backends::{Carried, Served, Whole};
 
-/// See the module. Times are in microseconds.
+/// See the module. In microseconds.
 #[derive(Debug)]
 pub(super) struct Times {
     /// The first byte of the request came; none once its time was counted.
-    begun: Option<Instant>,
+    begun: Option<u64>,
     /// The first byte of it went to the backend that has it now; none once that was counted.
-    sent: Option<Instant>,
-    /// Both at the same time.
-    at_once: bool,
-    status: Option<u16>,
-    /// When the head of the answer came, and how long it took.
-    answered: Option<(Instant, u64)>,
+    sent: Option<u64>,
+    /// The class of the answer's status.
+    class: Option<Metric>,
+    /// How long the head of the answer took.
+    header_time: Option<u64>,
     /// Bytes of the client's head.
     head_bytes: u64,
     /// Bytes of the backend's.
@@ -34,13 +31,13 @@ pub(super) struct Times {
 
 impl Times {
     /// The first byte came at `begun`, and the head has so many.
-    pub(super) fn new(begun: Instant, head_bytes: usize) -> Self {
+    #[inline]
+    pub(super) fn new(begun: u64, head_bytes: usize) -> Self {
         Self {
             begun: Some(begun),
             sent: None,
-            at_once: false,
-            status: None,
-            answered: None,
+            class: None,
+            header_time: None,
             head_bytes: head_bytes as u64,
             back_head_bytes: 0,
             waited: 0,
@@ -48,81 +45,82 @@ impl Times {
     }
 
     /// The first byte goes to a backend.
-    pub(super) fn sent(&mut self, now: Instant) {
+    #[inline]
+    pub(super) fn sent(&mut self, now: u64) {
         self.sent = Some(now);
-        self.at_once = self.begun == Some(now);
     }
 
-    /// The head of the answer came, with so many bytes. Gives how long that took.
-    pub(super) fn answered(&mut self, status: u16, bytes: usize, now: Instant) -> Option<Took> {
-        self.status = Some(status);
+    /// The head of the answer came, with a status of this class and so many bytes.
+    #[inline]
+    pub(super) fn answered(&mut self, class: Metric, bytes: usize, now: u64) {
+        self.class = Some(class);
         self.back_head_bytes = bytes as u64;
-        let took = micros(self.sent?, now);
-        self.answered = Some((now, took));
-        Some(Took::micros(took))
+        self.header_time = self.sent.map(|sent| now.saturating_sub(sent));
     }
-
-    /// From the first byte sent until then.
-    fn since_sent(&self, sent: Instant, until: Instant) -> u64 {
-        match self.answered {
-            Some((at, took)) if at == until => took,
-            _ => micros(sent, until),
-        }
-    }
-
-    /// From the first byte until then.
-    fn since_begun(&self, begun: Instant, until: Instant) -> u64 {
-        match self.answered {
-            Some((at, took)) if self.at_once && at == until => took,
-            _ => micros(begun, until),
-        }
-    }
-}
-
-fn micros(since: Instant, until: Instant) -> u64 {
-    let time = until.saturating_duration_since(since);
-    time.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(time.subsec_micros()))
 }
 
 impl<S: Stream> HttpSession<S> {
     /// Counts what the backend has done for the request, if it was sent to one and that was not counted yet.
     pub(super) fn count_served<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
+        self.count_at_backend(false, shared);
+    }
+
+    /// The same, and how long the request took: it is over.
+    pub(super) fn count_completed<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
+        self.count_at_backend(true, shared);
+    }
+
+    #[inline(always)]
+    fn count_at_backend<N: Network<Stream = S>>(&mut self, is_over: bool, shared: &mut Shared<N>) {
         let (Some(back), Some(exchange)) = (&self.back, &mut self.exchange) else { return };
         let times = &mut exchange.times;
         let Some(sent) = times.sent.take() else { return };
-        let waited = times.since_sent(sent, self.back_active);
+        let waited = shared.micros_of(self.back_active).saturating_sub(sent);
         times.waited = times.waited.saturating_add(waited);
-        let response_time = (exchange.progress == Progress::Over).then(|| Took::micros(waited));
+        let at_backend = Took::micros(waited);
+        // What took as long as something else lies in the same bucket.
+        let took = |micros| if micros == waited { at_backend } else { Took::micros(micros) };
+        let response_time = (exchange.progress == Progress::Over).then_some(at_backend);
+        let header_time = times.header_time.map(took);
+        if let Some(took) = header_time {
+            shared.metrics.time(Metric::BackendHeaderTime, took);
+        }
         if let Some(took) = response_time {
             shared.metrics.time(Metric::BackendResponseTime, took);
         }
+        let mut whole = None;
+        if is_over && let Some(begun) = times.begun.take() {
+            let micros = shared.micros.saturating_sub(begun);
+            let own = Took::micros(micros.saturating_sub(times.waited));
+            let of_request = Whole { cluster: exchange.cluster(), request: took(micros), own };
+            shared.metrics.time(Metric::RequestTime, of_request.request);
+            shared.metrics.time(Metric::ServiceTime, own);
+            whole = Some(of_request);
+        }
+        let times = &exchange.times;
         let served = Served {
-            status: times.status,
+            class: times.class,
             carried: Carried {
                 bytes_in: times.head_bytes + self.request.body_bytes,
                 bytes_out: self.response.written,
                 back_bytes_in: times.back_head_bytes + self.response.body_bytes,
                 back_bytes_out: self.request.written,
             },
-            header_time: times.answered.map(|(_, took)| Took::micros(took)),
+            header_time,
             response_time,
+            whole,
         };
         shared.backends.served(back.key, &served);
     }
 
     /// Counts how long the request took, once.
+    #[inline]
     pub(super) fn end_times<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
         let Some(exchange) = &mut self.exchange else { return };
-        let times = &mut exchange.times;
-        let Some(begun) = times.begun.take() else { return };
-        let took = times.since_begun(begun, shared.now);
-        let own = Took::micros(took.saturating_sub(times.waited));
-        let took = Took::micros(took);
-        shared.metrics.time(Metric::RequestTime, took);
-        shared.metrics.time(Metric::ServiceTime, own);
-        if let Some(series) = shared.backends.cluster_series(exchange.cluster()) {
-            series.time(Metric::RequestTime, took);
-            series.time(Metric::ServiceTime, own);
-        }
+        let Some(begun) = exchange.times.begun.take() else { return };
+        let whole = Whole::of(exchange.cluster(), shared.micros.saturating_sub(begun), exchange.times.waited);
+        shared.metrics.time(Metric::RequestTime, whole.request);
+        shared.metrics.time(Metric::ServiceTime, whole.own);
+        shared.backends.completed(whole);
     }
 }

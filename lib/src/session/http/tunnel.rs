@@ -19,8 +19,7 @@ impl<S: Stream> HttpSession<S> {
         if !may_begin || self.back.is_none() {
             return Step::End;
         }
-        self.count_served(shared);
-        self.end_times(shared);
+        self.count_completed(shared);
         shared.give_back(&mut self.request.head);
         shared.give_back(&mut self.response.head);
         Relay::begin(&mut self.request);
@@ -30,6 +29,7 @@ impl<S: Stream> HttpSession<S> {
         self.stage = Stage::Tunnel;
         shared.metrics.incr(Metric::HttpUpgrades);
         shared.metrics.incr(Metric::WebsocketActiveRequests);
+        shared.metrics.incr(self.protocol_of_tunnel());
         Step::Again
     }
 
@@ -66,6 +66,11 @@ impl<S: Stream> HttpSession<S> {
     pub(super) fn end_tunnel<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) {
         if self.tunnel.take().is_some() {
             shared.metrics.decr(Metric::WebsocketActiveRequests);
+            shared.metrics.decr(self.protocol_of_tunnel());
         }
+    }
+
+    fn protocol_of_tunnel(&self) -> Metric {
+        if self.front.is_secured() { Metric::ProtocolWss } else { Metric::ProtocolWs }
     }
 }

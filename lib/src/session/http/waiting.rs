@@ -23,7 +23,7 @@ impl<S: Stream> HttpSession<S> {
                 if self.request.is_drained() {
                     shared.give_back(&mut self.request.bytes);
                 }
-                self.account.note_wait(shared.now);
+                self.account.note_wait(shared.micros);
                 self.stage = Stage::Waiting;
                 Step::Again
             }

@@ -72,8 +72,7 @@ impl<S: Stream> TcpSession<S> {
                 Client { address: self.address, listener: self.listener, told: self.told.as_deref() };
             self.back = Back::connect(self.index, cluster, key, Speaks::Bytes, &client, shared);
             if let Some(back) = &self.back {
-                self.account.backend = Some(back.key);
-                self.account.chosen.get_or_insert(shared.now);
+                self.account.note_backend(back.key, shared.micros);
                 self.stage = Stage::Connect;
                 if back.stands {
                     self.stands = Some(true);
@@ -133,7 +132,7 @@ impl<S: Stream> TcpSession<S> {
         let Some(back) = self.back.as_mut() else { return Step::End };
         back.connected = true;
         shared.connected(back.key, back.since);
-        self.account.connect_time = Some(shared.now.saturating_duration_since(back.since));
+        self.account.connect_time = Some(shared.micros.saturating_sub(shared.micros_of(back.since)));
         Relay::begin(&mut self.up);
         Relay::begin(&mut self.down);
         self.active = shared.now;

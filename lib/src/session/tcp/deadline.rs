@@ -9,6 +9,7 @@ use super::{Refusal, Stage, TcpSession};
 use crate::metrics::Metric;
 use crate::net::{Network, Stream};
 use crate::session::{Drive, Shared, Step};
+use crate::tls::failure::TIMED_OUT;
 
 /// How long a client may take to read our last bytes and close.
 const LINGERING_TIME_MAX: Duration = Duration::from_secs(2);
@@ -70,6 +71,7 @@ impl<S: Stream> TcpSession<S> {
             Stage::Preread => self.refuse(Refusal::Late, shared),
             Stage::Handshake => {
                 shared.metrics.incr(Metric::TlsHandshakeTimeouts);
+                self.account.failed_handshake = Some(TIMED_OUT);
                 Step::End
             }
             Stage::Waiting => self.expire_wait(shared),

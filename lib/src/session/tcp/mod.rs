@@ -30,6 +30,7 @@ use super::{Drive, STEPS_PER_TURN_MAX, Shared, Step, secured};
 use crate::listener::ListenerIndex;
 use crate::metrics::Metric;
 use crate::net::buffers::Use;
+use crate::net::secure::News;
 use crate::net::{Network, Peer, Read, Ready, Stream, Token};
 use crate::protocol::client_hello::Scanner;
 
@@ -299,10 +300,10 @@ impl<S: Stream> TcpSession<S> {
         let Some(names) = shared.listeners.tcp_routes(self.listener) else {
             return self.refuse(Refusal::NoRoute, shared);
         };
-        match names.any().map(|route| route.cluster) {
-            Some(cluster) => self.begin_connect(cluster, shared),
-            None => self.begin_preread(shared),
-        }
+        let Some(route) = names.any() else { return self.begin_preread(shared) };
+        let cluster = route.cluster;
+        self.account.note_frontend(&route.frontend);
+        self.begin_connect(cluster, shared)
     }
 
     fn step_handshake<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
@@ -321,7 +322,10 @@ impl<S: Stream> TcpSession<S> {
         };
         let read = self.front.read(bytes);
         if let Some(news) = self.front.take_news() {
-            secured::tell(news, &self.front, self.address, shared);
+            secured::tell(news, &self.front, (self.address, self.since), shared);
+            if let News::Failed(failure) = news {
+                self.account.failed_handshake = Some(failure.told());
+            }
         }
         if self.up.is_drained() {
             shared.give_back(&mut self.up.bytes);
@@ -354,10 +358,10 @@ impl<S: Stream> TcpSession<S> {
             Some(route) => Ok(route),
             None => names.route(name, protocol.into_iter()),
         };
-        match route.map(|route| route.cluster) {
-            Ok(cluster) => self.begin_connect(cluster, shared),
-            Err(_) => self.refuse(Refusal::NoRoute, shared),
-        }
+        let Ok(route) = route else { return self.refuse(Refusal::NoRoute, shared) };
+        let cluster = route.cluster;
+        self.account.note_frontend(&route.frontend);
+        self.begin_connect(cluster, shared)
     }
 
     fn step_relay<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {

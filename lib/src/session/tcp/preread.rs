@@ -66,11 +66,15 @@ impl<S: Stream> TcpSession<S> {
         }
     }
 
-    fn route_hello<N: Network<Stream = S>>(&self, shared: &mut Shared<N>) -> Result<ClusterKey, Refusal> {
+    fn route_hello<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Result<ClusterKey, Refusal> {
         let hello = shared.scratch.hello.read(self.up.unparsed())?;
+        if shared.access.is_on() {
+            self.account.server_name = hello.server_name.map(Box::from);
+        }
         let names = shared.listeners.tcp_routes(self.listener).ok_or(Refusal::NoRoute)?;
         // Its frontends may have changed in the meantime.
         if let Some(route) = names.any() {
+            self.account.note_frontend(&route.frontend);
             return Ok(route.cluster);
         }
         let name = match hello.server_name {
@@ -78,6 +82,8 @@ impl<S: Stream> TcpSession<S> {
             None if hello.ech_outer => return Err(Refusal::OnlyEncryptedName),
             None => return Err(Refusal::NoName),
         };
-        Ok(names.route(name, hello.protocols())?.cluster)
+        let route = names.route(name, hello.protocols())?;
+        self.account.note_frontend(&route.frontend);
+        Ok(route.cluster)
     }
 }

@@ -23,6 +23,7 @@ impl<S: Stream> TcpSession<S> {
             Some((place, until)) => {
                 self.place = Some(place);
                 self.waits_until.get_or_insert(until);
+                self.account.queued.get_or_insert(shared.micros);
                 self.stage = Stage::Waiting;
                 Step::Again
             }
