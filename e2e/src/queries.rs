@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kakehi_command::proto::filtered_metrics::Inner;
 use kakehi_command::proto::request::RequestType;
 use kakehi_command::proto::response_content::ContentType;
-use kakehi_command::proto::{AggregatedMetrics, QueryMetricsOptions};
+use kakehi_command::proto::{AggregatedMetrics, FilteredMetrics, QueryMetricsOptions};
 
 use crate::{CommandClient, requests};
 
@@ -58,17 +58,18 @@ impl CommandClient {
         }
     }
 
-    /// The metric `name` of all workers together, as `metrics get` shows it; 0 if it was never set.
+    /// The metric `name` of all workers and the main process together, as `metrics get` shows them; 0 if it was never set.
     ///
     /// # Panics
     /// If the proxy does not tell.
     pub fn metric(&mut self, name: &str) -> i64 {
         let options = QueryMetricsOptions { metric_names: vec![name.to_owned()], ..Default::default() };
         let metrics = self.metrics(options);
-        match metrics.proxying.get(name).and_then(|metric| metric.inner.clone()) {
-            Some(Inner::Gauge(value)) => i64::try_from(value).expect("a gauge in range"),
-            Some(Inner::Count(value)) => value,
-            _ => 0,
-        }
+        let number = |metrics: &BTreeMap<String, FilteredMetrics>| match metrics.get(name)?.inner.clone()? {
+            Inner::Gauge(value) => Some(i64::try_from(value).expect("a gauge in range")),
+            Inner::Count(value) => Some(value),
+            _ => None,
+        };
+        [&metrics.proxying, &metrics.main].into_iter().filter_map(number).sum()
     }
 }

@@ -125,6 +125,7 @@ fn frame_over_the_limit_is_answered_or_closed_and_within_it_served() {
         Err(error) => assert_eq!(error, ReceiveError::Closed),
     }
     assert_eq!(clusters(&mut proxy.command()).len(), 1);
+    assert_eq!(proxy.command().metric("command.frames_refused"), 1);
 }
 
 #[test]

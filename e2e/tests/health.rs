@@ -411,3 +411,21 @@ fn no_more_probes_are_under_way_than_may_be() {
     assert!(hanging.open() <= 3, "{} connections", hanging.open());
     proxy.stop();
 }
+
+/// One request may try all of its backends, and another: together no more often than the cluster's budget has it.
+#[test]
+fn further_attempts_have_a_budget() {
+    let nobody: Vec<SocketAddr> = (0..40).map(|_| free_address()).collect();
+    let ask_once = |settings: &str| {
+        let proxy = builder(settings, &nobody).workers(1).setting("max_connection_attempts = 40").start();
+        assert_eq!(get(proxy.address(), "a.test", "/").status(), 503);
+        let mut command = proxy.command();
+        let numbers =
+            ["backend.connections.error", "backend.retry.budget_exhausted"].map(|it| command.metric(it));
+        proxy.stop();
+        numbers
+    };
+    assert_eq!(ask_once(""), [40, 0]);
+    // The first is free, and ten a second are in any case.
+    assert_eq!(ask_once("retry_budget_percent = 20"), [11, 1]);
+}

@@ -118,7 +118,7 @@ fn many_idle_connections_hold_nobody_up_and_cost_little() {
 #[test]
 fn one_too_many_is_told_so() {
     let proxy = Proxy::builder().workers(1).setting("max_command_clients = 8").start();
-    let _held: Vec<CommandClient> = (0..8)
+    let mut held: Vec<CommandClient> = (0..8)
         .map(|_| {
             let mut client = proxy.command();
             client.ok(requests::status());
@@ -127,6 +127,14 @@ fn one_too_many_is_told_so() {
         .collect();
     let answer = proxy.command().receive_final().expect("a word before the end");
     assert!(answer.message.contains("max_command_clients"), "{}", answer.message);
+    assert_eq!(held[0].metric("command.clients"), 8);
+    assert_eq!(held[0].metric("command.clients_refused"), 1);
+    // Who leaves makes room.
+    held.truncate(4);
+    await_true("they are gone", || held[0].metric("command.clients") == 4);
+    proxy.command().ok(requests::status());
+    assert_eq!(held[0].metric("command.clients_refused"), 1);
+    proxy.stop();
 }
 
 #[test]

@@ -328,3 +328,33 @@ fn none_is_none() {
     assert_eq!(proxy.command().metric("access_logs.count"), 0);
     proxy.stop();
 }
+
+/// Whoever makes us complain, as fast as it can, fills no disk and hides nothing but complaints.
+#[test]
+fn lines_beyond_the_rate_are_counted_and_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("kakehi.log");
+    let setting = format!("log_target = \"file://{}\"", path.display());
+    let backend = Backend::named("one");
+    let settings = [&*setting, "max_log_rate = 10", "access_logs_target = \"none\""];
+    let proxy = start(&settings, backend.address());
+    let mut command = proxy.command();
+    let complain = |count: usize| {
+        let mut hostile = proxy.command();
+        for _ in 0..count {
+            // A field without its value: no request.
+            hostile.send_bytes(&[9, 0, 0, 0, 0, 0, 0, 0, 0x0a]).expect("taken");
+            hostile.receive_final().expect("an answer to each");
+        }
+    };
+    await_true("lines are lost", || {
+        complain(50);
+        command.metric("logs.dropped") > 0
+    });
+    // What comes in another second tells of it.
+    await_true("it is told", || {
+        complain(1);
+        lines(&path).iter().any(|line| line.contains("lines were lost"))
+    });
+    proxy.stop();
+}

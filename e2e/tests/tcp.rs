@@ -154,6 +154,30 @@ fn much_passes_unchanged_at_the_pace_of_the_slower() {
     site.proxy.stop();
 }
 
+/// Whoever finds no pipe has its bytes copied.
+#[test]
+fn there_are_no_more_pipes_than_may_be() {
+    const BYTES: usize = 24 << 20;
+    let backend = TcpBackend::start(|mut stream| {
+        stream.write_all(&SeededContent::bytes(7, BYTES))?;
+        stream.shutdown(Shutdown::Write)
+    });
+    let mut site = site_with(&["max_splice_pipes = 1"], |_| {}, &[backend.address()]);
+    // It reads nothing, so that what is in its pipe stays there.
+    let held = site.connect();
+    site.await_metric("splice.pipes", 1);
+    for _ in 0..3 {
+        let mut hasher = Hasher::default();
+        hasher.update(&site.connect().rest());
+        assert_eq!(hasher.finish(), SeededContent::digest(7, BYTES as u64));
+        assert_eq!(site.command.metric("splice.pipes"), 1);
+    }
+    let mut client = held;
+    assert_eq!(client.rest().len(), BYTES);
+    site.await_metric("splice.pipes", 0);
+    site.proxy.stop();
+}
+
 #[test]
 fn the_next_backend_is_tried() {
     let backend = TcpBackend::echo("b");

@@ -150,6 +150,56 @@ fn contains_key(text: &str, key: &str) -> bool {
     })
 }
 
+/// Keys whose names say "limit" or "time", and which are neither.
+const NO_LIMITS: [&str; 3] = ["max_age", "max_ejection", "ctl_command_timeout"];
+
+#[test]
+fn every_limit_has_a_default_a_metric_and_a_test() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).expect("it is there");
+    let (document, metrics) = (read("doc/limits.md"), read("doc/metrics.md"));
+    let table = document.split("## Every limit").nth(1).and_then(|rest| rest.split("\n## ").next());
+    let rows: Vec<Vec<&str>> = table
+        .expect("a table")
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| key"))
+        .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
+        .collect();
+    assert!(rows.len() > 40, "{} rows", rows.len());
+    let mut offences = Vec::new();
+    for row in &rows {
+        let &[key, default, _, _, numbers, tests] = &row[..] else {
+            offences.push(format!("{} columns: {row:?}", row.len()));
+            continue;
+        };
+        if default.is_empty() || tests.is_empty() {
+            offences.push(format!("{key}: no default, or no test"));
+        }
+        for name in numbers.split('`').skip(1).step_by(2) {
+            if !metrics.contains(&format!("| `{name}` |")) {
+                offences.push(format!("{key}: there is no metric {name}"));
+            }
+        }
+        for test in tests.split(", ") {
+            let (file, function) = test.split_once("::").unwrap_or((test, ""));
+            let text = fs::read_to_string(root().join(format!("e2e/tests/{file}.rs"))).unwrap_or_default();
+            if !text.contains(&format!("\nfn {function}() {{")) {
+                offences.push(format!("{key}: there is no test {test}"));
+            }
+        }
+    }
+    let keys = read("command/src/config/keys.rs");
+    for line in keys.lines().filter(|line| line.contains(", Yes)") || line.contains("HTTPS)")) {
+        let Some(key) = line.trim().strip_prefix("key(\"").and_then(|rest| rest.split('"').next()) else {
+            continue;
+        };
+        let is_limit = key.starts_with("max_") || key.ends_with("_timeout");
+        if is_limit && !NO_LIMITS.contains(&key) && !rows.iter().any(|row| contains_key(row[0], key)) {
+            offences.push(format!("{key} is in no row"));
+        }
+    }
+    complain(&offences);
+}
+
 #[test]
 fn links_between_documents_lead_somewhere() {
     let mut offences = Vec::new();

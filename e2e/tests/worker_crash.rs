@@ -134,6 +134,8 @@ fn a_worker_that_hangs_is_replaced_though_nobody_asks_it_anything() {
     // Seen in the process table, not asked of the proxy: a question would be a reason of its own.
     kakehi_e2e::deadline::await_true("the stopped worker is gone", || !kakehi_e2e::process::is_alive(victim));
     await_replaced(&proxy, victim, 2);
+    let counted = ["workers.lost", "workers.relaunched"].map(|name| proxy.command().metric(name));
+    assert_eq!(counted, [1, 1]);
     for _ in 0..20 {
         assert_eq!(get(proxy.address(), "a.test", "/").status(), 200);
     }

@@ -16,6 +16,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use kakehi_command::channel::{Channel, ChannelError, Flushed, FrameError, LENGTH_BYTES, Received};
+use kakehi_command::proto::filtered_metrics::Inner;
 use kakehi_command::proto::{Request, Response, ResponseStatus};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -128,6 +129,18 @@ pub(super) struct Clients {
     accept_at: Option<Instant>,
     /// Since they were taken last.
     answered: Vec<Answered>,
+    counts: Counts,
+}
+
+/// What became of those who were not served.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Connections beyond `max_command_clients`.
+    refused: i64,
+    /// Clients that were dropped.
+    dropped: i64,
+    /// Frames that are no requests.
+    garbage: i64,
 }
 
 impl Clients {
@@ -141,7 +154,18 @@ impl Clients {
             next_token: first_token,
             accept_at: None,
             answered: Vec::new(),
+            counts: Counts::default(),
         }
+    }
+
+    /// What `metrics get` shows of them.
+    pub(super) fn numbers(&self) -> [(&'static str, Inner); 4] {
+        [
+            ("command.clients", Inner::Gauge(self.clients.len() as u64)),
+            ("command.clients_refused", Inner::Count(self.counts.refused)),
+            ("command.clients_dropped", Inner::Count(self.counts.dropped)),
+            ("command.frames_refused", Inner::Count(self.counts.garbage)),
+        ]
     }
 
     /// The answers since this was called last.
@@ -196,6 +220,7 @@ impl Clients {
         }
         let mut channel = Channel::new(stream, self.limits.frame_bytes_max);
         if self.clients.len() >= self.limits.clients_max {
+            self.counts.refused += 1;
             let max = self.limits.clients_max;
             // One attempt: an empty socket takes this much, and nothing is owed beyond it.
             let _attempt = channel
@@ -309,6 +334,7 @@ impl Clients {
     pub(super) fn answer_garbage(&mut self, id: ClientId, error: &FrameError, now: Instant) {
         if let Some(client) = self.clients.get_mut(&id) {
             log::warn!("client {id} ({}) sent no valid request: {error}", client.peer);
+            self.counts.garbage += 1;
             client.finished |= error.is_fatal();
             self.ready.push_back(id);
         }
@@ -443,6 +469,7 @@ impl Clients {
 
     fn drop_client(&mut self, id: ClientId, why: &dyn fmt::Display) {
         if let Some(client) = self.clients.get(&id) {
+            self.counts.dropped += 1;
             log::warn!("client {id} ({}) is dropped: {why}", client.peer);
         }
         self.remove(id);

@@ -319,6 +319,7 @@ impl Supervisor {
             let gauge = || Inner::Gauge(u64::try_from(value).unwrap_or_default());
             (name, if counts { Inner::Count(value) } else { gauge() })
         }))
+        .chain(self.clients.numbers())
         .chain(self.telemetry.numbers())
         .chain(self.changes.numbers().map(|(name, count)| (name, Inner::Count(count))))
         .filter(|(name, _)| {

@@ -251,7 +251,8 @@ impl Log for Logger {
         write_line(&mut line, (nanos, self.pid, &self.tag), self.colored, record.level(), record.args());
         let told = |lost: u64| {
             let mut line = String::new();
-            let message = format_args!("{lost} lines were lost: the log did not take them");
+            let message =
+                format_args!("{lost} lines were lost: too many in a second, or the log did not take them");
             write_line(&mut line, (nanos, self.pid, &self.tag), self.colored, Level::Warn, &message);
             line
         };

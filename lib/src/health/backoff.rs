@@ -1,15 +1,19 @@
 //! Back-off: a backend that fails to connect is left alone for a while.
 //!
 //! The n-th failure in a row bars the backend for a random time in [1, 2^n) seconds, the first for exactly
-//! one second. From [`TRIES_MAX`] on it counts as down and the range grows no more, so that a
-//! backend that comes back is found within about a minute. One success forgets everything.
+//! one second. From [`TRIES_MAX`] on the range grows no more, so that a backend that comes back is found
+//! within about a minute; from [`DOWN_AFTER`] on it counts as down, which is some seconds after the first.
+//! One success forgets everything.
 //!
 //! The time is random so that workers, and backends that fell together, do not come back in one wave.
 
 use std::time::{Duration, Instant};
 
-/// Failures in a row after which a backend counts as down; 2 to the power of it bounds the wait.
+/// Failures in a row after which the wait grows no more: 2 to the power of it bounds it.
 const TRIES_MAX: u32 = 6;
+
+/// Failures in a row after which a backend counts as down: one may be a hiccup, two a restart.
+const DOWN_AFTER: u32 = 3;
 
 /// The least wait, and the unit of the greatest.
 const WAIT_MIN: Duration = Duration::from_secs(1);
@@ -46,7 +50,7 @@ impl Backoff {
 
     /// Whether it failed too often in a row, and has not succeeded since.
     pub fn is_down(&self) -> bool {
-        self.failures >= TRIES_MAX
+        self.failures >= DOWN_AFTER
     }
 
     /// When it may be tried again, if a failure bars it; in the past when the wait is over.
@@ -140,7 +144,7 @@ mod tests {
             now = backoff.barred_until().expect("it failed");
         }
         assert_eq!(turns.iter().flatten().count(), 1);
-        assert_eq!(turns[TRIES_MAX as usize - 1], Some(BackendTurn::Down));
+        assert_eq!(turns[DOWN_AFTER as usize - 1], Some(BackendTurn::Down));
         assert!(backoff.is_down());
         assert_eq!(backoff.succeeded(now), Some(BackendTurn::Up));
         assert_eq!(backoff.succeeded(now), None);

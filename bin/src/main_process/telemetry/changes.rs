@@ -1,4 +1,4 @@
-//! How often what was changed: the `config.*` counters of Sōzu. An order counts when it has its revision, however it was
+//! How often what was changed: the `config.*` counters of Sōzu; and how often a worker was lost. An order counts when it has its revision, however it was
 //! asked for: alone, in a transaction, from a state file or by a reload; all else when it is done.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use kakehi_command::proto::EventKind;
 use super::own;
 
 /// What their names begin with, in the declared table.
-const PREFIX: &str = "config.";
+const PREFIXES: [&str; 2] = ["config.", "workers."];
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -49,7 +49,8 @@ impl Changes {
 
     /// Each name with its count.
     pub(in super::super) fn numbers(&self) -> impl Iterator<Item = (&'static str, i64)> {
-        let declared = own::ALL.iter().map(|own| own.name).filter(|name| name.starts_with(PREFIX));
+        let is_ours = |name: &&str| PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+        let declared = own::ALL.iter().map(|own| own.name).filter(is_ours);
         declared.map(|name| (name, self.0.get(name).copied().unwrap_or_default()))
     }
 }
@@ -97,6 +98,8 @@ fn name_of_event(kind: EventKind) -> Option<&'static str> {
         EventKind::StateLoaded => "config.state_loaded",
         EventKind::StateSaved => "config.state_saved",
         EventKind::WorkerUpgraded => "config.worker_upgraded",
+        EventKind::WorkerKilled => "workers.lost",
+        EventKind::WorkerRelaunched => "workers.relaunched",
         _ => return None,
     })
 }

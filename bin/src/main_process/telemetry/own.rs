@@ -29,6 +29,10 @@ pub(crate) static ALL: &[Own] = &[
     own("configuration.draining", Gauge, "Backends and listeners that finish what they carry."),
     own("process.uptime_seconds", Gauge, "Seconds since the main process was started."),
     own("logs.dropped", Count, "Lines of the main process' error log that were lost: more than max_log_rate, or the target did not take them."),
+    own("command.clients", Gauge, "Connections of the command socket."),
+    own("command.clients_refused", Count, "Connections of the command socket refused: there were max_command_clients."),
+    own("command.clients_dropped", Count, "Connections of the command socket closed because their client read nothing, or for an error."),
+    own("command.frames_refused", Count, "Messages to the command socket that are no request, or larger than max_command_buffer_size."),
     own("tls.cert.min_expires_at_seconds", Gauge, "When the first of all certificates expires, in seconds since 1970."),
     own("cluster.total_backends", Gauge, "Backends that are configured, as health has it."),
     own("cluster.available_backends", Gauge, "Backends that nothing is known against."),
@@ -71,4 +75,6 @@ pub(crate) static ALL: &[Own] = &[
     own("config.tcp_listener_added", Count, "TCP listeners added."),
     own("config.tcp_listener_updated", Count, "TCP listeners given other settings."),
     own("config.worker_upgraded", Count, "Workers replaced by an upgrade."),
+    own("workers.lost", Count, "Workers that died or hung, unasked."),
+    own("workers.relaunched", Count, "Workers started in their stead."),
 ];
