@@ -63,6 +63,12 @@ pub(super) fn rate_limit(text: &str) -> Result<RateLimit, String> {
     Ok(RateLimit { key, rate, burst })
 }
 
+/// A rate limit of an answer, as [`rate_limit`] reads it.
+pub(super) fn rate_limit_text(limit: &RateLimit) -> String {
+    let burst = limit.burst.map(|burst| format!("/{burst}"));
+    format!("{}={}{}", limit.key, limit.rate, burst.unwrap_or_default())
+}
+
 /// Parser of `NAME=VALUE`; the value may contain more of the signs.
 pub(super) fn split_pair(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not NAME=VALUE"))?;

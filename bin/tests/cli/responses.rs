@@ -350,6 +350,8 @@ fn cluster_information() -> ClusterInformation {
     let cluster = Cluster {
         cluster_id: "app".to_owned(),
         load_balancing: LoadBalancingAlgorithms::RoundRobin.into(),
+        max_queue: Some(100),
+        slow_start: Some(30),
         ..Cluster::default()
     };
     ClusterInformation {

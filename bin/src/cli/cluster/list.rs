@@ -11,6 +11,7 @@ use kakehi_command::proto::{
 use super::super::frontend::path_text;
 use super::super::table::Table;
 use super::super::values::{address_text, tags_text};
+use super::settings::settings;
 
 /// Shows what `main` and each worker answered to a question about clusters.
 pub(in super::super) fn render(responses: &WorkerResponses, width: Option<usize>) -> String {
@@ -63,6 +64,7 @@ fn render_full(answers: &[(&str, &ClusterInformations)], width: Option<usize>) -
     }
     let mut sections = [
         Section::new("Clusters", &["cluster id", "load balancing", "sticky session", "https redirect"]),
+        Section::new("Settings", &["cluster id", "setting", "value"]),
         Section::new("HTTP frontends", HTTP_HEAD),
         Section::new("HTTPS frontends", HTTP_HEAD),
         Section::new("TCP frontends", &["cluster id", "address", "sni", "alpn", "tags"]),
@@ -73,12 +75,14 @@ fn render_full(answers: &[(&str, &ClusterInformations)], width: Option<usize>) -
         ),
     ];
     for (column, (_, clusters)) in answers.iter().enumerate() {
-        let [configurations, http, https, tcp, udp, backends] = &mut sections;
+        let [configurations, set, http, https, tcp, udp, backends] = &mut sections;
         for cluster in &clusters.vec {
-            cluster
-                .configuration
-                .iter()
-                .for_each(|cluster| configurations.hold(cluster_row(cluster), column));
+            if let Some(cluster) = &cluster.configuration {
+                configurations.hold(cluster_row(cluster), column);
+                settings(cluster).into_iter().for_each(|(name, value)| {
+                    set.hold(vec![cluster.cluster_id.clone(), name.to_owned(), value], column);
+                });
+            }
             cluster.http_frontends.iter().for_each(|front| http.hold(http_row(front), column));
             cluster.https_frontends.iter().for_each(|front| https.hold(http_row(front), column));
             cluster.tcp_frontends.iter().for_each(|front| tcp.hold(tcp_row(front), column));

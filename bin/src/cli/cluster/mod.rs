@@ -5,6 +5,7 @@ mod change;
 mod close_sessions;
 mod health_check;
 mod list;
+mod settings;
 
 use kakehi_command::proto::request::RequestType;
 use kakehi_command::proto::{FrontendFilters, QueryClusterByDomain, QueryClustersHashes};

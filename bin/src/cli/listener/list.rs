@@ -4,18 +4,18 @@ use std::collections::BTreeSet;
 
 use kakehi_command::proto::{
     ClientAuthMode, ForwardedHeaders, HttpListenerConfig, HttpsListenerConfig, ListenersList, OverLimit,
-    RateLimit, SocketAddress, TraceContext,
+    SocketAddress, TraceContext,
 };
 
 use super::super::table::Table;
-use super::super::values::address_text;
+use super::super::values::{address_text, rate_limit_text};
 
 /// What limits a listener of any kind: names and values of those that are set.
 macro_rules! limits {
     ($listener:expr) => {{
         let listener = $listener;
         let rates = listener.rate_limits.as_ref().map(|rates| rates.values.as_slice()).unwrap_or_default();
-        let rates: Vec<String> = rates.iter().map(rate).collect();
+        let rates: Vec<String> = rates.iter().map(rate_limit_text).collect();
         let closes = listener.over_limit.map(|_| match listener.over_limit() {
             OverLimit::Close => "close".to_owned(),
             OverLimit::Answer => "answer".to_owned(),
@@ -201,12 +201,6 @@ fn in_a_line(limits: [(&str, Option<String>); 6]) -> String {
 /// `None` if there are none.
 fn text_of(values: &[String]) -> Option<String> {
     (!values.is_empty()).then(|| values.join(", "))
-}
-
-/// As `--rate-limit` takes it.
-fn rate(limit: &RateLimit) -> String {
-    let burst = limit.burst.map(|burst| format!("/{burst}"));
-    format!("{}={}{}", limit.key, limit.rate, burst.unwrap_or_default())
 }
 
 fn listed(table: &mut Table, name: &str, values: &str) {
