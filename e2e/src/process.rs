@@ -1,7 +1,7 @@
 //! What `/proc` tells about a process: memory, file descriptors, children, zombies.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -105,6 +105,14 @@ pub fn state(pid: u32) -> Option<char> {
 /// Whether a process runs: neither gone nor a zombie.
 pub fn is_alive(pid: u32) -> bool {
     !matches!(state(pid), None | Some('Z'))
+}
+
+/// Processes whose working directory this is, as far as this user may see that.
+pub fn working_in(directory: &Path) -> Vec<u32> {
+    let pids = fs::read_dir("/proc").expect("Linux").flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_there = |pid: &u32| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|path| path == directory);
+    pids.filter(is_there).filter(|pid| is_alive(*pid)).collect()
 }
 
 /// The executable of a process; `None` once it is gone.

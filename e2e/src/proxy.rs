@@ -260,6 +260,16 @@ impl Proxy {
         workers
     }
 
+    /// Kills the main process whatever it is at. Whoever calls this waits for its end.
+    pub fn kill_main_unasked(&self) {
+        self.signal(Signal::SIGKILL);
+    }
+
+    /// All processes of this proxy, of main processes that were killed too: they work in its directory.
+    pub fn processes(&self) -> Vec<u32> {
+        process::working_in(self.directory.path())
+    }
+
     /// Starts a main process by the same configuration after the one before has ended, without waiting for anything.
     /// What it prints is put behind what the one before has printed.
     ///
@@ -402,6 +412,7 @@ impl Drop for Proxy {
             eprintln!("{}", self.output());
         }
         let mut workers = std::mem::take(&mut self.orphans);
+        workers.extend(self.processes().into_iter().filter(|pid| *pid != self.child.id()));
         if self.child.try_wait().is_ok_and(|status| status.is_none()) {
             workers.extend(process::children(self.child.id()));
             // Already gone is as good as killed.

@@ -132,7 +132,7 @@ fn one_address_with_connections_and_requests() {
     let proxy = Proxy::builder()
         .setting("max_connections = 300")
         .listener_setting("max_connections_per_source = 20")
-        .listener_setting("rate_limits = [{ key = \"source\", rate = 50, burst = 100 }]")
+        .listener_setting("rate_limits = [{ key = \"source\", rate = 50, burst = 250 }]")
         .cluster("a", "a.test", &[backend.address()])
         .start();
     check(&proxy, proxy.address(), 1, Kind::Stays, "listener.over_source");

@@ -4,8 +4,13 @@ use std::hash::Hasher;
 #[expect(deprecated, reason = "the only hash of the standard library whose key can be chosen")]
 use std::hash::SipHasher;
 
+use arrayvec::ArrayVec;
+
 /// Bytes of the secret of a start, which all its workers have.
 pub const SECRET_BYTES: usize = 16;
+
+/// A key's parts together, if they are no longer.
+const JOINED_BYTES: usize = 128;
 
 /// What is counted. The same bytes are another key in each scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,11 +61,19 @@ impl Keys {
         let [first, second] = self.secret;
         #[expect(deprecated, reason = "see above")]
         let mut hasher = SipHasher::new_with_keys(first, second);
-        hasher.write_u8(scope as u8);
+        // Each piece that it is given costs about as much as its bytes do: most keys are one.
+        let mut joined = ArrayVec::<u8, JOINED_BYTES>::from_iter([scope as u8]);
         for part in parts {
-            hasher.write_usize(part.len());
-            hasher.write(part);
+            let length = u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes();
+            for piece in [&length, *part] {
+                if joined.try_extend_from_slice(piece).is_err() {
+                    hasher.write(&joined);
+                    joined.clear();
+                    hasher.write(piece);
+                }
+            }
         }
+        hasher.write(&joined);
         Key(hasher.finish())
     }
 }
@@ -83,6 +96,21 @@ mod tests {
         ];
         for (at, other) in others.iter().enumerate() {
             assert_ne!(*other, base, "number {at}");
+        }
+    }
+
+    #[test]
+    fn long_parts_count_to_their_last_byte() {
+        let keys = Keys::new(&[7; SECRET_BYTES]);
+        let mut seen = std::collections::BTreeSet::new();
+        for length in (0..3 * JOINED_BYTES).step_by(5) {
+            let mut bytes = vec![b'a'; length + 1];
+            let base = keys.key(Scope::Listener, &[b"x", &bytes, b"y"]);
+            assert_eq!(base, keys.key(Scope::Listener, &[b"x", &bytes, b"y"]));
+            assert!(seen.insert(base.0), "{length}");
+            bytes[length] = b'b';
+            assert!(seen.insert(keys.key(Scope::Listener, &[b"x", &bytes, b"y"]).0), "{length}");
+            assert!(seen.insert(keys.key(Scope::Listener, &[b"x", &bytes]).0), "{length}");
         }
     }
 }
