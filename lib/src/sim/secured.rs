@@ -161,7 +161,7 @@ impl Handshakes {
         self.timed_out += 1;
     }
 
-    /// A hello was not what its client meant.
+    /// A hello was not what its client meant, or what became of it is not known.
     pub(super) fn spoil(&mut self) {
         self.spoilt += 1;
     }

@@ -204,7 +204,8 @@ impl Stranger {
         let rules = ledger.rules;
         let handshakes = ledger.handshakes_mut()?;
         let mischief = self.mischief;
-        if let Mischief::SpoilsHello { .. } = mischief {
+        // Refused for want of a certificate, as may be: who sends on behind its hello may be reset before it reads that.
+        if !established || matches!(mischief, Mischief::SpoilsHello { .. }) {
             handshakes.spoil();
         }
         // What the proxy wrote is fine, if it could know what we said.

@@ -579,7 +579,8 @@ impl World {
             };
             connection.error = Some(kind);
             connection.proxy_reset = true;
-            connection.to_proxy.lose(overtake);
+            // What has arrived with its end is read to its end, reset or not: so Linux has it.
+            connection.to_proxy.lose(overtake && !connection.to_proxy.fin_arrived);
             connection.to_actor.lose(false);
             connection.edge = true;
             self.note(|| format!("c{id} reset reaches the proxy"));
