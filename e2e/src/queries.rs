@@ -72,4 +72,17 @@ impl CommandClient {
         };
         [&metrics.proxying, &metrics.main].into_iter().filter_map(number).sum()
     }
+
+    /// The count `name` of a cluster, all workers together; 0 if it was never counted.
+    ///
+    /// # Panics
+    /// If the proxy does not tell.
+    pub fn count_of(&mut self, cluster: &str, name: &str) -> i64 {
+        let options = QueryMetricsOptions { metric_names: vec![name.to_owned()], ..Default::default() };
+        let numbers = self.metrics(options).clusters.remove(cluster).map(|numbers| numbers.cluster);
+        match numbers.and_then(|mut numbers| numbers.remove(name)?.inner) {
+            Some(Inner::Count(value)) => value,
+            _ => 0,
+        }
+    }
 }

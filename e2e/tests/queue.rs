@@ -241,6 +241,9 @@ fn beyond_the_queue_the_answer_comes_at_once() {
     for client in &mut served {
         assert_eq!(answer_of(client).status(), 200);
     }
+    let counted =
+        ["queue.full", "queue.served", "queue.timeouts"].map(|name| proxy.command().count_of("a", name));
+    assert_eq!(counted, [8, 2, 0], "of the cluster");
     check_nothing_is_counted(&proxy);
     proxy.stop();
 }

@@ -101,6 +101,7 @@ fn hosts_and_headers_have_rates_of_their_own() {
     assert_eq!(ask_from(source(1), address, "c.test").status(), 200, "another host");
     let mut command = proxy.command();
     assert!(command.metric("rate_limit.cluster") >= 1);
+    assert!(command.count_of("keyed", "rate_limit.cluster") >= 1);
     assert_eq!(command.metric("rate_limit.listener"), i64::try_from(refused).expect("small"));
     proxy.stop();
 }

@@ -63,6 +63,7 @@ fn one_source_has_so_many_connections_over_all_workers() {
     }
     assert_eq!(fill(source(1), proxy.address(), "b.test").len(), 5);
     assert_eq!(command.metric("connections.rejected_per_cluster_ip"), 42);
+    assert_eq!(command.count_of("a", "connections.rejected_per_cluster_ip"), 41);
     assert_eq!(command.metric("http.status.429"), 42);
     assert_eq!(command.metric("limits.uncounted"), 0);
     // Each that goes makes room for one.

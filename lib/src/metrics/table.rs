@@ -61,23 +61,23 @@ metrics! {
     AcceptErrors "accept.errors" Count Events "Times that accepting failed for want of descriptors or memory."
 
     // Limits over all workers.
-    RejectedPerClusterIp "connections.rejected_per_cluster_ip" Count Connections "Client connections refused by a cluster because their address had as many as it may."
-    RejectedPerClusterSubnet "connections.rejected_per_cluster_subnet" Count Connections "Client connections refused by a cluster because their network had as many as it may."
+    RejectedPerClusterIp "connections.rejected_per_cluster_ip" Count Connections "Client connections refused by a cluster because their address had as many as it may." [Cluster]
+    RejectedPerClusterSubnet "connections.rejected_per_cluster_subnet" Count Connections "Client connections refused by a cluster because their network had as many as it may." [Cluster]
     ListenerOverConnections "listener.over_connections" Count Connections "Client connections refused because their listener had as many as it may (max_connections of a listener)."
     ListenerOverSource "listener.over_source" Count Connections "Client connections refused because their address had as many to the listener as it may (max_connections_per_source)."
     ListenerAcceptsHeld "listener.accepts_held" Count Events "Times that a listener left connections in the kernel's queue for a while (max_accept_rate)."
     RateLimitedByListener "rate_limit.listener" Count Requests "Requests, and connections of TCP listeners, refused by a rate limit of their listener."
-    RateLimitedByCluster "rate_limit.cluster" Count Requests "Requests, and connections of TCP listeners, refused by a rate limit of their cluster."
+    RateLimitedByCluster "rate_limit.cluster" Count Requests "Requests, and connections of TCP listeners, refused by a rate limit of their cluster." [Cluster]
     SessionsEvicted "sessions.evicted" Count Connections "Idle client connections closed to make room for new ones (evict_on_queue_full)."
     LimitsUncounted "limits.uncounted" Count Connections "Client connections and requests admitted and not counted for a limit, for want of room (max_limit_entries)."
     ClusterInFlight "cluster.in_flight" Gauge Requests "Requests and TCP connections that count for their cluster's max_connections."
     BackendInFlight "backend.in_flight" Gauge Requests "Requests and TCP connections that count for their backend's max_connections."
     QueueSize "queue.size" Gauge Requests "Requests and TCP connections that wait until their cluster has room."
-    QueueServed "queue.served" Count Requests "Requests and TCP connections that had to wait, and then had their turn."
-    QueueFull "queue.full" Count Requests "Requests and TCP connections refused because their cluster was full, and so was its queue (max_queue)."
-    QueueTimeouts "queue.timeouts" Count Requests "Requests and TCP connections refused because they had waited for too long (queue_timeout_ms)."
-    QueueEvicted "queue.evicted" Count Requests "Requests refused while they waited, because their buffers were needed (max_buffers)."
-    QueueAbandoned "queue.abandoned" Count Requests "Requests and TCP connections whose client left while they waited."
+    QueueServed "queue.served" Count Requests "Requests and TCP connections that had to wait, and then had their turn." [Cluster]
+    QueueFull "queue.full" Count Requests "Requests and TCP connections refused because their cluster was full, and so was its queue (max_queue)." [Cluster]
+    QueueTimeouts "queue.timeouts" Count Requests "Requests and TCP connections refused because they had waited for too long (queue_timeout_ms)." [Cluster]
+    QueueEvicted "queue.evicted" Count Requests "Requests refused while they waited, because their buffers were needed (max_buffers)." [Cluster]
+    QueueAbandoned "queue.abandoned" Count Requests "Requests and TCP connections whose client left while they waited." [Cluster]
 
     // The PROXY protocol.
     ProtocolProxyExpect "protocol.proxy.expect" Gauge Connections "Client connections whose PROXY header has not come yet."

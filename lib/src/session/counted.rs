@@ -65,10 +65,12 @@ impl Counted {
                 permits
             }
             Admission::Over(limit) => {
-                metrics.incr(match limit {
+                let metric = match limit {
                     ConnectionLimit::PerSource => Metric::RejectedPerClusterIp,
                     ConnectionLimit::PerSubnet => Metric::RejectedPerClusterSubnet,
-                });
+                };
+                metrics.incr(metric);
+                backends.count_of(cluster, metric);
                 return Err(limit);
             }
         };

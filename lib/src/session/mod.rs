@@ -42,7 +42,7 @@ pub mod table;
 pub mod tcp;
 pub mod waiting;
 
-use backends::{BackendKey, Backends, Reuse};
+use backends::{BackendKey, Backends, ClusterKey, Reuse};
 use handshakes::Handshakes;
 use probe::Probes;
 use waiting::Waiting;
@@ -254,6 +254,14 @@ pub struct Shared<N: Network> {
 }
 
 impl<N: Network> Shared<N> {
+    /// One more, of all and of a cluster, if it is of one.
+    pub(crate) fn count_with(&mut self, cluster: Option<ClusterKey>, metric: Metric) {
+        self.metrics.incr(metric);
+        if let Some(cluster) = cluster {
+            self.backends.count_of(cluster, metric);
+        }
+    }
+
     /// A time as [`Self::micros`] tells it. Most are that of this turn.
     #[inline(always)]
     pub(crate) fn micros_of(&self, at: Instant) -> u64 {

@@ -229,7 +229,7 @@ impl<N: Network> Shared<N> {
             Added::Counted(permit) => Some(permit),
             Added::Uncounted => None,
             Added::OverLimit => {
-                self.metrics.incr(Metric::QueueFull);
+                self.count_with(Some(cluster), Metric::QueueFull);
                 return None;
             }
         };

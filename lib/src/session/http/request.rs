@@ -227,6 +227,7 @@ pub(super) fn begin<N: Network>(
         let checked = asked.check(of, of_cluster, &shared.limits, &mut shared.metrics, shared.now);
         if let Err(refusal) = checked {
             let refusal = refusal.cluster(Some(cluster_id));
+            shared.backends.count_of(cluster, Metric::RateLimitedByCluster);
             return answered(&refusal, origin, shared, Some(&head), id, consumed, account);
         }
     }

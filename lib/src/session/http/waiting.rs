@@ -36,7 +36,7 @@ impl<S: Stream> HttpSession<S> {
             self.front.is_handshaking() && self.front.is_readable() && !self.go_on_with_handshake(shared);
         let last = self.exchange.as_ref().is_some_and(Exchange::is_last_wanted);
         if lost || self.front.is_gone() || (self.front.is_ending() && !last) {
-            shared.metrics.incr(Metric::QueueAbandoned);
+            self.count_waited(Metric::QueueAbandoned, shared);
             return self.resolve(Trouble::FrontGone, shared);
         }
         let Some((place, until)) = self.exchange.as_ref().and_then(Exchange::waits) else { return Step::End };
@@ -49,7 +49,7 @@ impl<S: Stream> HttpSession<S> {
         match self.attach(shared) {
             Ok(()) => {
                 self.leave_line(shared);
-                shared.metrics.incr(Metric::QueueServed);
+                self.count_waited(Metric::QueueServed, shared);
                 self.stage = Stage::Exchange;
                 Step::Again
             }
@@ -63,17 +63,21 @@ impl<S: Stream> HttpSession<S> {
 
     /// It has waited for as long as it may.
     pub(super) fn expire_wait<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
-        shared.metrics.incr(Metric::QueueTimeouts);
+        self.count_waited(Metric::QueueTimeouts, shared);
         self.refuse_busy("the cluster had as much in flight as it may for too long", shared)
     }
 
     /// Others need the buffers that it waits with.
     pub(super) fn evict_from_line<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
-        shared.metrics.incr(Metric::QueueEvicted);
+        self.count_waited(Metric::QueueEvicted, shared);
         self.refuse_busy(
             "the cluster has as much in flight as it may, and there are no buffers to wait with",
             shared,
         )
+    }
+
+    fn count_waited<N: Network<Stream = S>>(&self, metric: Metric, shared: &mut Shared<N>) {
+        shared.count_with(self.exchange.as_ref().map(Exchange::cluster), metric);
     }
 
     fn refuse_busy<N: Network<Stream = S>>(&mut self, message: &'static str, shared: &mut Shared<N>) -> Step {

@@ -31,7 +31,7 @@ impl<S: Stream> TcpSession<S> {
         let of = Of { scope: Scope::ClusterRate, name: id.as_bytes() };
         let rated = shared.limits.rate(of, rates, &self.address.ip(), shared.now);
         let (over, metric) = told(&rated, Metric::RateLimitedByCluster);
-        metric.into_iter().for_each(|metric| shared.metrics.incr(metric));
+        metric.into_iter().for_each(|metric| shared.count_with(Some(cluster), metric));
         over
     }
 }

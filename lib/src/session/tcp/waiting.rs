@@ -33,7 +33,7 @@ impl<S: Stream> TcpSession<S> {
 
     pub(super) fn step_waiting<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
         if self.front.is_gone() || self.front.is_ending() {
-            shared.metrics.incr(Metric::QueueAbandoned);
+            shared.count_with(self.cluster, Metric::QueueAbandoned);
             return Step::End;
         }
         if self.waits_until.is_some_and(|until| until <= shared.now) {
@@ -45,14 +45,14 @@ impl<S: Stream> TcpSession<S> {
         let step = self.attach(shared);
         if self.stage == Stage::Connect {
             self.leave_line(shared);
-            shared.metrics.incr(Metric::QueueServed);
+            shared.count_with(self.cluster, Metric::QueueServed);
         }
         step
     }
 
     /// It has waited for as long as it may.
     pub(super) fn expire_wait<N: Network<Stream = S>>(&mut self, shared: &mut Shared<N>) -> Step {
-        shared.metrics.incr(Metric::QueueTimeouts);
+        shared.count_with(self.cluster, Metric::QueueTimeouts);
         self.refuse(Refusal::Busy, shared)
     }
 
