@@ -12,6 +12,7 @@ mod backoff;
 mod clients;
 mod closed;
 mod command_socket;
+mod dangling;
 mod dispatch;
 mod drains;
 mod expiry;

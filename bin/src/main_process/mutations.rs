@@ -21,6 +21,7 @@ use kakehi_command::proto::{
 use kakehi_command::state::{Change, ConfigState, Effect};
 
 use super::clients::{ClientId, failure};
+use super::dangling;
 use super::drains::{Leaver, Step, steps_of};
 use super::feed::Feed;
 use super::files::{Finding, Finished, Job, Prepared, Snapshot, Source};
@@ -55,7 +56,7 @@ impl Supervisor {
             let text = format!("could not apply request on the main process state: {error}");
             return self.refuse(client, verb, text);
         }
-        let done = Done {
+        let mut done = Done {
             message: "Successfully applied request to all workers".to_owned(),
             notes,
             content: None,
@@ -72,6 +73,7 @@ impl Supervisor {
         match self.soundness.check_or_undo(state, vec![change]) {
             Ok(changes) => {
                 let orders: Rc<[Order]> = Rc::new([order]);
+                done.notes.extend(dangling::notes(state, &orders));
                 self.commit(client, verb, &orders, changes, done);
             }
             Err(error) => self.refuse(client, verb, format!("nothing has changed: {error}")),
@@ -145,6 +147,7 @@ impl Supervisor {
                 return self.refuse(client, verb, text);
             }
         };
+        notes.extend(dangling::notes(&self.configuration.state, &orders));
         let done = Done {
             message: format!("Successfully applied {} orders to all workers", orders.len()),
             notes,
