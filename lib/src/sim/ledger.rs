@@ -10,6 +10,7 @@ use super::secured::Handshakes;
 use super::site::Site;
 use super::terms::Terms;
 use super::tunnel::{End, Ending};
+use super::verdicts::Verdicts;
 use super::world::{ConnectionId, Sabotage, World};
 
 /// How the proxy says that a request was given up for others.
@@ -131,6 +132,7 @@ pub(super) struct Ledger {
     pub(super) closed_silently: Vec<ConnectionId>,
     /// Backends that nobody is to be sent to.
     pub(super) removals: Removals,
+    pub(super) verdicts: Verdicts,
     /// Where the listener speaks TLS.
     pub(super) handshakes: Option<Handshakes>,
 }
@@ -147,6 +149,7 @@ impl Ledger {
             races: 0,
             closed_silently: Vec::new(),
             removals: Removals::default(),
+            verdicts: Verdicts::default(),
             handshakes,
         }
     }
@@ -179,6 +182,14 @@ impl Ledger {
             && asked > removed
         {
             return Err(format!("request {id}: sent to {at}, which was removed before it was asked for"));
+        }
+        if let Some((_, asked)) = self.seen[id].asked
+            && cluster == Site::Plain.cluster()
+            && !self.verdicts.may(at, asked)
+        {
+            return Err(format!(
+                "request {id}: sent to {at}, which was said to be dead before it was asked for"
+            ));
         }
         Ok(())
     }

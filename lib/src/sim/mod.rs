@@ -9,7 +9,7 @@
 //! - with faults: nobody is lied to (a wrong body, or a truncated one that looks whole) and nothing that
 //!   must not be repeated is;
 //! - always: invariants after each turn, no busy loop, an end to everything, and nothing left behind; counters that add
-//!   up; and nothing for a backend that was removed before it was asked for.
+//!   up; and nothing for a backend that was removed, or said to be dead ([`verdicts`]), before it was asked for.
 //!
 //! In a third of the runs one cluster has limits of what may be in flight, and a line of those that wait ([`narrow`]):
 //! they are kept to, whoever waits has its turn or is refused in time, and nothing is counted at the end.
@@ -62,6 +62,7 @@ mod tcp;
 mod terms;
 mod tls;
 mod tunnel;
+mod verdicts;
 mod world;
 
 /// Seeds of an ordinary test run: some seconds.
@@ -242,6 +243,7 @@ fn a_wrong_configuration_is_noticed() {
         (Lapse::Page, "X-Page"),
         (Lapse::Policies, "past"),
         (Lapse::Removal, "only 404 was right"),
+        (Lapse::Verdicts, "said to be dead"),
     ];
     for (lapse, expected) in lapses {
         notices(Sabotage::Misconfigure(lapse), expected);

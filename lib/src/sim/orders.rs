@@ -9,7 +9,7 @@ use kakehi_command::order::UnixPath;
 use kakehi_command::proto::request::RequestType;
 use kakehi_command::proto::{
     ActivateListener, AddBackend, DeactivateListener, HttpListenerConfig, ListenerType, RemoveBackend,
-    RemoveListener, Request, RequestHttpFrontend, UpdateHttpListenerConfig,
+    RemoveListener, Request, RequestHttpFrontend, SocketAddress, UpdateHttpListenerConfig,
 };
 
 use super::ledger::Era;
@@ -35,6 +35,11 @@ pub(super) fn front_address() -> SocketAddr {
 
 pub(super) fn backend_address(index: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 2], 8000 + u16::try_from(index).expect("few")))
+}
+
+/// Whose address it is.
+pub(super) fn backend_index(address: &SocketAddress) -> Option<usize> {
+    (0..BACKENDS_MAX).find(|index| SocketAddress::from(backend_address(*index)) == *address)
 }
 
 /// Every second backend is behind a Unix socket.

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use kakehi_command::order::ListenerKey;
+use kakehi_command::proto::supervision::Subject;
 
 use super::backend::Backend;
 use super::certificates::{Shelf, is_about_certificates};
@@ -111,6 +112,8 @@ struct Run {
     moved_last: Option<Agent>,
     /// The listener that is not there was removed, not only deactivated.
     removed: bool,
+    /// Main says of backends that they are dead: not where those that are well are needed.
+    judges: bool,
     /// Another worker, where what is in flight is limited.
     neighbour: Option<Neighbour>,
 }
@@ -191,6 +194,7 @@ impl Run {
             clients: Vec::new(),
             backends: Vec::new(),
             strangers: Vec::new(),
+            judges: setting.rules.faults || setting.ill > 0,
             changes: orders::Changes::new(setting.healthy, setting.timeouts, setting.scale.dawdlers),
             setting,
             rng,
@@ -258,6 +262,7 @@ impl Run {
 
     fn apply(&mut self, requests: &[kakehi_command::proto::Request]) -> Result<(), String> {
         self.ledger.removals.heed(requests, self.engine.world.borrow().now);
+        self.ledger.verdicts.heed(requests, self.engine.world.borrow().now);
         let limits = self.engine.world.borrow().sabotage != Some(Sabotage::Misconfigure(Lapse::Limits));
         let narrow = self.setting.rules.narrow.filter(|_| limits);
         let requests = narrow.map_or_else(|| requests.to_vec(), |narrow| narrow.write(requests));
@@ -428,6 +433,10 @@ impl Run {
         if self.rng.percent(15) || self.removed {
             return self.turn_listener().map(|()| true);
         }
+        if self.judges && self.rng.percent(30) {
+            self.judge();
+            return Ok(true);
+        }
         let mut requests = match &mut self.ledger.handshakes {
             Some(handshakes) if self.rng.percent(40) => {
                 let mut shelf = handshakes.shelf();
@@ -447,6 +456,36 @@ impl Run {
         self.apply(&requests)?;
         self.engine.worker.check_invariants();
         Ok(true)
+    }
+
+    /// Main says something of the health of a backend: what the worker found out, or another one.
+    fn judge(&mut self) {
+        let plain = Site::Plain.cluster();
+        let news = self.engine.worker.take_verdicts();
+        let mut found = news
+            .iter()
+            .filter(|news| news.subject() == Subject::Requests && news.cluster_id == plain && !news.good);
+        let ill = self.setting.healthy..self.setting.healthy + self.setting.ill;
+        let found = found
+            .find_map(|news| orders::backend_index(&news.address))
+            .filter(|index| self.setting.rules.faults || ill.contains(index));
+        let (index, good) = match found {
+            Some(index) => (index, false),
+            None if self.setting.rules.faults => (self.rng.below(orders::BACKENDS_MAX), self.rng.percent(40)),
+            None => (self.setting.healthy, self.rng.percent(40)),
+        };
+        self.say(index, good);
+    }
+
+    fn say(&mut self, index: usize, good: bool) {
+        let now = self.engine.world.borrow().now;
+        let verdict = self.ledger.verdicts.say(index, good, now);
+        self.engine.world.borrow_mut().note(|| format!("backend {index} is said to be well: {good}"));
+        if self.engine.world.borrow().sabotage != Some(Sabotage::Misconfigure(Lapse::Verdicts)) {
+            self.engine.tick();
+            self.engine.worker.apply_verdicts(&[verdict]);
+            self.engine.worker.check_invariants();
+        }
     }
 
     /// Takes the listener away, or puts it there again. Connections that stand end with what they carry.
@@ -487,6 +526,10 @@ impl Run {
             world.now += Duration::from_secs(120);
             world.note(|| "faults stop".to_owned());
             world.doors.extend(healthy.into_iter().map(|address| (address, Door::Open)));
+        }
+        self.judges = false;
+        for index in 0..orders::BACKENDS_MAX {
+            self.say(index, true);
         }
         self.setting.rules.faults = false;
         self.setting.fault_percent = 0;

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use kakehi_command::proto::{
-    Cluster, Header, HeaderPosition, PathRule, PathRuleKind, RedirectPolicy, RedirectScheme,
+    Cluster, Header, HeaderPosition, PassiveHealth, PathRule, PathRuleKind, RedirectPolicy, RedirectScheme,
     RequestHttpFrontend, RulePosition,
 };
 use sha2::{Digest, Sha256};
@@ -124,6 +124,14 @@ impl Site {
             https_redirect_port: (self == Site::Secure).then_some(8443),
             authorized_hashes: if guarded { vec![format!("u:{hash}")] } else { Vec::new() },
             www_authenticate: self.challenge().map(str::to_owned),
+            // Without it what main says of its backends is forgotten with the next order.
+            passive_health: (self == Site::Plain).then_some(PassiveHealth {
+                consecutive_failures: 2,
+                base_ejection: 30,
+                max_ejection: 300,
+                max_ejected_percent: 100,
+                count_server_errors: true,
+            }),
             ..Cluster::default()
         }
     }

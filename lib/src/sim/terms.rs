@@ -82,7 +82,7 @@ impl Terms {
             Lapse::HandshakeTimeout => {
                 Self { tls: self.tls.map(|tls| TlsTerms { handshake_seconds: 4000, ..tls }), ..self }
             }
-            Lapse::Policies | Lapse::Removal | Lapse::Certificates | Lapse::Limits => self,
+            Lapse::Policies | Lapse::Removal | Lapse::Verdicts | Lapse::Certificates | Lapse::Limits => self,
         }
     }
 

@@ -104,6 +104,8 @@ pub(super) enum Lapse {
     Policies,
     /// The site that comes and goes never goes.
     Removal,
+    /// Nobody is ever dead.
+    Verdicts,
     /// Certificates never change.
     Certificates,
     /// Nobody has to ask for the host whose certificate they were shown.
