@@ -1,13 +1,12 @@
 //! Draining: what is in flight goes on, nothing new comes.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::thread;
+use std::process::Stdio;
 
 use kakehi_command::proto::request::RequestType;
 use kakehi_command::proto::response_content::ContentType;
 use kakehi_command::proto::{Event, EventKind, SubscribeEvents};
-use kakehi_e2e::deadline::await_true;
 use kakehi_e2e::http::{After, Backend, Client, get};
 use kakehi_e2e::load::{Connections, Load, Target};
 use kakehi_e2e::{CommandClient, Proxy, requests, send_signal};
@@ -155,15 +154,12 @@ fn the_last_connection_is_told_of_and_waited_for() {
     let cli = proxy.cli();
     let mut remove = verb("remove", "slow", slow.address());
     remove.push("--wait".to_owned());
-    let before = proxy.command().revision();
-    let waiting = thread::spawn(move || {
-        let arguments: Vec<&str> = remove.iter().map(String::as_str).collect();
-        cli.ok(&arguments)
-    });
-    await_true("it is removed", || proxy.command().revision() > before);
+    let mut waiting = cli.command().args(&remove).stdout(Stdio::piped()).spawn().expect("the binary runs");
+    let mut said = BufReader::new(waiting.stdout.take().expect("piped")).lines().map_while(Result::ok);
+    assert!(said.any(|line| line.starts_with("Waiting for backend slow")), "it says that it waits");
     client.send("end");
-    let said = waiting.join().expect("it returns");
-    assert!(said.contains("has drained"), "{said}");
+    assert!(said.any(|line| line.contains("backend slow") && line.ends_with("has drained")), "it says when");
+    assert_eq!(waiting.wait().expect("our own child").code(), Some(0));
     let event = events.next();
     assert_eq!(event.kind(), EventKind::RemovedBackendHasNoConnections);
     assert_eq!((event.cluster_id.as_deref(), event.backend_id.as_deref()), (Some("a"), Some("slow")));

@@ -41,13 +41,16 @@ impl Wait {
         self.wait
     }
 
-    /// Waits, and shows the answer.
+    /// Waits, says that it does, and shows the answer.
     ///
     /// # Errors
     /// Connections are left.
     pub(super) fn tell_when_drained(self, proxy: &mut Proxy, asked: WaitDrained) -> Result<(), CliError> {
         let timeout_ms = self.wait_timeout.map(|seconds| seconds.saturating_mul(MS));
-        proxy.tell(RequestType::WaitDrained(WaitDrained { timeout_ms, ..asked }))
+        let output = proxy.output;
+        let request = RequestType::WaitDrained(WaitDrained { timeout_ms, ..asked });
+        let answer = proxy.ask_noting(request, Patience::AsConfigured, |step| output.progress(step))?;
+        output.answer(&answer)
     }
 }
 
